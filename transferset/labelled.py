@@ -1,0 +1,229 @@
+"""Labelled sets: class folders, split folders, a flat folder, or a table; read the same way everywhere."""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from transferset.errors import DataError, UsageError
+from transferset.images import IMAGE_SUFFIXES
+
+SPLITS = ("train", "val", "test")
+_TABLES = {".csv", ".parquet"}
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """Where an image is, its class (None: no class was given) and its split (None: the set has no splits)."""
+
+    path: Path
+    label: str | None
+    split: str | None
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Images of one task in a fixed order (split, class, path). Nothing was opened: an image may be
+    unreadable."""
+
+    root: Path
+    images: tuple[LabelledImage, ...]
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in sorted order; empty for an unlabelled (flat) set."""
+        return tuple(sorted({image.label for image in self.images if image.label is not None}))
+
+    @property
+    def splits(self) -> set[str]:
+        """The splits that have images, out of train, val and test."""
+        return {image.split for image in self.images if image.split is not None}
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether the images were given splits."""
+        return bool(self.splits)
+
+    def split(self, name: str) -> "LabelledSet":
+        """The images of one split, possibly none."""
+        return LabelledSet(self.root, tuple(image for image in self.images if image.split == name))
+
+
+def load_labelled(path: Path) -> LabelledSet:
+    """List a labelled set: `PATH/<class>/…`, `PATH/{train,val,test}/<class>/…`, a flat folder of images
+    (one unnamed class), or a CSV or Parquet table with the columns image[,label[,split]], its paths
+    relative to the table.
+
+    Raises UsageError if `path` is none of these, DataError for a class without an image, an empty folder or a
+    faulty table.
+    """
+    path = Path(path)
+    if path.is_dir():
+        images = _read_folder(path)
+        root = path
+    elif path.is_file() and path.suffix.lower() in _TABLES:
+        images = _read_table(path)
+        root = path.parent
+    elif path.exists():
+        raise UsageError(f"{path} is neither a folder nor a .csv or .parquet table")
+    else:
+        raise UsageError(f"{path} does not exist")
+    if not images:
+        raise DataError(
+            f"{path} holds no image", hint=f"images are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    order = {name: number for number, name in enumerate(SPLITS)}
+    images.sort(
+        key=lambda image: (order.get(image.split or "", -1), image.label or "", os.fsencode(image.path))
+    )
+    return LabelledSet(root, tuple(images))
+
+
+def _read_folder(root: Path) -> list[LabelledImage]:
+    folders, files = _entries(root)
+    if files and folders:
+        raise DataError(
+            f"{root} holds both images ({files[0].name}, …) and folders ({folders[0].name}, …)",
+            hint="move the images into a folder for each class, or into a folder of their own",
+        )
+    if files:
+        return [LabelledImage(file, None, None) for file in files]
+    splits = [folder for folder in folders if folder.name in SPLITS]
+    if not splits or not all(_holds_folders_only(folder) for folder in splits):
+        return _read_classes(folders, None, root)
+    if len(splits) < len(folders):
+        other = next(folder.name for folder in folders if folder.name not in SPLITS)
+        raise DataError(
+            f"{root} holds split folders ({splits[0].name}, …) and others ({other}, …)",
+            hint="keep only train, val and test there, or only class folders",
+        )
+    return _read_splits(splits, root)
+
+
+def _read_splits(splits: list[Path], root: Path) -> list[LabelledImage]:
+    images: list[LabelledImage] = []
+    empty: set[str] = set()
+    for split in splits:
+        for folder in _entries(split)[0]:
+            found = _images_below(folder)
+            images.extend(LabelledImage(file, folder.name, split.name) for file in found)
+            if not found:
+                empty.add(folder.name)
+    _refuse_empty(empty - {image.label for image in images}, root)
+    return images
+
+
+def _read_classes(folders: list[Path], split: str | None, root: Path) -> list[LabelledImage]:
+    found = {folder.name: _images_below(folder) for folder in folders}
+    _refuse_empty({name for name, files in found.items() if not files}, root)
+    return [LabelledImage(file, name, split) for name, files in found.items() for file in files]
+
+
+def _refuse_empty(names: Iterable[str | None], root: Path) -> None:
+    empty = sorted(str(name) for name in names)
+    if empty:
+        raise DataError(
+            f"{root}: no image in the class folder{'s' if len(empty) > 1 else ''} {', '.join(empty)}",
+            hint="add images, or remove the folder",
+        )
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The visible folders and image files directly in `folder`, sorted."""
+    folders, files = [], []
+    for entry in sorted(folder.iterdir()):
+        if _hidden(entry.name):
+            continue
+        if entry.is_dir():
+            folders.append(entry)
+        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+            files.append(entry)
+    return folders, files
+
+
+def _holds_folders_only(folder: Path) -> bool:
+    folders, files = _entries(folder)
+    return not files and bool(folders)
+
+
+def _images_below(folder: Path) -> list[Path]:
+    images: list[Path] = []
+    for directory, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        paths = (Path(directory, name) for name in files if not _hidden(name))
+        images.extend(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
+    return images
+
+
+def _read_table(path: Path) -> list[LabelledImage]:
+    columns, rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _parquet_rows(path)
+    if "image" not in columns:
+        raise DataError(
+            f"{path} has no column `image` (its columns: {', '.join(columns) or 'none'})",
+            hint="the columns are image, label and, if there are splits, split",
+        )
+    images = [_image_of_row(path, number, row) for number, row in rows]
+    _check_table(path, images)
+    return images
+
+
+def _image_of_row(path: Path, number: int, row: dict[str, str]) -> LabelledImage:
+    name, label, split = (row.get(column, "").strip() for column in ("image", "label", "split"))
+    if not name:
+        raise DataError(f"{path}, row {number}: no image")
+    if split and split not in SPLITS:
+        raise DataError(f"{path}, row {number}: the split {split!r} is none of {', '.join(SPLITS)}")
+    return LabelledImage(path.parent / name, label or None, split or None)
+
+
+def _check_table(path: Path, images: list[LabelledImage]) -> None:
+    for what in ("label", "split"):
+        missing = sum(getattr(image, what) is None for image in images)
+        if 0 < missing < len(images):
+            raise DataError(f"{path}: {missing} of {len(images)} rows have no {what}")
+    repeated = [str(name) for name, times in Counter(image.path for image in images).items() if times > 1]
+    if repeated:
+        raise DataError(f"{path} lists {repeated[0]} more than once", hint="list every image once")
+    if images and not any(image.path.is_file() for image in images):
+        raise DataError(
+            f"{path}: none of its images exists (the first: {images[0].path})",
+            hint="paths in the table are relative to the table's folder",
+        )
+
+
+def _csv_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read as CSV: {error}", hint="save it as UTF-8 with commas"
+        ) from error
+    for number, row in rows:
+        if None in row:
+            raise DataError(f"{path}, row {number}: more fields than columns")
+    return list(reader.fieldnames or []), rows
+
+
+def _parquet_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    table = table.select([name for name in ("image", "label", "split") if name in table.column_names])
+    rows = [
+        (number, {name: "" if value is None else str(value) for name, value in row.items()})
+        for number, row in enumerate(table.to_pylist(), start=1)
+    ]
+    return table.column_names, rows

@@ -1,0 +1,159 @@
+"""Tars by offset: where each member's bytes are, which members make a sample, and reads that need no tar
+library."""
+
+import os
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from transferset.errors import DataError
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file in a tar: its name, and where its data starts in the tar file and how many bytes it has."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The members of a tar that share a key; `members` maps the extension (lower case) to the member."""
+
+    key: str
+    members: dict[str, Member]
+
+
+@dataclass(frozen=True)
+class TarScan:
+    """Every whole member of a tar in stored order, and what is wrong with its end (None: nothing)."""
+
+    members: tuple[Member, ...]
+    error: str | None
+
+
+class TarError(DataError):
+    """A tar that is damaged or cut off; `partial` holds the members that are whole."""
+
+    def __init__(self, message: str, partial: list[Member]) -> None:
+        super().__init__(message, hint="fetch or write the tar again")
+        self.partial = partial
+
+
+def scan(path: Path) -> TarScan:
+    """List the regular files of the uncompressed tar `path`; a cut-off or damaged tar gives what is whole
+    before.
+
+    Raises DataError if the file is missing or is not an uncompressed tar at all.
+    """
+    path = Path(path)
+    members: list[Member] = []
+    error = None
+    try:
+        with tarfile.open(path, "r:") as tar:
+            length = path.stat().st_size
+            try:
+                for info in tar:
+                    tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header in memory
+                    if info.offset_data + info.size > length:
+                        error = f"cut off within {info.name!r}: {length} bytes"
+                        break
+                    if info.isreg() and not info.issparse():
+                        members.append(Member(info.name, info.offset_data, info.size))
+            except (tarfile.TarError, OSError, EOFError, ValueError) as problem:
+                error = f"damaged or cut off near byte {tar.offset}: {problem}"
+            error = error or _wrong_end(path, tar.offset, length)
+    except tarfile.TarError as problem:
+        raise DataError(
+            f"{path} is not a readable tar: {problem}",
+            hint="a compressed tar has to be unpacked first (gunzip)",
+        ) from problem
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+    return TarScan(tuple(members), error)
+
+
+def _wrong_end(path: Path, offset: int, length: int) -> str | None:
+    """tarfile ends silently at a damaged header; a whole tar ends with a block of zeros there."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        block = file.read(_BLOCK)
+    if len(block) == _BLOCK and not block.strip(b"\0"):
+        return None
+    if not block:
+        return f"ends at byte {length} without an end mark: it may have been cut off"
+    return f"damaged or cut off at byte {offset} of {length}"
+
+
+def list_members(path: Path) -> list[Member]:
+    """The regular files of a whole tar. Raises TarError (a DataError with `.partial`) if it is cut off."""
+    found = scan(path)
+    if found.error is not None:
+        raise TarError(f"{path}: {found.error}", list(found.members))
+    return list(found.members)
+
+
+def group_samples(members: Iterable[Member]) -> list[Sample]:
+    """Group members into samples by webdataset's rule: the key is the path up to the first dot of the file
+    name, the rest, in lower case, the extension.
+
+    Members of a key need not stand together; samples are in the order of their first member. Of two members
+    with the same name the later counts, as when a tar is unpacked. Names without a key or an extension, and
+    webdataset's own `__…__` members, are left out.
+    """
+    samples: dict[str, dict[str, Member]] = {}
+    for member in members:
+        folder, slash, base = member.name.rpartition("/")
+        stem, dot, extension = base.partition(".")
+        if not stem or not dot or not extension or (stem.startswith("__") and base.endswith("__")):
+            continue
+        samples.setdefault(folder + slash + stem, {})[extension.lower()] = member
+    return [Sample(key, found) for key, found in samples.items()]
+
+
+class TarReader:
+    """Reads byte ranges of one tar (context manager). Threads may share it: every read is one `pread`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self._handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The `size` bytes at `offset`; DataError if the file ends before."""
+        try:
+            data = os.pread(self._handle, size, offset)
+            while 0 < len(data) < size and (
+                more := os.pread(self._handle, size - len(data), offset + len(data))
+            ):
+                data += more
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}") from error
+        if len(data) != size:
+            raise DataError(
+                f"{self.path} ends within the {size} bytes at {offset}: it is cut off or was replaced"
+            )
+        return data
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is an error."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
