@@ -91,9 +91,7 @@ def decode(data: bytes, *, short_side: int | None = None, max_pixels: int = MAX_
     """
     raw = _checked_header(data, max_pixels)
     try:
-        pixels = (
-            _decode_jpeg(data, raw, short_side) if raw.format == "jpeg" else _decode_pillow(data, raw, None)
-        )
+        pixels = _decode_jpeg(data, raw, short_side) if raw.format == "jpeg" else _decode_pillow(data, raw)
     except _CODEC_ERRORS as error:
         raise ImageError(_reason(error)) from error
     return _orient(pixels, raw.orientation)
@@ -130,14 +128,16 @@ def _decode_jpeg(data: bytes, raw: RawHeader, short_side: int | None) -> np.ndar
         raise
 
 
-def _decode_pillow(data: bytes, raw: RawHeader, side: int | None) -> np.ndarray:
+def _decode_pillow(data: bytes, raw: RawHeader, side: int | None = None) -> np.ndarray:
+    if raw.format == "webp" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise ValueError("truncated")
     with _PLUGINS[raw.format](io.BytesIO(data)) as image:
         if image.width * image.height > raw.width * raw.height:
             raise ValueError("damaged: two different sizes in one file")
         if side is not None:
             image.draft(None, (_scaled(raw.width, raw, side), _scaled(raw.height, raw, side)))
         image.load()
-        return np.asarray(_to_rgb(image))
+        return np.array(_to_rgb(image))  # a copy: writable, and its own
 
 
 def _scaled(length: int, raw: RawHeader, side: int) -> int:
@@ -149,8 +149,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        shown = Image.new("RGB", rgba.size, "white")
+        shown.paste(rgba, mask=rgba.getchannel("A"))
+        return shown
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -166,6 +167,8 @@ def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _reason(error: BaseException) -> str:
     """A codec's complaint as one short line; everything that means a missing end is called truncated."""
     text = " ".join(str(error).split())[:160]
+    if text.startswith(("damaged", "truncated")):
+        return text
     if re.search(r"[Pp]remature end|truncated|unexpected end|EOF|incomplete", text):
         return f"truncated ({text})"
-    return f"damaged ({type(error).__name__}: {text})" if not text.startswith("damaged") else text
+    return f"damaged ({type(error).__name__}: {text})"
