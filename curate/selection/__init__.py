@@ -1,0 +1,1 @@
+"""Which items of an index are retrieved for which queries."""

@@ -1,0 +1,141 @@
+"""For each query the best items of the index, fetched deeper only where it turns out to be needed."""
+
+from typing import Protocol
+
+import numpy as np
+
+OVERFETCH = 4
+"""How many candidates are fetched at first for each image that a query may take."""
+SCORE_DECIMALS = 5
+"""Similarities closer than this rank as equal (then by item id), as in the index."""
+_PAIRS_A_SEARCH = 1 << 25
+_PART_BITS = np.int64(32)
+_ROW_MASK = np.int64((1 << 32) - 1)
+
+
+class Part(Protocol):
+    """A part of the index: its number and how many rows it has."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def rows(self) -> int: ...
+
+
+class Searchable(Protocol):
+    """What selection needs of an index; `curate.index.Index` is one."""
+
+    @property
+    def parts(self) -> list[Part]: ...
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (q, k) int64 (part << 32 | row; -1 where there are fewer than k) and cosines (q, k),
+        best first."""
+        ...
+
+
+class Rows:
+    """Positions of an index as consecutive numbers 0 … total-1 and back, so that arrays can be indexed by
+    them."""
+
+    def __init__(self, parts: list[Part]) -> None:
+        self.numbers = np.array([part.number for part in parts], dtype=np.int64)
+        ends = np.cumsum([part.rows for part in parts], dtype=np.int64)
+        self.total = int(ends[-1]) if len(ends) else 0
+        self._starts = np.concatenate([np.zeros(1, dtype=np.int64), ends])[:-1] if len(ends) else ends
+        order = np.argsort(self.numbers)
+        self._order, self._sorted = order, self.numbers[order]
+
+    def from_positions(self, positions: np.ndarray) -> np.ndarray:
+        """Numbers (n,) int64 of positions (n,)."""
+        part = self._order[np.searchsorted(self._sorted, positions >> _PART_BITS)]
+        return self._starts[part] + (positions & _ROW_MASK)
+
+    def to_positions(self, rows: np.ndarray) -> np.ndarray:
+        """Positions (n,) int64 of numbers (n,)."""
+        rows = np.asarray(rows, dtype=np.int64)
+        part = np.searchsorted(self._starts, rows, side="right") - 1
+        return (self.numbers[part] << _PART_BITS) | (rows - self._starts[part])
+
+
+class CandidateLists:
+    """Ranked candidates of every query: `rows[q]` (see `Rows`) and `scores[q]`, best first, the first of
+    rank 1.
+
+    A list is `complete[q]` when nothing of the index follows it: the index is exhausted or the similarity
+    floor is reached (`floored[q]`). `deepen` doubles the others.
+    """
+
+    def __init__(
+        self, index: Searchable, vectors: np.ndarray, depth: int, min_similarity: float | None = None
+    ) -> None:
+        self.index = index
+        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self.numbering = Rows(index.parts)
+        self.min_similarity = min_similarity
+        count = len(self.vectors)
+        self.rows: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * count
+        self.scores: list[np.ndarray] = [np.empty(0, dtype=np.float32)] * count
+        self.complete = np.zeros(count, dtype=bool)
+        self.floored = np.zeros(count, dtype=bool)
+        self._depth = np.zeros(count, dtype=np.int64)
+        self._fetch(np.arange(count), max(1, depth))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def deepen(self, queries: list[int]) -> None:
+        """Double the depth of these queries' lists; complete ones stay as they are."""
+        wanted = np.array([query for query in queries if not self.complete[query]], dtype=np.int64)
+        for depth in np.unique(self._depth[wanted]):
+            self._fetch(wanted[self._depth[wanted] == depth], 2 * int(depth))
+
+    def _fetch(self, queries: np.ndarray, depth: int) -> None:
+        depth = min(depth, max(1, self.numbering.total))
+        block = max(1, _PAIRS_A_SEARCH // depth)
+        for start in range(0, len(queries), block):
+            chosen = queries[start : start + block]
+            positions, scores = self.index.search(self.vectors[chosen], depth)
+            for query, found, cosines in zip(chosen.tolist(), positions, scores, strict=True):
+                self._store(query, depth, found, cosines)
+
+    def _store(self, query: int, depth: int, positions: np.ndarray, scores: np.ndarray) -> None:
+        known = int(np.count_nonzero(positions >= 0))
+        kept = known
+        if self.min_similarity is not None:
+            kept = int(np.count_nonzero(scores[:known] >= self.min_similarity))
+            self.floored[query] = kept < known
+        self.rows[query] = self.numbering.from_positions(positions[:kept])
+        self.scores[query] = np.round(scores[:kept], SCORE_DECIMALS)
+        self._depth[query] = depth
+        exhausted = known < depth or depth >= self.numbering.total
+        self.complete[query] = bool(self.floored[query]) or exhausted
+
+
+def others_that_wanted(
+    lists: CandidateLists, depths: np.ndarray, rows: np.ndarray, owners: np.ndarray
+) -> list[tuple[int, ...]]:
+    """For each chosen row (n,) the queries besides its owner (n,) that had it among their first `depths[q]`
+    candidates, by similarity, then query number."""
+    queries = np.repeat(
+        np.arange(len(lists)), [min(int(d), len(r)) for d, r in zip(depths, lists.rows, strict=True)]
+    )
+    found = _heads(lists.rows, depths, np.int64)
+    scores = _heads(lists.scores, depths, np.float32)
+    order = np.argsort(rows)
+    place = np.searchsorted(rows[order], found)
+    place[place == len(rows)] = 0
+    hit = rows[order][place] == found if len(rows) else np.zeros(len(found), dtype=bool)
+    pick, queries, scores = order[place[hit]], queries[hit], scores[hit]
+    other = owners[pick] != queries
+    pick, queries, scores = pick[other], queries[other], scores[other]
+    ranked = np.lexsort((queries, -scores, pick))
+    counts = np.bincount(pick, minlength=len(rows))
+    pieces = np.split(queries[ranked], np.cumsum(counts)[:-1]) if len(rows) else []
+    return [tuple(piece.tolist()) for piece in pieces]
+
+
+def _heads(lists: list[np.ndarray], depths: np.ndarray, kind: type) -> np.ndarray:
+    heads = [one[: int(depth)] for one, depth in zip(lists, depths, strict=True)]
+    return np.concatenate(heads).astype(kind, copy=False) if heads else np.empty(0, dtype=kind)

@@ -1,0 +1,206 @@
+"""The leakage guard: nothing of the excluded folders (usually val and test) may be retrieved.
+
+Two things are checked: exact bytes (the item id) and the same pixels in another file. For the latter a
+pool image is a suspect if it has the size of an excluded one and a perceptual hash within `NEAR_BITS`
+bits; a suspect counts only when both, decoded at full size, have the same pixels. Crops, scaled copies and
+re-encodings are *not* found.
+"""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from transferset.copies import item_id, perceptual_hash, pixel_hash
+from transferset.errors import DataError, UsageError
+from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
+from transferset.parallel import ordered_map
+
+CHECKED = ("exact bytes", "same pixels")
+NOT_CHECKED = ("near copies: crops, scaled, edited or re-encoded images",)
+NEAR_BITS = 8
+_READERS = os.cpu_count() or 1
+
+
+class GuardedItem(Protocol):
+    """What the guard needs to know of a pool item: size in pixels and perceptual hash (None: unknown)."""
+
+    @property
+    def width(self) -> int | None: ...
+
+    @property
+    def height(self) -> int | None: ...
+
+    @property
+    def phash(self) -> int | None: ...
+
+
+class GuardedIndex(Protocol):
+    """What the guard needs of an index; `curate.index.Index` is one."""
+
+    def find(self, item_id: bytes) -> int | None: ...
+
+    def items(self, positions: np.ndarray) -> Sequence[GuardedItem]: ...
+
+    def read_bytes(self, item: GuardedItem) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class ExcludedImage:
+    """An image that must not be retrieved: `name` is its folder's name and its path in it. Width and
+    height are 0 where it can't be decoded; then only its bytes are compared."""
+
+    name: str
+    path: Path
+    item_id: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class ExcludedSet:
+    """The images of the excluded folders."""
+
+    folders: tuple[str, ...]
+    images: tuple[ExcludedImage, ...]
+
+    @property
+    def unreadable(self) -> tuple[ExcludedImage, ...]:
+        return tuple(image for image in self.images if image.width == 0)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the distinct item ids: the same images give the same digest, wherever they are."""
+        return hashlib.sha256(b"".join(sorted({image.item_id for image in self.images}))).hexdigest()
+
+
+def load_excluded(
+    folders: Sequence[Path], max_pixels: int = MAX_PIXELS, workers: int = _READERS
+) -> ExcludedSet:
+    """Every image file below `folders`. A folder that is missing (UsageError) or holds no image
+    (DataError) is an error: a mistyped path must not look like protection."""
+    images: list[ExcludedImage] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--exclude-dir {folder} is not a folder")
+        paths = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+        )
+        if not paths:
+            raise DataError(f"--exclude-dir {folder} holds no image")
+        top = folder.resolve()
+        named = [(path, f"{top.name}/{path.relative_to(folder).as_posix()}") for path in paths]
+        images.extend(ordered_map(lambda one: _excluded(*one, max_pixels), named, workers, 4 * workers))
+    return ExcludedSet(tuple(folder.resolve().name for folder in folders), tuple(images))
+
+
+def _excluded(path: Path, name: str, max_pixels: int) -> ExcludedImage:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"excluded image {path} cannot be read: {error.strerror or error}") from error
+    try:
+        header = read_header(data, max_pixels)
+    except ImageError:
+        return ExcludedImage(name, path, item_id(data), 0, 0)
+    return ExcludedImage(name, path, item_id(data), header.width, header.height)
+
+
+class LeakageGuard:
+    """Compares pool items with the excluded images; what was compared once is remembered.
+
+    `short_side` is what the index decoded its images for: their perceptual hashes come from such a decode.
+    """
+
+    def __init__(
+        self,
+        excluded: ExcludedSet,
+        index: GuardedIndex,
+        short_side: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        self.excluded = excluded
+        self._index = index
+        self._short_side = short_side
+        self._max_pixels = max_pixels
+        self._seen: set[int] = set()
+        self._by_size: dict[tuple[int, int], list[ExcludedImage]] = defaultdict(list)
+        for image in excluded.images:
+            if image.width:
+                self._by_size[image.width, image.height].append(image)
+        self._hashes: dict[tuple[int, int], np.ndarray] = {}
+        self._pixels: dict[Path, bytes | None] = {}
+
+    def exact_copies(self) -> list[tuple[int, ExcludedImage]]:
+        """Positions of all pool items whose bytes are an excluded image's."""
+        first = {image.item_id: image for image in reversed(self.excluded.images)}
+        found = ((self._index.find(identity), image) for identity, image in sorted(first.items()))
+        return [(position, image) for position, image in found if position is not None]
+
+    def same_pixels(self, positions: np.ndarray) -> list[tuple[int, ExcludedImage]]:
+        """Of the items at `positions` (n,) int64, those that show exactly the pixels of an excluded image."""
+        fresh = np.array([one for one in positions.tolist() if one not in self._seen], dtype=np.int64)
+        self._seen.update(fresh.tolist())
+        same_size: dict[tuple[int, int], list[tuple[int, GuardedItem]]] = defaultdict(list)
+        if self._by_size:
+            for position, item in zip(fresh.tolist(), self._index.items(fresh), strict=True):
+                if item.width and item.height and (item.width, item.height) in self._by_size:
+                    same_size[item.width, item.height].append((position, item))
+        return [hit for size, items in same_size.items() for hit in self._confirmed(size, items)]
+
+    def _confirmed(
+        self, size: tuple[int, int], items: list[tuple[int, GuardedItem]]
+    ) -> list[tuple[int, ExcludedImage]]:
+        images, hashes = self._by_size[size], self._hashes_of(size)
+        hits = []
+        for position, item in items:
+            if item.phash is None:
+                suspects = np.arange(len(images))
+            else:
+                distances = np.bitwise_count(hashes ^ np.uint64(item.phash)).min(axis=0)
+                suspects = np.flatnonzero(distances <= NEAR_BITS)
+            if len(suspects):
+                own = _pixels_of(self._index.read_bytes(item), self._max_pixels)
+                hit = next(
+                    (images[s] for s in suspects.tolist() if own and self._pixels_of(images[s]) == own), None
+                )
+                if hit is not None:
+                    hits.append((position, hit))
+        return hits
+
+    def _hashes_of(self, size: tuple[int, int]) -> np.ndarray:
+        """Perceptual hashes (2, n) uint64 of the excluded images of this size: decoded in full, and as the
+        index decodes, because the scale shifts a few bits."""
+        if size not in self._hashes:
+            pairs = list(ordered_map(self._hash_pair, self._by_size[size], _READERS, 4 * _READERS))
+            self._by_size[size] = [
+                image for image, pair in zip(self._by_size[size], pairs, strict=True) if pair
+            ]
+            self._hashes[size] = np.array([p for p in pairs if p], dtype=np.uint64).reshape(-1, 2).T
+        return self._hashes[size]
+
+    def _hash_pair(self, image: ExcludedImage) -> tuple[int, int] | None:
+        data = image.path.read_bytes()
+        try:
+            full = decode(data, max_pixels=self._max_pixels)
+            reduced = full if self._short_side is None else decode(data, short_side=self._short_side)
+        except ImageError:
+            return None
+        return perceptual_hash(full), perceptual_hash(reduced)
+
+    def _pixels_of(self, image: ExcludedImage) -> bytes | None:
+        if image.path not in self._pixels:
+            self._pixels[image.path] = _pixels_of(image.path.read_bytes(), self._max_pixels)
+        return self._pixels[image.path]
+
+
+def _pixels_of(data: bytes, max_pixels: int) -> bytes | None:
+    try:
+        return pixel_hash(decode(data, max_pixels=max_pixels))
+    except ImageError:
+        return None

@@ -1,0 +1,233 @@
+"""One selection: which items are retrieved for which queries, what was kept out, what is missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+
+from curate.selection.best_match import best_match
+from curate.selection.candidates import OVERFETCH, SCORE_DECIMALS, Rows, Searchable, others_that_wanted
+from curate.selection.guard import LeakageGuard
+from curate.selection.query_balanced import query_balanced
+from curate.selection.quotas import check_amount
+from curate.selection.request import Assignment, Request, Strategy
+from curate.selection.uniform import uniform
+from transferset.errors import DataError, UsageError
+
+StrategyName = Literal["query-balanced", "best-match", "random"]
+Shortfall = Literal["report", "topup", "fail"]
+STRATEGIES: dict[StrategyName, Strategy] = {
+    "query-balanced": query_balanced,
+    "best-match": best_match,
+    "random": uniform,
+}
+
+
+@dataclass(frozen=True)
+class SelectOptions:
+    """How many images to select and how; checked when made (UsageError)."""
+
+    total: int | None = None
+    per_query: int | None = None
+    strategy: StrategyName = "query-balanced"
+    include_queries: bool = False
+    min_similarity: float | None = None
+    shortfall: Shortfall = "report"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_amount(self.total, self.per_query)
+        for name, value, allowed in (
+            ("--strategy", self.strategy, tuple(STRATEGIES)),
+            ("--shortfall", self.shortfall, get_args(Shortfall)),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
+            raise UsageError(f"--min-similarity is a cosine, from -1 to 1, got {self.min_similarity}")
+        if self.min_similarity is not None and self.strategy == "random":
+            raise UsageError(
+                "--min-similarity has no meaning with --strategy random, which looks at no similarity"
+            )
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One retrieved item. `query` is the number of the query whose quota it fills, `rank` its place (from
+    1) in that query's ranking of the whole index, `similarity` their cosine; all None for a random draw.
+    `also` are the other queries that had it among their first candidates, most similar first."""
+
+    position: int
+    query: int | None
+    rank: int | None
+    similarity: float | None
+    also: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Removed:
+    """An item of the index that was kept out: `why` is "query", "exact bytes" or "same pixels", `match`
+    the query's or the excluded image's name."""
+
+    position: int
+    why: str
+    match: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Picks by query, then rank; quotas; `floored` are the queries that a floor left open."""
+
+    picks: tuple[Pick, ...]
+    quotas: tuple[int, ...]
+    removed: tuple[Removed, ...] = ()
+    floored: tuple[int, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def requested(self) -> int:
+        return sum(self.quotas)
+
+    @property
+    def missing(self) -> int:
+        return self.requested - len(self.picks)
+
+    @cached_property
+    def filled(self) -> tuple[int, ...]:
+        """How many images each query got."""
+        owners = [pick.query for pick in self.picks if pick.query is not None]
+        return (
+            tuple(np.bincount(owners, minlength=len(self.quotas)).tolist())
+            if owners
+            else (0,) * len(self.quotas)
+        )
+
+    @cached_property
+    def closing(self) -> tuple[float | None, ...]:
+        """The similarity at which each query closed, that of its least similar image; None if it got none."""
+        worst: list[float | None] = [None] * len(self.quotas)
+        for pick in self.picks:
+            if pick.query is not None and pick.similarity is not None:
+                known = worst[pick.query]
+                worst[pick.query] = pick.similarity if known is None else min(known, pick.similarity)
+        return tuple(worst)
+
+    @property
+    def closing_summary(self) -> tuple[float, float] | None:
+        """Minimum and median of `closing` over the queries that got an image; None for a random draw."""
+        known = [one for one in self.closing if one is not None]
+        return (min(known), median(known)) if known else None
+
+    def removed_counts(self) -> dict[str, int]:
+        """How many items were kept out, by reason."""
+        counts = {"query": 0, "exact bytes": 0, "same pixels": 0}
+        for one in self.removed:
+            counts[one.why] += 1
+        return counts
+
+
+class SelectableIndex(Searchable, Protocol):
+    """What `select` needs of an index."""
+
+    def find(self, item_id: bytes) -> int | None: ...
+
+
+def select(
+    index: SelectableIndex,
+    vectors: np.ndarray,
+    query_ids: Sequence[str],
+    labels: Sequence[str | None],
+    quotas: Sequence[int],
+    options: SelectOptions,
+    guard: LeakageGuard | None = None,
+) -> Selection:
+    """Choose items of the index for the queries.
+
+    `vectors` (q, d) float32 are the queries' L2-normalised embeddings (ignored by "random"); `query_ids`
+    are item ids in hex, and an item with such an id is never taken. What the guard finds is replaced by
+    the next best, so that quotas still fill. DataError where nothing can be retrieved, or anything is
+    missing under shortfall "fail".
+    """
+    numbering = Rows(index.parts)
+    removed = [Removed(position, "query", query) for query, position in _own(index, query_ids)]
+    if guard is not None:
+        known = {one.position for one in removed}
+        exact = [(position, image) for position, image in guard.exact_copies() if position not in known]
+        removed += [Removed(position, "exact bytes", image.name) for position, image in exact]
+    request = Request(
+        index=index,
+        vectors=vectors,
+        labels=tuple(labels),
+        quotas=np.asarray(quotas, dtype=np.int64),
+        min_similarity=options.min_similarity,
+        topup=options.shortfall == "topup",
+        seed=options.seed,
+        banned=numbering.from_positions(np.array([one.position for one in removed], dtype=np.int64)),
+    )
+    while True:
+        assignment = STRATEGIES[options.strategy](request)
+        positions = numbering.to_positions(assignment.rows)
+        leaks = guard.same_pixels(positions) if guard is not None else []
+        if not leaks:
+            break
+        removed += [Removed(position, "same pixels", image.name) for position, image in leaks]
+        leaked = numbering.from_positions(np.array([position for position, _ in leaks], dtype=np.int64))
+        request.banned = np.concatenate([request.banned, leaked])
+    selection = Selection(
+        picks=_picks(request, assignment, positions, options.strategy),
+        quotas=tuple(int(quota) for quota in quotas),
+        removed=tuple(removed),
+        floored=_floored(request, assignment),
+    )
+    _check(selection, options)
+    return selection
+
+
+def _own(index: SelectableIndex, query_ids: Sequence[str]) -> list[tuple[str, int]]:
+    found = {query_id: index.find(bytes.fromhex(query_id)) for query_id in query_ids}
+    return [(query_id, position) for query_id, position in found.items() if position is not None]
+
+
+def _floored(request: Request, assignment: Assignment) -> tuple[int, ...]:
+    if request.min_similarity is None:
+        return ()
+    filled = np.bincount(assignment.queries, minlength=len(request.quotas))
+    return tuple(np.flatnonzero(request.lists.floored & (filled < request.quotas)).tolist())
+
+
+def _picks(
+    request: Request, assignment: Assignment, positions: np.ndarray, strategy: StrategyName
+) -> tuple[Pick, ...]:
+    if strategy == "random":
+        return tuple(Pick(position, None, None, None) for position in positions.tolist())
+    others = others_that_wanted(
+        request.lists, OVERFETCH * request.quotas, assignment.rows, assignment.queries
+    )
+    columns = zip(
+        positions.tolist(),
+        assignment.queries.tolist(),
+        assignment.ranks.tolist(),
+        assignment.scores.astype(np.float64).round(SCORE_DECIMALS).tolist(),
+        others,
+        strict=True,
+    )
+    return tuple(Pick(*column) for column in columns)
+
+
+def _check(selection: Selection, options: SelectOptions) -> None:
+    if not selection.picks:
+        floor = "" if options.min_similarity is None else f" at similarity {options.min_similarity} or more"
+        raise DataError(
+            f"nothing can be retrieved{floor}",
+            hint="lower --min-similarity"
+            if floor
+            else "the index holds nothing but the queries and excluded images",
+        )
+    if options.shortfall == "fail" and selection.missing:
+        raise DataError(
+            f"{selection.missing} of {selection.requested} images are missing and --shortfall is fail",
+            hint="ask for fewer, lower --min-similarity, or use --shortfall report",
+        )

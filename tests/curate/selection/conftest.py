@@ -1,0 +1,71 @@
+"""An index in memory with the ranking rules of `curate.index`, for tests of what is built on top of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    number: int
+    rows: int
+
+
+class ArrayIndex:
+    """Vectors (n, d) and item ids (n, 16) cut into parts; `searches` counts the queries of every search."""
+
+    def __init__(
+        self, vectors: np.ndarray, ids: np.ndarray | None = None, cuts: tuple[int, ...] = (), first: int = 0
+    ):
+        self.vectors = normalised(vectors)
+        count = len(vectors)
+        self.ids = (
+            ids if ids is not None else np.random.default_rng(7).integers(0, 256, (count, 16), dtype=np.uint8)
+        )
+        bounds = [0, *cuts, count]
+        self.parts = [ArrayPart(first + 2 * i, b - a) for i, (a, b) in enumerate(pairwise(bounds))]
+        self.positions = np.concatenate(
+            [(part.number << 32) + np.arange(part.rows, dtype=np.int64) for part in self.parts]
+        )
+        self._keys = [bytes(one) for one in self.ids]
+        self._order = np.argsort(np.array([key.hex() for key in self._keys]), kind="stable")
+        self._id_rank = np.argsort(self._order)
+        self.searches: list[int] = []
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        self.searches.append(len(queries))
+        scores = np.round(queries @ self.vectors.T, 5)
+        positions = np.full((len(queries), k), -1, dtype=np.int64)
+        cosines = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        for q, row in enumerate(scores):
+            ranked = np.lexsort((np.arange(len(row)), self._id_rank, -row))
+            seen, kept = set(), []
+            for one in ranked.tolist():
+                if self._keys[one] not in seen:
+                    seen.add(self._keys[one])
+                    kept.append(one)
+            kept = kept[:k]
+            positions[q, : len(kept)] = self.positions[kept]
+            cosines[q, : len(kept)] = row[kept]
+        return positions, cosines
+
+    def find(self, item_id: bytes) -> int | None:
+        matches = [row for row, key in enumerate(self._keys) if key == item_id]
+        return int(self.positions[matches[0]]) if matches else None
+
+    def item_ids(self, part: int) -> np.ndarray:
+        return self.ids[(self.positions >> 32) == part]
+
+
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    vectors = np.asarray(vectors, dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def array_index() -> Callable[..., ArrayIndex]:
+    """Make an `ArrayIndex` from vectors."""
+    return ArrayIndex

@@ -1,0 +1,127 @@
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curate.selection.guard import LeakageGuard, load_excluded
+from transferset.copies import item_id, perceptual_hash
+from transferset.errors import DataError, UsageError
+from transferset.images import decode
+
+Make = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class _Item:
+    data: bytes
+    width: int | None
+    height: int | None
+    phash: int | None
+
+
+class _Images:
+    """The image side of an index: encoded images by position, hashed as `build-index` does."""
+
+    def __init__(self, images: Sequence[bytes], short_side: int | None = None) -> None:
+        self.reads = 0
+        self._items = []
+        for data in images:
+            full, reduced = decode(data), decode(data, short_side=short_side)
+            self._items.append(_Item(data, full.shape[1], full.shape[0], perceptual_hash(reduced)))
+
+    def find(self, item_id_: bytes) -> int | None:
+        return next((n for n, item in enumerate(self._items) if item_id(item.data) == item_id_), None)
+
+    def items(self, positions: np.ndarray) -> list[_Item]:
+        return [self._items[position] for position in positions.tolist()]
+
+    def read_bytes(self, item: _Item) -> bytes:
+        self.reads += 1
+        return item.data
+
+
+def _names(hits: list[tuple[int, Any]]) -> list[tuple[int, str]]:
+    return sorted((position, image.name) for position, image in hits)
+
+
+def test_exact_copies_are_found_in_folders_of_any_depth(tmp_path: Path, picture: Make, encode: Make) -> None:
+    images = [encode(picture(seed=seed)) for seed in range(4)]
+    (tmp_path / "test" / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "test" / "deep" / "er" / "x.JPG").write_bytes(images[2])
+    (tmp_path / "test" / "new.jpg").write_bytes(encode(picture(seed=9)))
+    guard = LeakageGuard(load_excluded([tmp_path / "test"]), _Images(images))
+    assert _names(guard.exact_copies()) == [(2, "test/deep/er/x.JPG")]
+
+
+@pytest.mark.parametrize("short_side", [None, 40])
+def test_the_same_pixels_in_another_file_are_found(
+    tmp_path: Path, picture: Make, encode: Make, short_side: int | None
+) -> None:
+    originals = [encode(picture(200, 160, seed=seed), quality=90) for seed in range(6)]
+    (tmp_path / "a.png").write_bytes(encode(decode(originals[1]), "png"))
+    with_comment = encode(Image.fromarray(picture(200, 160, seed=3)), quality=90, comment=b"hello")
+    (tmp_path / "b.jpg").write_bytes(with_comment)
+    guard = LeakageGuard(load_excluded([tmp_path]), _Images(originals, short_side), short_side)
+    assert guard.exact_copies() == []
+    found = _names(guard.same_pixels(np.arange(6)))
+    assert found == [(1, f"{tmp_path.name}/a.png"), (3, f"{tmp_path.name}/b.jpg")]
+    assert guard.same_pixels(np.arange(6)) == [], "what was compared once is not compared again"
+
+
+def test_a_picture_stored_rotated_is_the_picture_that_is_shown(
+    tmp_path: Path, picture: Make, encode: Make
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encode(np.rot90(picture(80, 60), 1).copy(), "png", exif=exif)
+    (tmp_path / "plain.png").write_bytes(encode(picture(80, 60), "png"))
+    guard = LeakageGuard(load_excluded([tmp_path]), _Images([turned]))
+    assert _names(guard.same_pixels(np.array([0]))) == [(0, f"{tmp_path.name}/plain.png")]
+
+
+def test_alike_is_not_the_same(tmp_path: Path, picture: Make, encode: Make) -> None:
+    pixels = picture(96, 96, seed=1)
+    nearly = pixels.copy()
+    nearly[50, 50, 0] ^= 1
+    pool = _Images([encode(nearly, "png"), encode(pixels, quality=60), encode(pixels[:90, :90], "png")])
+    (tmp_path / "x.png").write_bytes(encode(pixels, "png"))
+    guard = LeakageGuard(load_excluded([tmp_path]), pool)
+    assert guard.same_pixels(np.arange(3)) == []
+    assert pool.reads == 2, "only images of the same size are worth decoding"
+
+
+def test_a_damaged_excluded_image_is_compared_by_its_bytes(
+    tmp_path: Path, picture: Make, encode: Make
+) -> None:
+    good = encode(picture())
+    (tmp_path / "cut.jpg").write_bytes(good[:-30])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    excluded = load_excluded([tmp_path])
+    assert [image.name for image in excluded.unreadable] == [f"{tmp_path.name}/empty.jpg"]
+    guard = LeakageGuard(excluded, _Images([good]))
+    assert guard.exact_copies() == [] and guard.same_pixels(np.array([0])) == []
+
+
+def test_the_digest_is_of_the_images_and_not_of_their_place(
+    tmp_path: Path, encode: Make, picture: Make
+) -> None:
+    for folder, names in (("one", ["a.png", "b.png"]), ("two/sub", ["y.png", "x.png"])):
+        (tmp_path / folder).mkdir(parents=True)
+        for seed, name in enumerate(names):
+            (tmp_path / folder / name).write_bytes(encode(picture(seed=seed), "png"))
+    one, two = load_excluded([tmp_path / "one"]), load_excluded([tmp_path / "two", tmp_path / "one"])
+    assert one.digest == two.digest
+    (tmp_path / "one" / "c.png").write_bytes(encode(picture(seed=5), "png"))
+    assert load_excluded([tmp_path / "one"]).digest != one.digest
+
+
+def test_a_mistyped_folder_is_no_protection(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a folder"):
+        load_excluded([tmp_path / "tset"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image"):
+        load_excluded([tmp_path / "empty"])
