@@ -1,4 +1,5 @@
-"""Fixtures that every test may use: pictures made on the spot, and real data beside the project where it is there."""
+"""Fixtures that every test may use: pictures made on the spot, and real data beside the project where it is
+there."""
 
 import io
 import os
@@ -53,7 +54,8 @@ def tinyclip(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., np.ndarray]:
-    """`picture(width, height, seed=0)`: a smooth coloured picture (h, w, 3) uint8, different for every seed."""
+    """`picture(width, height, seed=0)`: a smooth coloured picture (h, w, 3) uint8, different for every
+    seed."""
 
     def make(width: int = 64, height: int = 48, seed: int = 0) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -94,7 +96,8 @@ def write_tar() -> Callable[[Path, Mapping[str, bytes]], Path]:
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`run_python(code or argument list, **options of subprocess.run)`: a fresh interpreter with the project in it."""
+    """`run_python(code or argument list, **options of subprocess.run)`: a fresh interpreter with the
+    project in it."""
 
     def run(code: str | list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         arguments = ["-c", code] if isinstance(code, str) else code
