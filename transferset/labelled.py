@@ -202,6 +202,7 @@ def _csv_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", skipinitialspace=True, strict=True)
+            columns = list(reader.fieldnames or [])
             rows = [(reader.line_num, row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
@@ -210,7 +211,7 @@ def _csv_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     for number, row in rows:
         if None in row:
             raise DataError(f"{path}, row {number}: more fields than columns")
-    return list(reader.fieldnames or []), rows
+    return columns, rows
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

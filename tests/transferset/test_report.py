@@ -18,7 +18,26 @@ HOSTILE = [
 ]
 
 
-ALLOWED = set("html head meta title style body h1 figure img figcaption table thead tbody tr th td".split())
+ALLOWED = set(
+    [
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "figure",
+        "img",
+        "figcaption",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+    ]
+)
 
 
 class Reader(HTMLParser):
