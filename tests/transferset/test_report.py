@@ -19,25 +19,6 @@ HOSTILE = [
 
 
 TAGS = "html head meta title style body h1 figure img figcaption table thead tbody tr th td"
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "h1",
-        "figure",
-        "img",
-        "figcaption",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-    ]
-)
 
 
 class Reader(HTMLParser):
