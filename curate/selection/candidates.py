@@ -1,78 +1,40 @@
 """For each query the best items of the index, fetched deeper only where it turns out to be needed."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from curate.index.numbering import Numbering
+
+if TYPE_CHECKING:
+    from curate.index.index import Engine, Index
 
 OVERFETCH = 4
 """How many candidates are fetched at first for each image that a query may take."""
 SCORE_DECIMALS = 5
-"""Similarities closer than this rank as equal (then by item id), as in the index."""
+"""The index rounds similarities to this; equal ones rank by item id."""
 _PAIRS_A_SEARCH = 1 << 25
-_PART_BITS = np.int64(32)
-_ROW_MASK = np.int64((1 << 32) - 1)
-
-
-class Part(Protocol):
-    """A part of the index: its number and how many rows it has."""
-
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def rows(self) -> int: ...
-
-
-class Searchable(Protocol):
-    """What selection needs of an index; `curate.index.Index` is one."""
-
-    @property
-    def parts(self) -> list[Part]: ...
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (q, k) int64 (part << 32 | row; -1 where there are fewer than k) and cosines (q, k),
-        best first."""
-        ...
-
-
-class Rows:
-    """Positions of an index as consecutive numbers 0 … total-1 and back, so that arrays can be indexed by
-    them."""
-
-    def __init__(self, parts: list[Part]) -> None:
-        self.numbers = np.array([part.number for part in parts], dtype=np.int64)
-        ends = np.cumsum([part.rows for part in parts], dtype=np.int64)
-        self.total = int(ends[-1]) if len(ends) else 0
-        self._starts = np.concatenate([np.zeros(1, dtype=np.int64), ends])[:-1] if len(ends) else ends
-        order = np.argsort(self.numbers)
-        self._order, self._sorted = order, self.numbers[order]
-
-    def from_positions(self, positions: np.ndarray) -> np.ndarray:
-        """Numbers (n,) int64 of positions (n,)."""
-        part = self._order[np.searchsorted(self._sorted, positions >> _PART_BITS)]
-        return self._starts[part] + (positions & _ROW_MASK)
-
-    def to_positions(self, rows: np.ndarray) -> np.ndarray:
-        """Positions (n,) int64 of numbers (n,)."""
-        rows = np.asarray(rows, dtype=np.int64)
-        part = np.searchsorted(self._starts, rows, side="right") - 1
-        return (self.numbers[part] << _PART_BITS) | (rows - self._starts[part])
 
 
 class CandidateLists:
-    """Ranked candidates of every query: `rows[q]` (see `Rows`) and `scores[q]`, best first, the first of
-    rank 1.
+    """Ranked candidates of every query: `rows[q]` (see `Numbering`) and `scores[q]`, best first, from rank 1.
 
     A list is `complete[q]` when nothing of the index follows it: the index is exhausted or the similarity
     floor is reached (`floored[q]`). `deepen` doubles the others.
     """
 
     def __init__(
-        self, index: Searchable, vectors: np.ndarray, depth: int, min_similarity: float | None = None
+        self,
+        index: "Index",
+        vectors: np.ndarray,
+        depth: int,
+        min_similarity: float | None = None,
+        engine: "Engine" = "exact",
     ) -> None:
         self.index = index
+        self.engine = engine
         self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        self.numbering = Rows(index.parts)
+        self.numbering = Numbering(index.parts)
         self.min_similarity = min_similarity
         count = len(self.vectors)
         self.rows: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * count
@@ -96,7 +58,7 @@ class CandidateLists:
         block = max(1, _PAIRS_A_SEARCH // depth)
         for start in range(0, len(queries), block):
             chosen = queries[start : start + block]
-            positions, scores = self.index.search(self.vectors[chosen], depth)
+            positions, scores = self.index.search(self.vectors[chosen], depth, self.engine)
             for query, found, cosines in zip(chosen.tolist(), positions, scores, strict=True):
                 self._store(query, depth, found, cosines)
 
@@ -106,8 +68,8 @@ class CandidateLists:
         if self.min_similarity is not None:
             kept = int(np.count_nonzero(scores[:known] >= self.min_similarity))
             self.floored[query] = kept < known
-        self.rows[query] = self.numbering.from_positions(positions[:kept])
-        self.scores[query] = np.round(scores[:kept], SCORE_DECIMALS)
+        self.rows[query] = self.numbering.rows(positions[:kept])
+        self.scores[query] = scores[:kept]
         self._depth[query] = depth
         exhausted = known < depth or depth >= self.numbering.total
         self.complete[query] = bool(self.floored[query]) or exhausted

@@ -9,10 +9,10 @@ re-encodings are *not* found.
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,33 +21,14 @@ from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
 from transferset.parallel import ordered_map
 
+if TYPE_CHECKING:
+    from curate.index.index import Index
+    from curate.index.part import ItemRow
+
 CHECKED = ("exact bytes", "same pixels")
 NOT_CHECKED = ("near copies: crops, scaled, edited or re-encoded images",)
 NEAR_BITS = 8
 _READERS = os.cpu_count() or 1
-
-
-class GuardedItem(Protocol):
-    """What the guard needs to know of a pool item: size in pixels and perceptual hash (None: unknown)."""
-
-    @property
-    def width(self) -> int | None: ...
-
-    @property
-    def height(self) -> int | None: ...
-
-    @property
-    def phash(self) -> int | None: ...
-
-
-class GuardedIndex(Protocol):
-    """What the guard needs of an index; `curate.index.Index` is one."""
-
-    def find(self, item_id: bytes) -> int | None: ...
-
-    def items(self, positions: np.ndarray) -> Sequence[GuardedItem]: ...
-
-    def read_bytes(self, item: GuardedItem) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -88,15 +69,26 @@ def load_excluded(
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"--exclude-dir {folder} is not a folder")
-        paths = sorted(
-            path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        )
+        paths = sorted(_images_below(folder))
         if not paths:
             raise DataError(f"--exclude-dir {folder} holds no image")
         top = folder.resolve()
         named = [(path, f"{top.name}/{path.relative_to(folder).as_posix()}") for path in paths]
         images.extend(ordered_map(lambda one: _excluded(*one, max_pixels), named, workers, 4 * workers))
     return ExcludedSet(tuple(folder.resolve().name for folder in folders), tuple(images))
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Image files at any depth. Links to folders are followed, each folder once: what a link hides would
+    leak."""
+    seen: set[str] = set()
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(directory, name) for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _excluded(path: Path, name: str, max_pixels: int) -> ExcludedImage:
@@ -120,7 +112,7 @@ class LeakageGuard:
     def __init__(
         self,
         excluded: ExcludedSet,
-        index: GuardedIndex,
+        index: "Index",
         short_side: int | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
@@ -146,24 +138,22 @@ class LeakageGuard:
         """Of the items at `positions` (n,) int64, those that show exactly the pixels of an excluded image."""
         fresh = np.array([one for one in positions.tolist() if one not in self._seen], dtype=np.int64)
         self._seen.update(fresh.tolist())
-        same_size: dict[tuple[int, int], list[tuple[int, GuardedItem]]] = defaultdict(list)
+        same_size: dict[tuple[int, int], list[tuple[int, ItemRow]]] = defaultdict(list)
         if self._by_size:
             for position, item in zip(fresh.tolist(), self._index.items(fresh), strict=True):
-                if item.width and item.height and (item.width, item.height) in self._by_size:
+                if (item.width, item.height) in self._by_size:
                     same_size[item.width, item.height].append((position, item))
         return [hit for size, items in same_size.items() for hit in self._confirmed(size, items)]
 
     def _confirmed(
-        self, size: tuple[int, int], items: list[tuple[int, GuardedItem]]
+        self, size: tuple[int, int], items: list[tuple[int, "ItemRow"]]
     ) -> list[tuple[int, ExcludedImage]]:
-        images, hashes = self._by_size[size], self._hashes_of(size)
+        hashes = self._hashes_of(size)
+        images = self._by_size[size]
         hits = []
         for position, item in items:
-            if item.phash is None:
-                suspects = np.arange(len(images))
-            else:
-                distances = np.bitwise_count(hashes ^ np.uint64(item.phash)).min(axis=0)
-                suspects = np.flatnonzero(distances <= NEAR_BITS)
+            distances = np.bitwise_count(hashes ^ np.uint64(item.phash)).min(axis=0)
+            suspects = np.flatnonzero(distances <= NEAR_BITS)
             if len(suspects):
                 own = _pixels_of(self._index.read_bytes(item), self._max_pixels)
                 hit = next(

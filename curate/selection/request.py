@@ -3,10 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.selection.candidates import OVERFETCH, CandidateLists, Rows, Searchable
+from curate.index.numbering import Numbering
+from curate.selection.candidates import OVERFETCH, CandidateLists
+
+if TYPE_CHECKING:
+    from curate.index.index import Engine, Index
 
 
 @dataclass
@@ -14,10 +19,10 @@ class Request:
     """One selection to make: how many images for which queries, and what may not be taken.
 
     `vectors` (q, d) float32 are L2-normalised; `quotas` (q,) int64; `labels` has q entries. `banned` holds
-    the row numbers (see `Rows`) that nothing may take; it grows when the leakage guard finds more.
+    the row numbers (see `Numbering`) that nothing may take; it grows when the leakage guard finds more.
     """
 
-    index: Searchable
+    index: "Index"
     vectors: np.ndarray
     labels: tuple[str | None, ...]
     quotas: np.ndarray
@@ -25,16 +30,17 @@ class Request:
     topup: bool
     seed: int
     banned: np.ndarray
+    engine: "Engine" = "exact"
 
     @cached_property
-    def numbering(self) -> Rows:
-        return Rows(self.index.parts)
+    def numbering(self) -> Numbering:
+        return Numbering(self.index.parts)
 
     @cached_property
     def lists(self) -> CandidateLists:
         """Every query's candidates, searched on first use and kept while `banned` grows."""
         depth = OVERFETCH * int(self.quotas.max())
-        return CandidateLists(self.index, self.vectors, depth, self.min_similarity)
+        return CandidateLists(self.index, self.vectors, depth, self.min_similarity, self.engine)
 
     def taken(self) -> bytearray:
         """One byte a row of the index, 1 where it is banned; strategies mark what they take."""

@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from curate.index.numbering import Numbering
 from curate.selection.best_match import best_match
-from curate.selection.candidates import OVERFETCH, SCORE_DECIMALS, Rows, Searchable, others_that_wanted
+from curate.selection.candidates import OVERFETCH, SCORE_DECIMALS, others_that_wanted
 from curate.selection.guard import LeakageGuard
 from curate.selection.query_balanced import query_balanced
 from curate.selection.quotas import check_amount
 from curate.selection.request import Assignment, Request, Strategy
 from curate.selection.uniform import uniform
 from transferset.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from curate.index.index import Engine, Index
 
 StrategyName = Literal["query-balanced", "best-match", "random"]
 Shortfall = Literal["report", "topup", "fail"]
@@ -37,6 +41,7 @@ class SelectOptions:
     min_similarity: float | None = None
     shortfall: Shortfall = "report"
     seed: int = 0
+    engine: "Engine" = "exact"
 
     def __post_init__(self) -> None:
         check_amount(self.total, self.per_query)
@@ -129,14 +134,8 @@ class Selection:
         return counts
 
 
-class SelectableIndex(Searchable, Protocol):
-    """What `select` needs of an index."""
-
-    def find(self, item_id: bytes) -> int | None: ...
-
-
 def select(
-    index: SelectableIndex,
+    index: "Index",
     vectors: np.ndarray,
     query_ids: Sequence[str],
     labels: Sequence[str | None],
@@ -151,7 +150,7 @@ def select(
     the next best, so that quotas still fill. DataError where nothing can be retrieved, or anything is
     missing under shortfall "fail".
     """
-    numbering = Rows(index.parts)
+    numbering = Numbering(index.parts)
     removed = [Removed(position, "query", query) for query, position in _own(index, query_ids)]
     if guard is not None:
         known = {one.position for one in removed}
@@ -165,16 +164,17 @@ def select(
         min_similarity=options.min_similarity,
         topup=options.shortfall == "topup",
         seed=options.seed,
-        banned=numbering.from_positions(np.array([one.position for one in removed], dtype=np.int64)),
+        engine=options.engine,
+        banned=numbering.rows(np.array([one.position for one in removed], dtype=np.int64)),
     )
     while True:
         assignment = STRATEGIES[options.strategy](request)
-        positions = numbering.to_positions(assignment.rows)
+        positions = numbering.positions(assignment.rows)
         leaks = guard.same_pixels(positions) if guard is not None else []
         if not leaks:
             break
         removed += [Removed(position, "same pixels", image.name) for position, image in leaks]
-        leaked = numbering.from_positions(np.array([position for position, _ in leaks], dtype=np.int64))
+        leaked = numbering.rows(np.array([position for position, _ in leaks], dtype=np.int64))
         request.banned = np.concatenate([request.banned, leaked])
     selection = Selection(
         picks=_picks(request, assignment, positions, options.strategy),
@@ -186,7 +186,7 @@ def select(
     return selection
 
 
-def _own(index: SelectableIndex, query_ids: Sequence[str]) -> list[tuple[str, int]]:
+def _own(index: "Index", query_ids: Sequence[str]) -> list[tuple[str, int]]:
     found = {query_id: index.find(bytes.fromhex(query_id)) for query_id in query_ids}
     return [(query_id, position) for query_id, position in found.items() if position is not None]
 

@@ -1,21 +1,9 @@
 """Random selection: a seeded uniform draw over the distinct items of the index, for comparison."""
 
-from typing import Protocol, cast
-
 import numpy as np
 
-from curate.selection.candidates import Part
 from curate.selection.request import Assignment, Request
 from curate.selection.shuffle import shuffle_keys
-
-
-class Identified(Protocol):
-    """An index that can list the item ids (n, 16) uint8 of a part."""
-
-    @property
-    def parts(self) -> list[Part]: ...
-
-    def item_ids(self, part: int) -> np.ndarray: ...
 
 
 def uniform(request: Request) -> Assignment:
@@ -23,13 +11,12 @@ def uniform(request: Request) -> Assignment:
     seed and on which items there are, not on their order. They are taken for no query and have neither
     rank nor similarity."""
     amount = int(request.quotas.sum())
-    index = cast(Identified, request.index)
-    banned = _banned_keys(index, request)
+    banned = _banned_keys(request)
     keys = np.empty(0, dtype=np.uint64)
     rows = np.empty(0, dtype=np.int64)
     start = 0
-    for part in index.parts:
-        fresh = shuffle_keys(np.asarray(index.item_ids(part.number)), request.seed)
+    for part in request.index.parts:
+        fresh = shuffle_keys(request.index.item_ids(part.number), request.seed)
         allowed = np.flatnonzero(~np.isin(fresh, banned))
         keys, rows = _smallest(
             np.concatenate([keys, fresh[allowed]]), np.concatenate([rows, start + allowed]), amount
@@ -41,13 +28,13 @@ def uniform(request: Request) -> Assignment:
     )
 
 
-def _banned_keys(index: Identified, request: Request) -> np.ndarray:
+def _banned_keys(request: Request) -> np.ndarray:
     """The keys of what may not be drawn: a banned item may stand in other rows too, under the same key."""
     keys = [np.empty(0, dtype=np.uint64)]
     start = 0
-    for part in index.parts:
+    for part in request.index.parts:
         inside = request.banned[(request.banned >= start) & (request.banned < start + part.rows)] - start
-        keys.append(shuffle_keys(np.asarray(index.item_ids(part.number))[inside], request.seed))
+        keys.append(shuffle_keys(request.index.item_ids(part.number)[inside], request.seed))
         start += part.rows
     return np.concatenate(keys)
 

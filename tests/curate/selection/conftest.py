@@ -35,7 +35,7 @@ class ArrayIndex:
         self._id_rank = np.argsort(self._order)
         self.searches: list[int] = []
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, engine: str = "exact") -> tuple[np.ndarray, np.ndarray]:
         self.searches.append(len(queries))
         scores = np.round(queries @ self.vectors.T, 5)
         positions = np.full((len(queries), k), -1, dtype=np.int64)

@@ -3,19 +3,9 @@ from typing import Any
 
 import numpy as np
 
-from curate.selection.candidates import CandidateLists, Rows, others_that_wanted
+from curate.selection.candidates import CandidateLists, others_that_wanted
 
 Make = Callable[..., Any]
-
-
-def test_rows_and_positions_are_each_others_inverse(array_index: Make) -> None:
-    index = array_index(np.ones((10, 2)), cuts=(3, 3, 7), first=5)
-    rows = Rows(index.parts)
-    assert rows.total == 10
-    assert (rows.to_positions(np.arange(10)) == index.positions).all()
-    assert (rows.from_positions(index.positions) == np.arange(10)).all()
-    shuffled = Rows(list(reversed(index.parts)))
-    assert (shuffled.to_positions(shuffled.from_positions(index.positions)) == index.positions).all()
 
 
 def test_deeper_lists_go_on_where_they_ended(array_index: Make) -> None:

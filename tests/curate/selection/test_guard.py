@@ -18,9 +18,9 @@ Make = Callable[..., Any]
 @dataclass(frozen=True)
 class _Item:
     data: bytes
-    width: int | None
-    height: int | None
-    phash: int | None
+    width: int
+    height: int
+    phash: int
 
 
 class _Images:
@@ -125,3 +125,12 @@ def test_a_mistyped_folder_is_no_protection(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
         load_excluded([tmp_path / "empty"])
+
+
+def test_links_are_followed_and_loops_are_not(tmp_path: Path, picture: Make, encode: Make) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "x.png").write_bytes(encode(picture(), "png"))
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "test")
+    assert [image.name for image in load_excluded([tmp_path / "test"]).images] == ["test/link/x.png"]

@@ -137,7 +137,7 @@ class _ConceptIndex:
         self._concepts = concepts
         self._concept_rows = np.array_split(np.random.default_rng(0).permutation(rows), concepts)
 
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, queries: np.ndarray, k: int, engine: str = "exact") -> tuple[np.ndarray, np.ndarray]:
         positions = np.full((len(queries), k), -1, dtype=np.int64)
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         for place, query in enumerate(queries[:, 0].astype(int)):
