@@ -48,6 +48,7 @@ _ISO_BRANDS = {
     b"mif1": "heif",
     b"msf1": "heif",
 }
+_FILL = re.compile(rb"\xff+")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -97,8 +98,8 @@ def exif_orientation(tiff: bytes) -> int:
 def _jpeg(data: bytes) -> RawHeader:
     position, orientation = 2, 1
     while True:
-        while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] == b"\xff":
-            position += 1
+        if (fill := _FILL.match(data, position)) is not None:
+            position = fill.end() - 1
         if position + 4 > len(data):
             raise ValueError("truncated")
         if data[position] != 0xFF:

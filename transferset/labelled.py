@@ -176,7 +176,7 @@ def _read_table(path: Path) -> list[LabelledImage]:
 
 def _image_of_row(path: Path, number: int, row: dict[str, str]) -> LabelledImage:
     name, label, split = (row.get(column, "").strip() for column in ("image", "label", "split"))
-    if not name:
+    if not name or "\0" in name:
         raise DataError(f"{path}, row {number}: no image")
     if split and split not in SPLITS:
         raise DataError(f"{path}, row {number}: the split {split!r} is none of {', '.join(SPLITS)}")

@@ -56,17 +56,23 @@ def scan(path: Path) -> TarScan:
     path = Path(path)
     members: list[Member] = []
     error = None
+    end = 0
     try:
         with tarfile.open(path, "r:") as tar:
             length = path.stat().st_size
             try:
                 for info in tar:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header in memory
-                    if info.offset_data + info.size > length:
-                        error = f"cut off within {info.name!r}: {length} bytes"
+                    if info.size < 0 or info.offset < end:
+                        error = f"damaged at byte {info.offset}: the header of {info.name!r}"
                         break
-                    if info.isreg() and not info.issparse():
-                        members.append(Member(info.name, info.offset_data, info.size))
+                    end = info.offset_data
+                    if not info.isreg() or info.issparse():
+                        continue
+                    if info.offset_data + info.size > length:
+                        error = f"cut off within {info.name!r}, at byte {length}"
+                        break
+                    members.append(Member(info.name, info.offset_data, info.size))
             except (tarfile.TarError, OSError, EOFError, ValueError) as problem:
                 error = f"damaged or cut off near byte {tar.offset}: {problem}"
             error = error or _wrong_end(path, tar.offset, length)

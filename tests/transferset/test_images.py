@@ -233,6 +233,12 @@ def test_a_jpeg_that_lies_about_its_size_is_refused(picture: Picture, encode: En
     assert "no pixels" in reason(bytes(data))
 
 
+def test_endless_fill_bytes_take_no_time() -> None:
+    start = time.perf_counter()
+    assert reason(b"\xff\xd8" + b"\xff" * 20_000_000) == "truncated"
+    assert time.perf_counter() - start < 2
+
+
 def test_a_jpeg_with_harmless_extra_bytes_is_read(picture: Picture, encode: Encode) -> None:
     data = encode(picture(64, 48))
     assert decode(data[:-2] + b"\0\0" + data[-2:]).shape == (48, 64, 3)

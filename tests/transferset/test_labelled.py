@@ -151,7 +151,7 @@ def test_a_parquet_table(tmp_path: Path) -> None:
         ("image,label\nx/1.jpg,a\nx/2.jpg,b\n", "none of its images exists"),
         ('image,label\n"1.jpg,a\n', "cannot be read as CSV"),
         (b"image,label\n\xff\xfe.jpg,a\n", "cannot be read as CSV"),
-        (b"image,label\n1\x00.jpg,a\n", "none of its images exists|cannot be read as CSV"),
+        (b"image,label\n1\x00.jpg,a\n", "row 2: no image|cannot be read as CSV"),
     ],
 )
 def test_faulty_tables_are_bad_data(tmp_path: Path, content: str | bytes, message: str) -> None:

@@ -78,6 +78,21 @@ def test_damage_in_the_middle_is_told(tmp_path: Path, write_tar: WriteTar) -> No
     assert list(found.members) == members[:4]
 
 
+def test_a_header_that_points_backwards_ends_the_scan(tmp_path: Path, write_tar: WriteTar) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES)
+    members = list_members(path)
+    data = bytearray(path.read_bytes())
+    start = members[2].offset - 512
+    header = data[start : start + 512]
+    header[124:136] = b"\xff" + (-2048 % 256**11).to_bytes(11, "big")  # base-256: minus four blocks
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[start : start + 512] = header
+    path.write_bytes(data)
+    found = scan(path)
+    assert found.error and list(found.members) == members[:2]
+
+
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"\x1f\x8b\x08\0" + b"z" * 600, b"short"])
 def test_what_is_no_tar_is_bad_data(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.tar"
