@@ -1,0 +1,1 @@
+"""The pipeline read → decode → encode, and the encoder that queries go through."""
