@@ -1,0 +1,119 @@
+"""Batches of a run: which samples and views step s consumes, rendered for every model that looks at them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from distill.data.order import Order
+from distill.data.samples import ImageReader
+from distill.data.views import Augmentation, View, draw_view, recolour, render_crop
+from transferset.models.preprocessing import Preprocessing
+from transferset.parallel import ordered_map
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees of b samples.
+
+    `places` (b,) int64: index in the list of samples; `rounds` (b,) int64: which of the K repeating rounds of
+    views (the epoch, where views never repeat); `indices` (b,) int64: the sample whose image it is, other
+    than `places` only where a sample was unreadable. `images` (b, s, s, 3) uint8 is what the student sees.
+    `fresh` (b,) bool: those that the teacher has to look at, in `teacher_images` (fresh.sum(), S, S, 3)
+    uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, C) float32
+    logits, or None as long as they are not known.
+    """
+
+    step: int
+    places: np.ndarray
+    rounds: np.ndarray
+    indices: np.ndarray
+    images: np.ndarray
+    fresh: np.ndarray
+    teacher_images: np.ndarray | None = None
+    targets: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """Which views a run shows. `views` K: after K epochs the same views come again (their number is the epoch
+    modulo K); 0: every epoch has new ones."""
+
+    augment: Augmentation
+    seed: int
+    batch_size: int
+    views: int = 0
+
+
+class BatchReader:
+    """The batch of any step, a pure function of samples, plan and step, for a student and, if given, a
+    teacher.
+
+    Both render the same view of one decoded image, each at the size that its preprocessing says.
+    """
+
+    def __init__(
+        self,
+        reader: ImageReader,
+        plan: ViewPlan,
+        student: Preprocessing,
+        teacher: Preprocessing | None = None,
+    ) -> None:
+        self.reader = reader
+        self.plan = plan
+        self.student = student
+        self.teacher = teacher
+        self.order = Order(len(reader.samples), plan.seed)
+        self.images = 0
+        self.seconds = 0.0
+        self._lock = threading.Lock()
+
+    def read(self, step: int) -> Batch:
+        """Decode and render everything of the batch that step `step` (from 0) consumes; targets are left
+        open."""
+        start = time.perf_counter()
+        plan, samples = self.plan, self.reader.samples
+        epochs, places = self.order.batch(step, plan.batch_size)
+        rounds = epochs % plan.views if plan.views else epochs
+        numbers = rounds * samples.repeats[places] + samples.copy[places]
+        fresh = np.full(len(places), self.teacher is not None)
+        if plan.views:
+            fresh &= epochs < plan.views
+        indices = places.copy()
+        images = np.empty((len(places), self.student.size, self.student.size, 3), dtype=np.uint8)
+        seen: list[np.ndarray] = []
+        for row, place in enumerate(places):
+            decoded = self.reader.image(int(place))
+            indices[row] = decoded.index
+            view = draw_view(plan.augment, plan.seed, decoded.item_id, int(numbers[row]))
+            images[row] = render(decoded.rgb, view, self.student)
+            if self.teacher is not None and fresh[row]:
+                same = _renders_alike(self.student, self.teacher)
+                seen.append(images[row] if same else render(decoded.rgb, view, self.teacher))
+        with self._lock:
+            self.images += len(places)
+            self.seconds += time.perf_counter() - start
+        return Batch(step, places, rounds, indices, images, fresh, np.stack(seen) if seen else None)
+
+    def stream(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
+        """The batches of steps `start` … `stop` - 1 in order, read ahead by `workers` threads (0: none)."""
+        ahead = max(1, workers)
+        return ordered_map(self.read, range(start, stop), workers=ahead, window=2 * ahead if workers else 1)
+
+
+def render(rgb: np.ndarray, view: View, preprocessing: Preprocessing) -> np.ndarray:
+    """One view (size, size, 3) uint8 as a model wants it; without a random crop, by the model's resize and
+    crop."""
+    if view.crop:
+        return render_crop(rgb, view, preprocessing.size, preprocessing.interpolation)
+    return np.asarray(recolour(Image.fromarray(preprocessing.render(rgb)), view))
+
+
+def _renders_alike(first: Preprocessing, second: Preprocessing) -> bool:
+    def key(p: Preprocessing) -> tuple[object, ...]:
+        return (p.size, p.resize, p.crop_pct, p.interpolation)
+
+    return key(first) == key(second)

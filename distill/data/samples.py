@@ -1,0 +1,201 @@
+"""Samples of a run: where each image's bytes are, and decoded images that threads can ask for by index."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from transferset.copies import ID_BYTES, item_id
+from transferset.errors import DataError
+from transferset.images import MAX_PIXELS, ImageError, decode
+from transferset.writes import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Samples:
+    """n images in a fixed order. `sources` are tars or image files; `source`, `offset`, `size` (n,) int64 say
+    where the bytes of each image are. `ids` (n, 16) uint8 holds item ids, zeros where the id is only known
+    after reading.
+
+    An image that is `repeats` times in the list has the same ids in each place and `copy` 0 … repeats - 1,
+    (n,) int64 both, so that its views differ from place to place (1 and 0 for an ordinary set).
+    """
+
+    sources: tuple[Path, ...]
+    source: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    ids: np.ndarray
+    copy: np.ndarray
+    repeats: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over what the samples are and how they are ordered, without the folders that they lie
+        in."""
+        digest = hashlib.sha256(b"samples 1\0")
+        digest.update("\0".join(path.name for path in self.sources).encode("utf-8", "surrogateescape"))
+        for column in (self.source, self.offset, self.size, self.copy, self.repeats):
+            digest.update(np.ascontiguousarray(column, dtype="<i8").tobytes())
+        digest.update(np.ascontiguousarray(self.ids).tobytes())
+        return digest.hexdigest()
+
+    def subset(self, rows: np.ndarray) -> "Samples":
+        """Some of the samples, in the order of `rows`."""
+        columns = {
+            name: getattr(self, name)[rows] for name in ("source", "offset", "size", "ids", "copy", "repeats")
+        }
+        return Samples(self.sources, **columns)
+
+    def name(self, index: int) -> str:
+        """What people are told: the image file, or the tar with the offset of the image in it."""
+        path = self.sources[self.source[index]]
+        return f"{path}@{self.offset[index]}" if path.suffix == ".tar" else str(path)
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of one image. Raises DataError where the file is gone or too short."""
+        path, offset, size = self.sources[self.source[index]], int(self.offset[index]), int(self.size[index])
+        try:
+            with path.open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+        if len(data) != size:
+            raise DataError(f"{path} ends within the {size} bytes at {offset}: it is cut off or was replaced")
+        return data
+
+
+def samples_of_files(paths: Sequence[Path]) -> Samples:
+    """Image files as samples, in the order given; files that cannot be looked at get size 0 and fail when
+    read."""
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+    count = len(paths)
+    return Samples(
+        sources=tuple(paths),
+        source=np.arange(count, dtype=np.int64),
+        offset=np.zeros(count, dtype=np.int64),
+        size=np.array(sizes, dtype=np.int64),
+        ids=np.zeros((count, ID_BYTES), dtype=np.uint8),
+        copy=np.zeros(count, dtype=np.int64),
+        repeats=np.ones(count, dtype=np.int64),
+    )
+
+
+def join(first: Samples, second: Samples, repeat: int = 1) -> Samples:
+    """`first` followed by `second`, the latter `repeat` times over."""
+    return Samples(
+        sources=first.sources + second.sources,
+        source=np.concatenate([first.source, np.tile(second.source + len(first.sources), repeat)]),
+        offset=np.concatenate([first.offset, np.tile(second.offset, repeat)]),
+        size=np.concatenate([first.size, np.tile(second.size, repeat)]),
+        ids=np.concatenate([first.ids, np.tile(second.ids, (repeat, 1))]),
+        copy=np.concatenate([first.copy, np.repeat(np.arange(repeat, dtype=np.int64), len(second))]),
+        repeats=np.concatenate([first.repeats, np.full(len(second) * repeat, repeat, dtype=np.int64)]),
+    )
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One readable image: its place in the list, item id, pixels (h, w, 3) uint8."""
+
+    index: int
+    item_id: bytes
+    rgb: np.ndarray
+
+
+class ImageReader:
+    """Decoded images of `samples` by index, from any number of threads; the first `cache_bytes` of pixels are
+    kept.
+
+    `decode_size`: short side to which a large JPEG may be reduced while it is decoded (see
+    `transferset.images`). A sample that is damaged, or whose bytes are not those that its id names, is
+    dropped: **its place is taken by the next readable sample of the list**, so that no position shifts
+    whatever is found when. What was dropped, and why, is in `dropped`, and in the JSON file `record` if one
+    is given.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        decode_size: int | None,
+        *,
+        cache_bytes: int = 0,
+        max_pixels: int = MAX_PIXELS,
+        record: Path | None = None,
+    ) -> None:
+        self.samples = samples
+        self.decode_size = decode_size
+        self.max_pixels = max_pixels
+        self.dropped: dict[str, str] = {}
+        self._bad: set[int] = set()
+        self._room = cache_bytes
+        self._cache: dict[int, Decoded] = {}
+        self._lock = threading.Lock()
+        self._record = record
+        if record is not None and record.exists():
+            self.dropped.update(read_json(record))
+
+    def image(self, index: int) -> Decoded:
+        """The image at `index`, or the one that takes its place. DataError if no sample of the list is
+        readable."""
+        for step in range(len(self.samples)):
+            place = (index + step) % len(self.samples)
+            if place not in self._bad:
+                try:
+                    return self._cache.get(place) or self._load(place)
+                except DataError as error:
+                    self._drop(place, error.reason if isinstance(error, ImageError) else error.message)
+        name, reason = next(iter(self.dropped.items()), ("nothing", "no samples"))
+        raise DataError(f"none of the {len(self.samples)} images can be read; the first: {name}: {reason}")
+
+    def _load(self, index: int) -> Decoded:
+        data = self.samples.read(index)
+        identity, known = item_id(data), self.samples.ids[index]
+        if known.any() and identity != known.tobytes():
+            raise DataError(
+                "the bytes are not those that the item id names: the shard was changed or damaged"
+            )
+        decoded = Decoded(
+            index, identity, decode(data, short_side=self.decode_size, max_pixels=self.max_pixels)
+        )
+        with self._lock:
+            if self._room >= decoded.rgb.nbytes and index not in self._cache:
+                self._room -= decoded.rgb.nbytes
+                self._cache[index] = decoded
+        return decoded
+
+    def _drop(self, index: int, reason: str) -> None:
+        with self._lock:
+            self._bad.add(index)
+            self.dropped[self.samples.name(index)] = reason
+            if self._record is not None:
+                write_json(self._record, self.dropped)
+
+    def subset(self, rows: np.ndarray) -> "ImageReader":
+        """A reader of some of the samples that shares the images which are already decoded, and keeps no
+        more."""
+        part = ImageReader(self.samples.subset(rows), self.decode_size, max_pixels=self.max_pixels)
+        for place, row in enumerate(rows.tolist()):
+            if row in self._cache:
+                part._cache[place] = replace(self._cache[row], index=place)
+        return part
+
+    def check(self, indices: Iterable[int]) -> list[int]:
+        """Those of `indices` that can be read, tried now: for small labelled sets, where no place is ever
+        taken."""
+        readable = []
+        for index in indices:
+            try:
+                self._load(index)
+                readable.append(index)
+            except DataError as error:
+                self._drop(index, error.reason if isinstance(error, ImageError) else error.message)
+        return readable

@@ -1,0 +1,90 @@
+"""Checkpoints: safetensors with a JSON file that proves them, written so that a kill at any instant harms
+none."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transferset.errors import DataError
+from transferset.writes import read_json, sha256_file, sweep_temporaries, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KEEP = 2
+
+
+class Checkpoints:
+    """`step-00001234.safetensors` and, written after it, `step-00001234.json` (state and the tensors'
+    SHA-256) in one directory; `best.safetensors` is the model with the best validation score so far.
+
+    A checkpoint counts only if its JSON is there and the hash is right. The newest two are kept.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def save(self, step: int, tensors: Mapping[str, "Tensor"], state: Mapping[str, Any]) -> None:
+        """Write the checkpoint of `step`, then remove all but the newest ones."""
+        name = f"step-{step:08d}"
+        path = self.directory / f"{name}.safetensors"
+        write_tensors(path, tensors)
+        write_json(
+            self.directory / f"{name}.json", {"step": step, "sha256": sha256_file(path), "state": dict(state)}
+        )
+        kept = self._newest_first()[:KEEP]
+        for old in self._newest_first()[KEEP:]:
+            old.unlink()
+        for old in self.directory.glob("step-*.safetensors"):
+            if old.with_suffix(".json") not in kept:
+                old.unlink()
+
+    def newest(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
+        """Tensors and state of the newest valid checkpoint; damaged ones are passed over. None: there is
+        none.
+
+        Also removes what a killed writer left behind: call it only while holding the run's lock.
+        """
+        from safetensors.torch import load_file
+
+        if self.directory.is_dir():
+            sweep_temporaries(self.directory)
+        for path in self._newest_first():
+            tensors = path.with_suffix(".safetensors")
+            try:
+                found = read_json(path)
+                if tensors.is_file() and sha256_file(tensors) == found["sha256"]:
+                    return load_file(tensors), found["state"]
+            except (DataError, KeyError, TypeError):
+                continue
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.directory.glob("step-*.json"), reverse=True)
+
+    @property
+    def best_path(self) -> Path:
+        """Where the model with the best validation score is, if any evaluation has been."""
+        return self.directory / "best.safetensors"
+
+
+def read_tensors(path: Path) -> dict[str, "Tensor"]:
+    """Tensors of a safetensors file; DataError where it is missing or damaged."""
+    import safetensors
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}", hint="remove the run's directory and run again"
+        ) from error
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"]) -> None:
+    """Write tensors as safetensors, atomically; equal tensors give equal bytes."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain))

@@ -1,0 +1,73 @@
+"""Where and with how many threads a run works: resolved once, written down, obeyed when the run is
+resumed."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transferset.errors import UsageError
+
+CACHE_MB = 1024
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What may differ between two pieces of the same run (None and `auto`: chosen for this machine).
+
+    `device`: `cpu`, `cuda`, `cuda:1`, …; `threads`: of the student on a CPU; `workers`: threads that decode
+    and render ahead; `cache_mb`: memory for decoded images.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    workers: int | None = None
+    cache_mb: int = CACHE_MB
+
+    def resolve(self) -> dict[str, Any]:
+        """Device and threads, as JSON. They decide the last bits of the weights, so a run keeps them."""
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads {self.threads} must be at least 1")
+        return {"device": resolve_device(self.device), "threads": self.threads or cores()}
+
+    @property
+    def readers(self) -> int:
+        """How many threads read ahead: they change nothing but the speed."""
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers {self.workers} must not be negative")
+        return min(8, max(1, cores() // 2)) if self.workers is None else self.workers
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_device(device: str) -> str:
+    """`auto` as `cuda` or `cpu`; UsageError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Within, torch computes with this many threads."""
+    import torch
+
+    from transferset.models.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

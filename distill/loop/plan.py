@@ -1,0 +1,53 @@
+"""The length of a run and its pace, as the user gives them, and as steps."""
+
+import math
+from dataclasses import dataclass
+
+from distill.loop.trainer import Recipe
+from transferset.errors import UsageError
+
+EVALUATIONS = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`steps` or `epochs`, `lr` (None: the stage's default); `eval_every` and `checkpoint_every` in steps
+    (None: ten times a run, at most 500 steps between checkpoints); `patience`: evaluations without
+    improvement that end the run."""
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 64
+    lr: float | None = None
+    weight_decay: float = 0.05
+    eval_every: int | None = None
+    checkpoint_every: int | None = None
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise UsageError("--steps and --epochs were both given", hint="give one of them")
+        for name in ("steps", "epochs", "batch_size", "lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must be positive")
+        for name in ("weight_decay", "eval_every", "checkpoint_every", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must not be negative")
+
+    def recipe(self, samples: int, default_epochs: float, default_lr: float, seed: int) -> Recipe:
+        """In steps, for a list of this many samples."""
+        steps = self.steps or max(1, math.ceil((self.epochs or default_epochs) * samples / self.batch_size))
+        every = max(1, math.ceil(steps / EVALUATIONS))
+        return Recipe(
+            steps=steps,
+            batch_size=self.batch_size,
+            lr=self.lr or default_lr,
+            weight_decay=self.weight_decay,
+            eval_every=every if self.eval_every is None else self.eval_every,
+            checkpoint_every=min(500, every) if self.checkpoint_every is None else self.checkpoint_every,
+            log_every=min(25, every),
+            patience=self.patience,
+            seed=seed,
+        )

@@ -1,0 +1,123 @@
+"""The directory of a run: its configuration, its log, and whether it is new, resumed or done."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transferset.errors import DataError, UsageError
+from transferset.writes import atomic_file, read_json, sweep_temporaries, write_json
+
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+REPORT = "report.json"
+CHECKPOINTS = "checkpoints"
+
+
+class RunDirectory:
+    """`config.json` (first), `metrics.jsonl`, `checkpoints/`, the student's files, `report.json` (last).
+
+    Use it only while holding the directory's lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Start the run, or take up the one that is there; returns the configuration that holds.
+
+        `config["arguments"]` and `config["inputs"]` must equal those of the run that is there (UsageError
+        showing the difference); everything else, such as what was resolved for this machine, is taken from
+        it.
+        """
+        given: dict[str, Any] = json.loads(json.dumps({"format_version": FORMAT_VERSION, **config}))
+        sweep_temporaries(self.path)
+        if not (self.path / CONFIG).exists():
+            foreign = sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
+            if foreign:
+                raise UsageError(
+                    f"{self.path} is not empty and no run of distill: it holds {', '.join(foreign[:3])}",
+                    hint="give --out a new directory",
+                )
+            write_json(self.path / CONFIG, given)
+        found: dict[str, Any] = read_json(self.path / CONFIG)
+        self._refuse_other(found, given)
+        return found
+
+    def resolved(self) -> dict[str, Any] | None:
+        """What an earlier piece of this run resolved for the machine; None: the run is new."""
+        if not (self.path / CONFIG).exists():
+            return None
+        resolved: dict[str, Any] = read_json(self.path / CONFIG).get("resolved", {})
+        return resolved if "threads" in resolved else None
+
+    def _refuse_other(self, found: dict[str, Any], given: dict[str, Any]) -> None:
+        changes = []
+        for part in ("format_version", "command", "arguments", "inputs"):
+            old, new = dict(_leaves(part, found.get(part))), dict(_leaves(part, given.get(part)))
+            changes += [
+                f"{name.partition('.')[2] or name}: {old.get(name)!r} there, {new.get(name)!r} now"
+                for name in sorted(old.keys() | new.keys())
+                if old.get(name) != new.get(name)
+            ]
+        if changes:
+            raise UsageError(
+                f"{self.path} was written by other arguments: " + "; ".join(changes),
+                hint="give --out another directory, or the same arguments to resume",
+            )
+
+    def report(self) -> dict[str, Any] | None:
+        """The report of a finished run; None: it is not finished."""
+        if not (self.path / REPORT).exists():
+            return None
+        report: dict[str, Any] = read_json(self.path / REPORT)
+        return report
+
+    def log(self, entry: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / METRICS).open("a", encoding="ascii") as file:
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+    def rewind(self, step: int, part: str | None = None) -> None:
+        """Forget the lines of metrics.jsonl (of one `part` of the run, such as a fold) beyond `step`, which a
+        resumed run writes again."""
+        path = self.path / METRICS
+        if not path.exists():
+            return
+        entries = [json.loads(line) for line in path.read_text("ascii").splitlines() if _whole(line)]
+        kept = [entry for entry in entries if entry.get("part") != part or entry["step"] <= step]
+        with atomic_file(path, "w") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in kept)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Everything that was logged."""
+        path = self.path / METRICS
+        lines = path.read_text("ascii").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines if _whole(line)]
+
+
+def read_config(run: Path, command: str | None = None) -> dict[str, Any]:
+    """The configuration of a run; DataError where the directory is none (or not one of `command`)."""
+    if not (run / CONFIG).is_file():
+        raise DataError(f"{run} is no run of distill: {CONFIG} is missing")
+    config: dict[str, Any] = read_json(run / CONFIG)
+    if command is not None and config.get("command") != command:
+        raise DataError(f"{run} is not a run of distill {command}")
+    return config
+
+
+def _whole(line: str) -> bool:
+    """A killed writer may leave half a line."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(f"{name}.{key}", inner)
+    else:
+        yield name, value

@@ -1,0 +1,278 @@
+"""The training loop. It knows batches, a method (student outputs, targets -> loss) and a score, nothing of
+teachers."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from distill.data.batches import Batch
+from distill.loop.checkpoints import Checkpoints, read_tensors, write_tensors
+from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.optimizer import adamw, optimizer_tensors, restore_optimizer
+from distill.loop.schedule import averaging_decay, learning_rate
+from distill.loop.stop import stop_requests
+from distill.loop.window import Window
+from distill.models.student import Student
+from transferset.console import Progress, progress
+from transferset.errors import InterruptedRun, NumericError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SKIPS_ALLOWED = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how to train. Everything counts in steps.
+
+    `steps`: length of the schedule; `stop_at`: end earlier, at this step of it; `warmup`: share of the steps;
+    `clip`: largest norm of the gradient; `eval_every`, `checkpoint_every`, `log_every`: 0 is never (the end
+    and an interruption always leave a checkpoint); `patience`: evaluations without a better score after which
+    the run ends (0: never).
+    """
+
+    steps: int
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    clip: float = 1.0
+    stop_at: int | None = None
+    eval_every: int = 0
+    checkpoint_every: int = 0
+    log_every: int = 25
+    patience: int = 0
+    seed: int = 0
+
+    @property
+    def end(self) -> int:
+        """The step at which the run is over."""
+        return self.steps if self.stop_at is None else self.stop_at
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop is given and calls.
+
+    `stream(step)` yields the batches from that step on; `method(outputs, targets)` is the loss; `log` gets
+    one dict a line; `score(module)` is what evaluations maximise (None: there are none); `flush` runs before
+    every checkpoint; `rewind` is told the step that the run starts from; `collect` adds what other stages
+    have cost since its last call.
+    """
+
+    stream: Callable[[int], Generator[Batch]]
+    method: Callable[["Tensor", "Tensor"], "Tensor"]
+    log: Callable[[dict[str, Any]], None]
+    score: Callable[["nn.Module"], float] | None = None
+    flush: Callable[[], None] = lambda: None
+    rewind: Callable[[int], None] = lambda step: None
+    collect: Callable[[Ledger], None] = lambda ledger: None
+    title: str = "train"
+
+
+@dataclass
+class Progression:
+    """Where a run is: what a checkpoint holds beside the tensors. `scores`: (step, score) of all
+    evaluations."""
+
+    step: int = 0
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    skipped: int = 0
+    skipped_in_row: int = 0
+
+    def best(self) -> tuple[int, float] | None:
+        """Step and score of the best evaluation, the earliest of equals."""
+        return max(self.scores, key=lambda entry: (entry[1], -entry[0]), default=None)
+
+    def since_best(self) -> int:
+        """How many evaluations have brought nothing better."""
+        best = self.best()
+        return sum(step > best[0] for step, _ in self.scores) if best else 0
+
+
+class Trainer:
+    """Trains `student` in place and keeps a moving average of its weights, `average`, which is what is
+    scored.
+
+    `run` resumes from the newest of `checkpoints` if there is one: on a CPU with the same number of threads
+    the result is bitwise that of an undisturbed run, since everything random is a function of (seed, step).
+    """
+
+    def __init__(
+        self, student: Student, recipe: Recipe, hooks: Hooks, checkpoints: Checkpoints, ledger: Ledger
+    ) -> None:
+        from timm.utils import ModelEmaV3
+
+        self.student = student
+        self.module = student.module
+        self.recipe = recipe
+        self.hooks = hooks
+        self.checkpoints = checkpoints
+        self.ledger = ledger
+        self.average = ModelEmaV3(self.module, decay=averaging_decay(recipe.steps), use_warmup=True)
+        self.optimizer = adamw(self.module, recipe.lr, recipe.weight_decay)
+        self.flops = flops_per_image(self.module, student.preprocessing.size, backward=True)
+        self.at = Progression()
+        self.window = Window()
+
+    def run(self) -> Progression:
+        """Train to the end; raises InterruptedRun after SIGINT or SIGTERM, NumericError when steps keep
+        failing."""
+        self.resume()
+        feed = contextlib.closing(self.hooks.stream(self.at.step))
+        with stop_requests() as stop, self._progress() as bar, feed as batches:
+            self.window.restart()
+            while not self._done():
+                self.train_step(self._next(batches))
+                bar.advance(self.recipe.batch_size)
+                self.after_step(bar)
+                if stop.asked and not self._done():
+                    self.stop()
+        return self.at
+
+    def stop(self) -> None:
+        """Save and leave."""
+        self.save()
+        where = f"stopped at step {self.at.step} of {self.recipe.end}"
+        raise InterruptedRun(where, hint="re-run the same command to go on")
+
+    def _next(self, batches: Generator[Batch]) -> Batch:
+        start = time.perf_counter()
+        batch = next(batches)
+        waited = time.perf_counter() - start
+        self.ledger.add("wait", len(batch.images), waited)
+        self.window.waited(waited)
+        return batch
+
+    def train_step(self, batch: Batch) -> None:
+        """One update. A step whose loss or gradient is not finite changes nothing but the counters."""
+        import torch
+
+        recipe, step, images = self.recipe, self.at.step, len(batch.images)
+        torch.manual_seed((recipe.seed << 32) + step)
+        rate = learning_rate(step, recipe.steps, recipe.lr, recipe.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self.ledger.timed("student", images, images * self.flops):
+            self.module.train()
+            before = [buffer.clone() for buffer in self.module.buffers()]
+            inputs = self.student.inputs(batch.images)
+            loss = self.hooks.method(
+                self.module(inputs), torch.as_tensor(batch.targets, device=inputs.device)
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip).item()
+            finite = math.isfinite(norm) and math.isfinite(loss.item())
+            if finite:
+                self.optimizer.step()
+                self.average.update(self.module, step=step + 1)
+        self.at.step += 1
+        if finite:
+            self.at.skipped_in_row = 0
+            self.window.count(images, loss.item(), rate, norm)
+        else:
+            self._skip(batch, before)
+
+    def _skip(self, batch: Batch, buffers: list["Tensor"]) -> None:
+        """Undo what the forward pass did to running statistics, and tell; after a few in a row, give up."""
+        for buffer, old in zip(self.module.buffers(), buffers, strict=True):
+            buffer.data.copy_(old)
+        self.at.skipped += 1
+        self.at.skipped_in_row += 1
+        self.hooks.log({"step": self.at.step, "event": "skipped", "samples": batch.indices.tolist()})
+        if self.at.skipped_in_row > SKIPS_ALLOWED:
+            raise NumericError(
+                f"loss or gradient not finite {self.at.skipped_in_row} steps in a row, to step {self.at.step}",
+                hint="try a lower --lr; metrics.jsonl lists the samples of the skipped steps",
+            )
+
+    def after_step(self, bar: Progress) -> None:
+        """Log, score, save: whatever is due. The checkpoint comes last, so that it holds what was found."""
+        recipe, last = self.recipe, self.at.step == self.recipe.end
+        if last or self._due(recipe.log_every):
+            self._log_window(bar)
+        if self.hooks.score is not None and (last or self._due(recipe.eval_every)):
+            self.evaluate()
+        if self._done() or self._due(recipe.checkpoint_every):
+            self.save()
+
+    def evaluate(self) -> None:
+        """Score the averaged weights; the best so far are kept in `best.safetensors`."""
+        assert self.hooks.score is not None
+        score = self.hooks.score(self.average.module)
+        self.at.scores.append((self.at.step, score))
+        self.hooks.log({"step": self.at.step, "score": score})
+        if self.at.since_best() == 0:
+            write_tensors(self.checkpoints.best_path, self.average.module.state_dict())
+        self.window.restart()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.at.step % every == 0
+
+    def _done(self) -> bool:
+        return self.at.step >= self.recipe.end or 0 < self.recipe.patience <= self.at.since_best()
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the next step depends on."""
+        self.hooks.flush()
+        self.hooks.collect(self.ledger)
+        with self.ledger.timed("checkpoint"):
+            tensors = {f"model.{name}": tensor for name, tensor in self.module.state_dict().items()}
+            tensors |= {
+                f"average.{name}": tensor for name, tensor in self.average.module.state_dict().items()
+            }
+            tensors |= {
+                f"optimizer.{name}": t for name, t in optimizer_tensors(self.optimizer, self.module).items()
+            }
+            state = {"at": vars(self.at), "ledger": self.ledger.to_dict()}
+            self.checkpoints.save(self.at.step, tensors, state)
+        self.window.restart()
+
+    def resume(self) -> None:
+        """Take up the newest checkpoint, if there is one."""
+        found = self.checkpoints.newest()
+        if found is not None:
+            tensors, state = found
+            self.module.load_state_dict(_part(tensors, "model."))
+            self.average.module.load_state_dict(_part(tensors, "average."))
+            restore_optimizer(self.optimizer, self.module, _part(tensors, "optimizer."))
+            scores = [(int(step), float(score)) for step, score in state["at"].pop("scores")]
+            self.at = Progression(scores=scores, **state["at"])
+            self.ledger.stages.update(Ledger.from_dict(state["ledger"]).stages)
+        self.hooks.rewind(self.at.step)
+
+    def best_weights(self) -> dict[str, "Tensor"]:
+        """The weights with the best score, or, where nothing is scored, the moving average as it is now."""
+        if self.at.scores:
+            return read_tensors(self.checkpoints.best_path)
+        return self.average.module.state_dict()
+
+    def _progress(self) -> contextlib.AbstractContextManager[Progress]:
+        size = self.recipe.batch_size
+        return progress(self.hooks.title, self.recipe.end * size, "images", initial=self.at.step * size)
+
+    def _log_window(self, bar: Progress) -> None:
+        """One line of metrics.jsonl about the steps since the last one, and a note for people."""
+        earlier = {name: stage.seconds for name, stage in self.ledger.stages.items()}
+        self.hooks.collect(self.ledger)
+        busy: dict[str, float] = {
+            name: self.ledger.stages[name].seconds - earlier.get(name, 0.0)
+            for name in ("data", "teacher")
+            if name in self.ledger.stages
+        }
+        entry = self.window.summary(busy)
+        if entry is not None:
+            self.hooks.log(
+                {"step": self.at.step, **entry, "images_seen": self.at.step * self.recipe.batch_size}
+            )
+            bar.note(f"loss {entry['loss']:.4f}, data wait {entry['data_wait_percent']:.0f} %")
+        self.window.restart()
+
+
+def _part(tensors: dict[str, "Tensor"], prefix: str) -> dict[str, "Tensor"]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

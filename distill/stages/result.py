@@ -1,0 +1,81 @@
+"""What training stages share at their end: the score that selects, the final student's files, the report."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distill.data.labelled_images import LabelledImages
+from distill.loop.checkpoints import write_tensors
+from distill.loop.ledger import Ledger
+from distill.loop.run_directory import REPORT
+from distill.models.student import LABELS, MODEL, PREPROCESSING, Student, predict
+from distill.task import Task
+from transferset.writes import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class StudentReport:
+    """The result of `distill train` or `distill finetune`, as `report.json` holds it.
+
+    `score` is the validation score (None: there was nothing to score on) of the weights of step `chosen_step`
+    that were kept; `interval` its 95 % interval; `scored_on` says what it was measured on. `dropped` counts
+    samples that could not be used. `costs`: images, seconds and FLOPs of every stage.
+    """
+
+    out: str
+    steps: int
+    images_seen: int
+    chosen_step: int
+    score: float | None
+    scored_on: str | None
+    interval: tuple[float, float] | None
+    skipped_steps: int
+    dropped: int
+    costs: dict[str, Any]
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share observed over `count` images (Wilson, 1927)."""
+    z = 1.959964
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def scorer(
+    task: Task, student: Student, images: LabelledImages, ledger: Ledger
+) -> Callable[["nn.Module"], float]:
+    """The score of a module with the student's architecture on labelled images."""
+
+    def score(module: "nn.Module") -> float:
+        with ledger.timed("evaluate", len(images)):
+            outputs = [predict(student, module, batch) for batch in images.rendered(student.preprocessing)]
+            return task.score(np.concatenate(outputs), images.labels)
+
+    return score
+
+
+def write_student_facts(out: Path, student: Student) -> None:
+    """Classes and preprocessing, known from the start."""
+    write_json(out / LABELS, list(student.classes))
+    write_json(out / PREPROCESSING, student.preprocessing.to_dict())
+
+
+def finish(out: Path, weights: dict[str, "Tensor"], report: StudentReport) -> StudentReport:
+    """Write the final student, then the report, which marks the run as done."""
+    write_tensors(out / MODEL, weights)
+    write_json(out / REPORT, asdict(report))
+    return report
+
+
+def report_from_json(values: dict[str, Any]) -> StudentReport:
+    """The inverse of what `finish` writes."""
+    interval = values["interval"]
+    return StudentReport(**{**values, "interval": tuple(interval) if interval else None})
