@@ -1,0 +1,19 @@
+"""The index on disk: build, open, search, describe."""
+
+from curate.index.build import TooManyErrors, build_index
+from curate.index.index import Index, open_index
+from curate.index.info import info
+from curate.index.options import BuildOptions, BuildReport
+from curate.index.part import ItemRow, Part
+
+__all__ = [
+    "BuildOptions",
+    "BuildReport",
+    "Index",
+    "ItemRow",
+    "Part",
+    "TooManyErrors",
+    "build_index",
+    "info",
+    "open_index",
+]

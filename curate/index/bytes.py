@@ -1,0 +1,69 @@
+"""The pool's own bytes of an item, wherever the pool is now."""
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from curate.index.part import ItemRow
+from curate.pools import Roots
+from transferset.copies import item_id
+from transferset.errors import DataError
+from transferset.tars import TarReader
+
+_OPEN_TARS = 128
+
+
+class ByteReader:
+    """Reads items from the pool; threads may share it. Each read is checked against the item id."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._roots = roots
+        self._tars: OrderedDict[Path, TarReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def path(self, item: ItemRow) -> Path:
+        """The file that an item's bytes are in, as of now."""
+        return self._roots.join(item.root, item.source if item.source is not None else item.path or "")
+
+    def read(self, item: ItemRow) -> bytes:
+        """The encoded bytes of an item; DataError, with what to do, if they are not what was indexed."""
+        path = self.path(item)
+        try:
+            data = self._tar(path).read(item.offset, item.size) if item.offset is not None else path.read_bytes()
+        except (OSError, DataError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise DataError(f"{_name(item)} cannot be read from {path}: {reason}", hint=self._remedy(item)) from error
+        if item_id(data) != item.item_id:
+            raise DataError(
+                f"{_name(item)}: {path} no longer holds the image that was indexed",
+                hint="the pool was changed: run curate build-index again, or give the pool that the index was built from",
+            )
+        return data
+
+    def _remedy(self, item: ItemRow) -> str:
+        root = self._roots.path(item.root)
+        return (
+            f"if the pool moved from {root}, say where to with --pool-root {root}=NEW, "
+            "or once for all with curate build-index --pool NEW --index …"
+        )
+
+    def _tar(self, path: Path) -> TarReader:
+        """An open tar. One that is pushed out is closed when its last user lets go of it."""
+        with self._lock:
+            reader = self._tars.get(path)
+            if reader is None:
+                reader = self._tars[path] = _ClosingTar(path)
+                if len(self._tars) > _OPEN_TARS:
+                    self._tars.popitem(last=False)
+            self._tars.move_to_end(path)
+            return reader
+
+
+class _ClosingTar(TarReader):
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self.close()
+
+
+def _name(item: ItemRow) -> str:
+    return f"item {item.item_id.hex()} ({item.key})"

@@ -1,0 +1,29 @@
+"""Fills one part: its items go through the encoding pipeline, rows and problems come out in the part's order."""
+
+import numpy as np
+
+from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items
+from curate.index.encoder import OpenEncoder
+from curate.index.part_writer import NewRow, PartWriter
+from curate.pools import PartReader, Problem
+from transferset.console import Progress
+
+
+def encode_part(
+    reader: PartReader, writer: PartWriter, encoder: OpenEncoder, workers: int | None, bar: Progress
+) -> None:
+    """Read, decode and embed every item of `reader`'s part into `writer`."""
+    options = PipelineOptions(workers, encoder.plan.max_pixels)
+    unreadable = 0
+    for outcome in encode_items(encoder.model, reader.items(), reader.read, options):
+        item = outcome.item
+        if isinstance(outcome, Unreadable):
+            unreadable += 1
+            writer.problems.append(Problem("image", item.source, item.key, outcome.reason))
+            bar.note(f"{unreadable} unreadable in this part")
+        else:
+            embedding = outcome.embedding.astype(np.float16)
+            writer.add(NewRow(item, outcome.item_id, outcome.header, outcome.perceptual_hash, embedding))
+        bar.advance()
+    bar.note("")
+    writer.problems.extend(reader.problems)

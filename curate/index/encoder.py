@@ -1,0 +1,132 @@
+"""The encoder of a build: loaded as the plan says, or making the plan."""
+
+import importlib.metadata
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from curate.encoding.encoder import DEFAULT_BATCH_SIZE
+from curate.encoding.pipeline import available_cores
+from curate.index.options import DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
+from curate.index.plan import EncoderPlan, Plan, RuntimePlan
+from transferset.errors import UsageError
+from transferset.models.backbone import Backbone, load_backbone
+from transferset.models.runtime import FrozenModel, RuntimeInfo, open_runtime
+from transferset.models.spec import ModelSpec, parse_spec
+
+_LIBRARIES = (
+    "transferset", "torch", "torchvision", "timm", "open_clip_torch", "openvino", "faiss-cpu", "numpy", "pyarrow",
+    "pillow", "simplejpeg",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OpenEncoder:
+    """A frozen model with the plan that it follows; `notes` say how this machine differs from the plan's."""
+
+    model: FrozenModel
+    plan: Plan
+    notes: tuple[str, ...] = ()
+
+
+def library_versions() -> dict[str, str]:
+    """Installed versions of what can change embeddings."""
+    versions = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _absolute(spec: ModelSpec) -> ModelSpec:
+    """Weights in a file or folder by their absolute path: the next run may start elsewhere."""
+    path = Path(spec.weights)
+    is_path = spec.name == "local-dir" or spec.weights.endswith(".safetensors")
+    return replace(spec, weights=os.path.abspath(path)) if is_path else spec
+
+
+def begin(options: BuildOptions) -> OpenEncoder:
+    """Load the encoder that the options ask for and make the plan of a new index."""
+    seed = options.seed or 0
+    backbone = load_backbone(
+        _absolute(parse_spec(options.encoder or DEFAULT_ENCODER)), image_size=options.image_size, seed=seed
+    )
+    batch_size = options.batch_size or DEFAULT_BATCH_SIZE
+    threads = available_cores()
+    model = open_runtime(
+        backbone,
+        runtime=options.runtime or "auto",  # type: ignore[arg-type]
+        batch_size=batch_size,
+        device=options.device,
+        threads=threads,
+    )
+    info = model.info
+    plan = Plan(
+        _encoder_plan(backbone, options.image_size, seed),
+        RuntimePlan(info.runtime, info.precision, info.version, info.device, batch_size, threads),
+        options.max_pixels or DEFAULT_MAX_PIXELS,
+        library_versions(),
+    )
+    return OpenEncoder(model, plan, (f"runtime {info.runtime}: {info.note}",) if info.note else ())
+
+
+def _encoder_plan(backbone: Backbone, image_size: int | None, seed: int) -> EncoderPlan:
+    return EncoderPlan(
+        str(backbone.spec),
+        backbone.fingerprint,
+        backbone.weights_sha256,
+        backbone.dimension,
+        image_size,
+        seed,
+        backbone.preprocessing.to_dict(),
+    )
+
+
+def resume(plan: Plan, options: BuildOptions) -> OpenEncoder:
+    """Load the plan's encoder and put it on the plan's runtime.
+
+    Raises UsageError if the encoder is another one now, or if its runtime can't be had here.
+    """
+    spec = options.encoder or plan.encoder.spec
+    backbone = load_backbone(
+        _absolute(parse_spec(spec)), image_size=plan.encoder.image_size, seed=plan.encoder.seed
+    )
+    if backbone.fingerprint != plan.encoder.fingerprint:
+        raise UsageError(
+            f"the encoder {spec} is not the one that the index was built with ({plan.encoder.spec}): "
+            + _differences(backbone, plan.encoder),
+            hint="give the encoder that the index was built with, or another --index",
+        )
+    device = plan.runtime.device if options.device == "auto" else options.device
+    model = open_runtime(
+        backbone,
+        runtime=plan.runtime.runtime,  # type: ignore[arg-type]
+        batch_size=plan.runtime.batch_size,
+        device=device,
+        threads=plan.runtime.threads,
+    )
+    if str(backbone.spec) != plan.encoder.spec:
+        plan = replace(plan, encoder=replace(plan.encoder, spec=str(backbone.spec)))
+    return OpenEncoder(model, plan, tuple(_runtime_notes(model.info, plan.runtime)))
+
+
+def _differences(backbone: Backbone, plan: EncoderPlan) -> str:
+    """What makes the fingerprints differ, in words."""
+    pairs = {"weights": (backbone.weights_sha256[:12], plan.weights_sha256[:12])}
+    now = backbone.preprocessing.to_dict()
+    pairs.update({name: (now.get(name), plan.preprocessing.get(name)) for name in now | plan.preprocessing})
+    return "; ".join(f"{name} {new}, was {old}" for name, (new, old) in pairs.items() if new != old) or "another name"
+
+
+def _runtime_notes(info: RuntimeInfo, plan: RuntimePlan) -> list[str]:
+    now = (info.precision, info.version, info.device)
+    was = (plan.precision, plan.version, plan.device)
+    if now == was:
+        return []
+    differing = ", ".join(f"{new} (was {old})" for new, old in zip(now, was, strict=True) if new != old)
+    return [
+        f"the encoder runs on {info.runtime} {differing} here: new embeddings agree with the old to about 1e-3, "
+        "not to the bit"
+    ]

@@ -1,0 +1,210 @@
+"""An open index: search, items by position or id, and their bytes."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from curate.index.bytes import ByteReader
+from curate.index.ids import ItemIds, load_ids, sort_ids
+from curate.index.layout import PART_BITS, ROW_MASK, part_directory
+from curate.index.manifest import read_manifest
+from curate.index.numbering import Numbering
+from curate.index.part import ItemRow, Part
+from curate.index.plan import Plan, read_plan
+from curate.pools import Roots
+from transferset.errors import DataError
+
+if TYPE_CHECKING:
+    from curate.index.faiss_file import FaissFile
+    from curate.index.search import Searcher
+
+Engine = Literal["exact", "faiss"]
+
+
+class Index:
+    """Everything that is read from an index. Parts are memory-mapped on first use; threads may share an Index.
+
+    What a build adds later is seen by opening again. Positions are part << 32 | row, and hold for this index only:
+    outside it, items are named by their ids.
+    """
+
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], plan: Plan, roots: Roots, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.plan = plan
+        self.roots = roots
+        self.parts = [
+            Part(int(row["number"]), int(row["rows"]), part_directory(path, int(row["number"])), self.dimension)
+            for row in sorted(rows, key=lambda row: int(row["number"]))
+        ]
+        self._numbering = Numbering(self.parts)
+        self._by_number = {part.number: part for part in self.parts}
+        self._bytes = ByteReader(roots)
+
+    @property
+    def encoder_spec(self) -> str:
+        return self.plan.encoder.spec
+
+    @property
+    def encoder_fingerprint(self) -> str:
+        return self.plan.encoder.fingerprint
+
+    @property
+    def dimension(self) -> int:
+        return self.plan.encoder.dimension
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts; the same bytes may stand in several."""
+        return self._numbering.total
+
+    @property
+    def distinct(self) -> int:
+        """Different items."""
+        return int(self.manifest["distinct"])
+
+    def embeddings(self, part: int) -> np.ndarray:
+        """The rows (n, d) float16 of part number `part`, memory-mapped, read-only."""
+        return self._part(part).embeddings
+
+    def item_ids(self, part: int) -> np.ndarray:
+        """The item ids (n, 16) uint8 of part number `part`."""
+        return self._part(part).item_ids()
+
+    def search(self, queries: np.ndarray, k: int, engine: Engine = "exact") -> tuple[np.ndarray, np.ndarray]:
+        """The nearest items of each query.
+
+        Args:
+            queries: (q, d) float32, L2-normalised.
+            k: how many; there may be fewer in the index.
+            engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file.
+
+        Returns:
+            positions (q, k) int64 and cosines (q, k) float32, computed from the stored rows and rounded to 1e-5,
+            ordered by (cosine, largest first; item id). An item counts once, at its smallest position. -1 and 0
+            where there are fewer than k.
+
+        Raises:
+            NumericError: a query that is not finite.
+            DataError: engine `faiss` and no FAISS file for these parts.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.dimension or k < 0:
+            raise ValueError(f"expected queries (q, {self.dimension}) and k >= 0, got {queries.shape} and {k}")
+        if engine == "exact":
+            rows, scores = self._searcher.exact(queries, k)
+        else:
+            fetch = min(self.rows, k + 16 + k // 8)
+            faiss_file = self._faiss
+            rows, scores = self._searcher.of_candidates(
+                queries, k, fetch, lambda asked, count: self._numbered(faiss_file.candidates(asked, count))
+            )
+        return np.where(rows >= 0, self._numbering.positions(np.maximum(rows, 0)), -1), scores
+
+    def _numbered(self, positions: np.ndarray) -> np.ndarray:
+        return np.where(positions >= 0, self._numbering.rows(np.maximum(positions, 0)), -1)
+
+    def find(self, item_id: bytes) -> int | None:
+        """The (smallest) position of an item id of 16 bytes; None if the index doesn't have it."""
+        found = self._ids.find(item_id)
+        return found[0] if found else None
+
+    def positions_of(self, item_id: bytes) -> list[int]:
+        """All positions of an item id, smallest first: more than one if the same bytes stand in several places."""
+        return self._ids.find(item_id)
+
+    def item(self, which: int | bytes) -> ItemRow:
+        """The item at a position, or with an item id; KeyError if there is none."""
+        position = self.find(which) if isinstance(which, bytes) else int(which)
+        if position is None or position >> PART_BITS not in self._by_number:
+            raise KeyError(which.hex() if isinstance(which, bytes) else which)
+        return self.items(np.array([position], np.int64))[0]
+
+    def items(self, positions: np.ndarray) -> list[ItemRow]:
+        """The items at `positions` (n,) int64, in that order."""
+        positions = np.asarray(positions, np.int64)
+        numbers = positions >> PART_BITS
+        found: list[ItemRow] = [None] * len(positions)  # type: ignore[list-item]
+        for number in np.unique(numbers).tolist():
+            places = np.flatnonzero(numbers == number)
+            for place, item in zip(
+                places.tolist(), self._part(number).read(positions[places] & ROW_MASK), strict=True
+            ):
+                found[place] = item
+        return found
+
+    def read_bytes(self, item: ItemRow) -> bytes:
+        """The encoded bytes of an item from the pool, checked against its id.
+
+        Where the item stands in several places, another one serves if this one is gone. DataError, with the remedy,
+        if no place has it (the pool moved, was changed or is out of reach).
+        """
+        try:
+            return self._bytes.read(item)
+        except DataError:
+            for position in self._ids.find(item.item_id):
+                if position != item.position:
+                    try:
+                        return self._bytes.read(self.item(position))
+                    except DataError:
+                        continue
+            raise
+
+    def pool_path(self, item: ItemRow) -> Path:
+        """The tar or the image file that an item's bytes are in, as of now; nothing says that it exists."""
+        return self._bytes.path(item)
+
+    def _part(self, number: int) -> Part:
+        try:
+            return self._by_number[number]
+        except KeyError:
+            raise KeyError(f"{self.path} has no part {number}") from None
+
+    @cached_property
+    def _ids(self) -> ItemIds:
+        cached = load_ids(self.path, self.manifest["parts"]["sha256"], self.rows)
+        return cached if cached is not None else sort_ids(self.parts, self._numbering)
+
+    @cached_property
+    def _faiss(self) -> "FaissFile":
+        from curate.index.faiss_file import FaissFile
+
+        return FaissFile(self.path, self.manifest["parts"]["sha256"])
+
+    @cached_property
+    def _searcher(self) -> "Searcher":
+        from curate.index.scan import Scan
+        from curate.index.search import Ranker, Searcher
+
+        ids = self._ids
+        by_id = self._numbering.rows(ids.positions)
+        id_rank = np.empty(self.rows, np.int64)
+        id_rank[by_id] = np.arange(self.rows)
+        hidden = np.sort(by_id[ids.repeated])
+        return Searcher(
+            Ranker(self.parts, self._numbering, id_rank), Scan(self.parts, self.dimension, hidden)
+        )
+
+
+def open_index(path: Path, pool_roots: Mapping[str, str] | None = None) -> Index:
+    """Open the index at `path`.
+
+    Args:
+        pool_roots: where pools are now, as {old path: new path}; without it a pool is looked for where it was, then
+            at the same place relative to the index.
+
+    Raises:
+        DataError: not an index, not finished, damaged, or of another format; the message says what is missing.
+    """
+    path = Path(path)
+    manifest, rows = read_manifest(path)
+    plan, roots = read_plan(path, dict(pool_roots or {}))
+    if manifest.get("plan_fingerprint") != plan.fingerprint:
+        raise DataError(
+            f"{path}: plan.json and manifest.json are not of the same index", hint="restore the index from a copy"
+        )
+    return Index(path, manifest, plan, roots, rows)

@@ -1,0 +1,156 @@
+"""What the parts already hold, against what lies in the pools now."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from curate.index.layout import ERRORS
+from curate.index.manifest import FinishedPart
+from curate.index.part import ItemRow
+from curate.pools import Roots, Source
+from curate.pools.listing import expand
+from transferset.copies import item_id
+from transferset.errors import DataError
+from transferset.tars import TarReader
+
+_SAMPLE = 16
+_MOVED_SAMPLE = 100
+
+
+class Version(NamedTuple):
+    """A tar or file as a part holds it; `item_id` of a loose image that could be read."""
+
+    size: int
+    mtime_ns: int
+    part: int
+    item_id: bytes | None
+
+
+@dataclass
+class Changes:
+    """`new`: sources to index, changed ones included; `changed`, `gone`: paths to report."""
+
+    new: list[Source] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+
+class Known:
+    """All sources of the finished parts, by root number and path; a changed source has several versions."""
+
+    def __init__(self, parts: Sequence[FinishedPart]) -> None:
+        self._parts = {part.number: part for part in parts}
+        self.versions: dict[tuple[int, str], list[Version]] = {}
+        for part in parts:
+            for source in part.done["sources"]:
+                version = Version(source["size"], source["mtime_ns"], part.number, None)
+                self._add(source["root"], source["path"], version)
+            if not part.done["sources"]:
+                self._add_files(part)
+
+    def _add(self, root: int, path: str, version: Version) -> None:
+        self.versions.setdefault((root, path), []).append(version)
+
+    def _add_files(self, part: FinishedPart) -> None:
+        columns = ["root", "path", "size", "mtime_ns", "item_id"]
+        opened = part.open()
+        for row in zip(*(column.to_pylist() for column in opened.table(columns).columns), strict=True):
+            self._add(row[0], row[1], Version(row[2], row[3], part.number, row[4]))
+        errors = pq.read_table(part.directory / ERRORS, columns=["kind", *columns[:-1]])
+        for kind, root, path, size, mtime_ns in zip(*(column.to_pylist() for column in errors.columns), strict=True):
+            if kind == "image" and path is not None:
+                self._add(root, path, Version(size, mtime_ns, part.number, None))
+
+    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path]) -> Changes:
+        """What is new, changed and gone of `pools`, whose present content is `sources`."""
+        by_path = {os.fspath(roots.join(*key)): key for key in self.versions}
+        changes = Changes()
+        seen = set()
+        for source in sources:
+            path = os.fspath(roots.locate(source))
+            key = by_path.get(path)
+            if key is None:
+                changes.new.append(source)
+                continue
+            seen.add(path)
+            if not self._is_held(source, self.versions[key], path):
+                changes.new.append(source)
+                changes.changed.append(path)
+        bases = [os.path.abspath(pool) for pool in pools]
+        for path in by_path:
+            if path not in seen and _is_below(path, bases) and not os.path.lexists(path):
+                changes.gone.append(path)
+        return changes
+
+    def _is_held(self, source: Source, versions: Sequence[Version], path: str) -> bool:
+        """Whether a part holds this state of the source: same size and time, or same size and bytes."""
+        if any((source.size, source.mtime_ns) == version[:2] for version in versions):
+            return True
+        alike = [version for version in versions if version.size == source.size]
+        return any(self._has_same_bytes(source, version, path) for version in alike)
+
+    def _has_same_bytes(self, source: Source, version: Version, path: str) -> bool:
+        try:
+            if not source.is_tar:
+                return version.item_id is not None and item_id(Path(path).read_bytes()) == version.item_id
+            items = self._sample_of(version.part, source.path)
+            with TarReader(Path(path)) as reader:
+                return bool(items) and all(
+                    item_id(reader.read(item.offset or 0, item.size)) == item.item_id for item in items
+                )
+        except (OSError, DataError):
+            return False
+
+    def _sample_of(self, part: int, path: str) -> list[ItemRow]:
+        """Some items of a tar, evenly spread."""
+        opened = self._parts[part].open()
+        held = opened.table(["source"]).column("source").to_pylist()
+        rows = [row for row, source in enumerate(held) if source == path]
+        step = max(1, len(rows) // _SAMPLE)
+        return opened.read(np.array(rows[::step], np.int64))
+
+    def lies_at(self, root: int, folder: str) -> bool:
+        """Whether the sources of a root are found, with their sizes, in `folder`."""
+        held = [(path, versions) for (number, path), versions in self.versions.items() if number == root]
+        step = max(1, len(held) // _MOVED_SAMPLE)
+        sample = held[::step]
+        return bool(sample) and all(
+            _size(os.path.join(folder, path)) in {version.size for version in versions} for path, versions in sample
+        )
+
+
+def follow_moved(roots: Roots, known: Known, pools: Iterable[Path]) -> list[str]:
+    """Roots that are no longer where they were, but whose files lie in one of `pools`: note the new place.
+
+    Returns a sentence for each.
+    """
+    notes = []
+    folders = [expand(pool)[0] for pool in pools]
+    taken = {roots.path(number) for number in range(len(roots))}
+    for number in range(len(roots)):
+        old = roots.path(number)
+        if os.path.isdir(old):
+            continue
+        for folder in folders:
+            if folder not in taken and known.lies_at(number, folder):
+                roots.move(number, folder)
+                taken.add(folder)
+                notes.append(f"the pool moved from {old} to {folder}: nothing of it is embedded again")
+                break
+    return notes
+
+
+def _is_below(path: str, bases: Sequence[str]) -> bool:
+    return any(path == base or path.startswith(base.rstrip(os.sep) + os.sep) for base in bases)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None

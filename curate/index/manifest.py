@@ -1,0 +1,155 @@
+"""manifest.json and parts.parquet: what readers go by. They change together, the manifest last."""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.index.layout import DONE, FORMAT_VERSION, MANIFEST, PARTS, PARTS_TABLE, PLAN, parts_schema
+from curate.index.part import Part
+from transferset.errors import DataError
+from transferset.writes import atomic_file, read_json, sha256_file
+
+_RACE_TRIES = 5
+_RACE_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class FinishedPart:
+    """A part with its done.json and the checksum of that file."""
+
+    number: int
+    directory: Path
+    done: dict[str, Any]
+    checksum: str
+
+    @property
+    def rows(self) -> int:
+        return int(self.done["rows"])
+
+    @property
+    def error_count(self) -> int:
+        return sum(self.done["errors"].values())
+
+    def open(self) -> Part:
+        return Part(self.number, self.rows, self.directory, int(self.done["dimension"]))
+
+
+def finished_parts(index: Path) -> list[FinishedPart]:
+    """Every part on disk, by number, whether or not the manifest knows it."""
+    found = []
+    folder = Path(index) / PARTS
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in names:
+        if name.isdecimal() and (folder / name / DONE).is_file():
+            found.append(finished_part(folder / name))
+    return sorted(found, key=lambda part: part.number)
+
+
+def finished_part(directory: Path) -> FinishedPart:
+    """The part in `directory`; DataError if its done.json is missing or damaged."""
+    path = directory / DONE
+    done = read_json(path)
+    if not isinstance(done, dict) or not {"number", "rows", "errors", "dimension", "sources", "fingerprint"} <= set(done):
+        raise DataError(f"{path} is damaged: it lacks fields", hint="restore the index from a copy")
+    return FinishedPart(int(done["number"]), directory, done, sha256_file(path))
+
+
+def parts_table(parts: Sequence[FinishedPart]) -> bytes:
+    """The bytes of parts.parquet."""
+    rows = [
+        {
+            "number": part.number,
+            "name": part.directory.name,
+            "rows": part.rows,
+            "errors": part.error_count,
+            "checksum": part.checksum,
+        }
+        for part in parts
+    ]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=parts_schema()), buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_manifest(index: Path, table: bytes, manifest: dict[str, Any]) -> None:
+    """Put parts.parquet and manifest.json in place. Both are on disk before either is renamed, so that a full disk
+    leaves the old pair."""
+    text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    with atomic_file(index / MANIFEST) as manifest_file:
+        manifest_file.write(text.encode())
+        manifest_file.flush()
+        with atomic_file(index / PARTS_TABLE) as table_file:
+            table_file.write(table)
+
+
+def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The manifest and the rows of parts.parquet that it vouches for.
+
+    Raises DataError naming what is missing or doesn't match. A writer that is just replacing the two is waited for.
+    """
+    index = Path(index)
+    _require_index(index)
+    for attempt in range(_RACE_TRIES):
+        manifest = read_json(index / MANIFEST)
+        try:
+            version = manifest["format_version"]
+            expected = manifest["parts"]["sha256"]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{index / MANIFEST} is damaged: it lacks {error}") from error
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{index / MANIFEST}: format_version {version}, this program reads {FORMAT_VERSION}",
+                hint="use the version of transferset that wrote it, or build the index again",
+            )
+        table = _read_table(index / PARTS_TABLE)
+        if digest(table) == expected:
+            return manifest, _rows(index / PARTS_TABLE, table)
+        if attempt + 1 < _RACE_TRIES:
+            time.sleep(_RACE_SECONDS)
+    raise DataError(
+        f"{index}: {PARTS_TABLE} is not the one that {MANIFEST} was written with",
+        hint="if a build was stopped at its very end, run the same curate build-index again; else restore the index",
+    )
+
+
+def _require_index(index: Path) -> None:
+    if not index.is_dir():
+        raise DataError(f"{index} is not an index: there is no such folder", hint="curate build-index makes one")
+    missing = [name for name in (PLAN, MANIFEST, PARTS_TABLE, PARTS) if not (index / name).exists()]
+    if PLAN in missing:
+        raise DataError(
+            f"{index} is not an index: it has no {', '.join(missing)}", hint="curate build-index makes one"
+        )
+    if missing:
+        raise DataError(
+            f"{index} is not finished: it has a plan, but no {', '.join(missing)}",
+            hint="run the same curate build-index again: it goes on where it stopped",
+        )
+
+
+def _read_table(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _rows(path: Path, table: bytes) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(table)).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    return rows

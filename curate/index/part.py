@@ -1,0 +1,142 @@
+"""One part of an index as readers see it: memory-mapped rows and items."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from curate.index.layout import BATCH_ROWS, EMBEDDINGS, ITEMS, PART_BITS, items_schema
+from transferset.errors import DataError
+
+
+class ItemRow(NamedTuple):
+    """An item of the index. `source`, `offset` are set for a member of a tar, `path` for a loose file; both paths are
+    relative to the pool's root number `root`. `extra` is a JSON object as text."""
+
+    item_id: bytes
+    key: str
+    root: int
+    source: str | None
+    offset: int | None
+    size: int
+    path: str | None
+    url: str | None
+    format: str
+    width: int
+    height: int
+    caption: str | None
+    phash: int
+    extra: str | None
+    part: int
+    row: int
+
+    @property
+    def position(self) -> int:
+        """part << 32 | row"""
+        return self.part << PART_BITS | self.row
+
+
+_COLUMNS = [
+    "item_id", "key", "root", "source", "offset", "size", "path", "url", "format", "width", "height", "caption",
+    "perceptual_hash", "extra",
+]  # fmt: skip
+
+
+@dataclass
+class Part:
+    """A finished part. Nothing is read before it is asked for; threads may share it."""
+
+    number: int
+    rows: int
+    directory: Path
+    dimension: int
+    _embeddings: np.ndarray | None = field(default=None, repr=False)
+    _items: "pa.ipc.RecordBatchFileReader | None" = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """(rows, d) float16, memory-mapped and read-only."""
+        view = self.mapped.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def mapped(self) -> np.ndarray:
+        """The same rows, mapped copy-on-write, because torch wants memory that it could write. Don't write to it."""
+        with self._lock:
+            if self._embeddings is None:
+                self._embeddings = self._map_embeddings()
+            return self._embeddings
+
+    def _map_embeddings(self) -> np.ndarray:
+        path = self.directory / EMBEDDINGS
+        shape = (self.rows, self.dimension)
+        if self.rows == 0:
+            return np.zeros(shape, np.float16)
+        try:
+            mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+        if mapped.shape != shape or mapped.dtype != np.float16:
+            raise _damaged(path, f"it holds {mapped.dtype} {mapped.shape}, expected float16 {shape}")
+        return mapped.view(np.ndarray)
+
+    @property
+    def items(self) -> "pa.ipc.RecordBatchFileReader":
+        """items.arrow, memory-mapped (no file stays open)."""
+        with self._lock:
+            if self._items is None:
+                self._items = self._map_items()
+            return self._items
+
+    def _map_items(self) -> "pa.ipc.RecordBatchFileReader":
+        path = self.directory / ITEMS
+        try:
+            reader = pa.ipc.open_file(pa.py_buffer(np.memmap(path, mode="r")))
+        except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise _damaged(path, error) from error
+        if reader.num_record_batches != -(-self.rows // BATCH_ROWS) or reader.schema != items_schema():
+            raise _damaged(path, f"{reader.num_record_batches} batches for {self.rows} rows, or other columns")
+        return reader
+
+    def item_ids(self) -> np.ndarray:
+        """(rows, 16) uint8."""
+        ids = np.empty((self.rows, 16), np.uint8)
+        for number in range(self.items.num_record_batches):
+            column = self.items.get_batch(number).column("item_id")
+            start = number * BATCH_ROWS
+            data = np.frombuffer(column.buffers()[1], np.uint8, len(column) * 16, column.offset * 16)
+            ids[start : start + len(column)] = data.reshape(-1, 16)
+        return ids
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all items."""
+        batches = [self.items.get_batch(i).select(list(columns)) for i in range(self.items.num_record_batches)]
+        return pa.Table.from_batches(batches, pa.schema([items_schema().field(name) for name in columns]))
+
+    def read(self, rows: np.ndarray) -> list[ItemRow]:
+        """The items in `rows` (n,) int64, in that order."""
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.rows):
+            raise IndexError(f"part {self.number} has {self.rows} rows")
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        found: list[ItemRow] = [None] * len(rows)  # type: ignore[list-item]
+        cuts = np.flatnonzero(np.diff(ordered // BATCH_ROWS, prepend=-1, append=-1))
+        for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            number = int(ordered[start]) // BATCH_ROWS
+            local = pa.array(ordered[start:stop] - number * BATCH_ROWS)
+            batch = self.items.get_batch(number).select(_COLUMNS).take(local)
+            columns = [column.to_pylist() for column in batch.columns]
+            numbers = ordered[start:stop].tolist()
+            for place, row, *values in zip(order[start:stop].tolist(), numbers, *columns, strict=True):
+                found[place] = ItemRow(*values, self.number, row)
+        return found
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    return DataError(f"{path} is damaged: {why}", hint="restore the index from a copy, or build it again")

@@ -1,0 +1,140 @@
+"""plan.json: what an index is built with. Written before anything else; every later run obeys it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from curate.index.layout import FORMAT_VERSION, PLAN
+from curate.pools import Roots
+from transferset.errors import DataError, UsageError
+from transferset.writes import read_json, write_json
+
+
+@dataclass(frozen=True)
+class EncoderPlan:
+    """The encoder. `image_size` is what the user asked for (None: the model's own), `fingerprint` covers the
+    weights and the preprocessing."""
+
+    spec: str
+    fingerprint: str
+    weights_sha256: str
+    dimension: int
+    image_size: int | None
+    seed: int
+    preprocessing: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RuntimePlan:
+    """What runs the encoder. All of it can change a bit of an embedding, the batch size and threads included."""
+
+    runtime: str
+    precision: str
+    version: str
+    device: str
+    batch_size: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole of plan.json except the inputs, which grow and move (`Roots`)."""
+
+    encoder: EncoderPlan
+    runtime: RuntimePlan
+    max_pixels: int
+    versions: dict[str, str]
+    id_kind: str = "bytes"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that embeddings depend on on one kind of machine; library versions are not in it."""
+        relevant = {
+            "encoder": self.encoder.fingerprint,
+            "dimension": self.encoder.dimension,
+            "runtime": [self.runtime.runtime, self.runtime.precision, self.runtime.batch_size, self.runtime.threads],
+            "max_pixels": self.max_pixels,
+            "id_kind": self.id_kind,
+        }
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+def read_plan(index: Path, moved: dict[str, str] | None = None) -> tuple[Plan, Roots]:
+    """The plan of an index and its roots as of now; DataError if it is missing, damaged or of another format."""
+    path = Path(index) / PLAN
+    if not path.is_file():
+        raise DataError(f"{index} is not an index: it has no {PLAN}", hint="curate build-index makes one")
+    content = read_json(path)
+    try:
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{path}: format_version {version}, this program reads {FORMAT_VERSION}",
+                hint="use the version of transferset that wrote it, or build the index again",
+            )
+        plan = Plan(
+            EncoderPlan(**content["encoder"]),
+            RuntimePlan(**content["runtime"]),
+            int(content["max_pixels"]),
+            dict(content["versions"]),
+            str(content["id_kind"]),
+        )
+        return plan, Roots.from_dicts(Path(index), content["inputs"], moved)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from error
+
+
+def write_plan(index: Path, plan: Plan, roots: Roots) -> None:
+    """Write plan.json."""
+    content = {"format_version": FORMAT_VERSION, "inputs": roots.to_dicts(), **asdict(plan)}
+    write_json(Path(index) / PLAN, content)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for of a plan; None: what the plan says, or the default."""
+
+    encoder: str | None = None
+    image_size: int | None = None
+    runtime: str | None = None
+    batch_size: int | None = None
+    max_pixels: int | None = None
+    seed: int | None = None
+
+    def differences(self, plan: Plan) -> list[str]:
+        """How the plan differs from what is asked for, as lines to read."""
+        from transferset.models.spec import parse_spec
+
+        told = [
+            ("--image-size", self.image_size, (plan.encoder.image_size, plan.encoder.preprocessing.get("size"))),
+            ("--runtime", None if self.runtime == "auto" else self.runtime, (plan.runtime.runtime,)),
+            ("--batch-size", self.batch_size, (plan.runtime.batch_size,)),
+            ("--max-pixels", self.max_pixels, (plan.max_pixels,)),
+            ("--seed", self.seed, (plan.encoder.seed,)),
+        ]
+        lines = [f"{name} {new}, the index has {old[0]}" for name, new, old in told if new is not None and new not in old]
+        if self.encoder is not None:
+            new, old = parse_spec(self.encoder), parse_spec(plan.encoder.spec)
+            if (new.family, new.name) != (old.family, old.name) or old.is_random != new.is_random:
+                lines.insert(0, f"--encoder {self.encoder}, the index has {plan.encoder.spec}")
+        return lines
+
+    def names_other_weights(self, plan: Plan) -> bool:
+        """Whether only loading the encoder can tell if it is the plan's: same architecture, other words."""
+        return self.encoder is not None and self.encoder != plan.encoder.spec
+
+
+def refuse(index: Path, differences: list[str]) -> None:
+    """UsageError naming the differences, if there are any."""
+    if differences:
+        raise UsageError(
+            f"{index} was built otherwise: " + "; ".join(differences),
+            hint="leave these options out to go on with it, or give another --index",
+        )
+
+
+def with_spec(plan: Plan, spec: str) -> Plan:
+    """The plan with other words for the same encoder (weights that moved)."""
+    return replace(plan, encoder=replace(plan.encoder, spec=spec))

@@ -1,0 +1,130 @@
+"""From candidates to a ranking: true cosines from the stored rows, ordered by (score to 1e-5, item id)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from curate.index.numbering import Numbering
+from curate.index.part import Part
+from curate.index.scan import Scan
+from transferset.errors import NumericError
+
+SCORE_STEPS = 100_000
+"""Scores are told apart to 1e-5."""
+_ROUNDING = 0.5 / SCORE_STEPS
+_FLOAT32_ERROR = 0.5 / SCORE_STEPS
+_PAIRS = 1 << 23
+_CHUNK = 4_096
+_ABSENT = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Scores and orders candidates. `id_rank` (n,) is the place of each row's item id in ascending order."""
+
+    parts: Sequence[Part]
+    numbering: Numbering
+    id_rank: np.ndarray
+
+    def score(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+        """Dot products in float64 of queries (q, d) float64 with their candidates `rows` (q, m); -1 gives -inf.
+
+        In float64 a score depends, after rounding, on nothing but the query and the stored row.
+        """
+        flat = rows.reshape(-1)
+        owners = np.repeat(np.arange(len(rows)), rows.shape[1])
+        scores = np.full(len(flat), -np.inf)
+        present = np.flatnonzero(flat >= 0)
+        part, local = self.numbering.split(flat[present])
+        order = np.argsort(part, kind="stable")
+        cuts = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1))
+        for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+            stored = self.parts[int(part[order[start]])].mapped
+            for first in range(start, stop, _CHUNK):
+                chosen = order[first : min(first + _CHUNK, stop)]
+                vectors = torch.from_numpy(stored[local[chosen]]).double()
+                asked = queries[torch.from_numpy(owners[present[chosen]])]
+                scores[present[chosen]] = torch.einsum("nd,nd->n", vectors, asked).numpy()
+        return scores.reshape(rows.shape)
+
+    def rank(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best `k` of candidates (q, m), ordered: row numbers (q, k) int64 and scores in steps of 1e-5 (q, k)
+        int64; -1 and the smallest step where there are fewer."""
+        steps = np.rint(np.where(rows >= 0, scores, 0) * SCORE_STEPS).astype(np.int64).clip(-SCORE_STEPS, SCORE_STEPS)
+        keys = np.where(rows >= 0, (SCORE_STEPS - steps) << 32 | self.id_rank[rows], _ABSENT)
+        if k < keys.shape[1]:
+            keep = np.argpartition(keys, k - 1, axis=1)[:, :k] if k else np.empty((len(rows), 0), np.int64)
+            rows, steps, keys = (np.take_along_axis(array, keep, 1) for array in (rows, steps, keys))
+        order = np.argsort(keys, axis=1)
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(steps, order, 1)
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Searches the rows that are not hidden; a hidden row is one whose item stands at a smaller position too."""
+
+    ranker: Ranker
+    scan: Scan
+
+    @property
+    def available(self) -> int:
+        return self.ranker.numbering.total - len(self.scan.hidden)
+
+    def exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers (q, k) and scores (q, k) float32 of the nearest items, by scanning everything."""
+        wanted = min(k, self.available)
+        fetch = min(self.available, wanted + 16 + wanted // 64)
+        return self._grouped(queries, k, fetch, lambda asked: self._exact(asked, wanted, fetch))
+
+    def of_candidates(
+        self, queries: np.ndarray, k: int, fetch: int, candidates: Callable[[np.ndarray, int], np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same among `candidates(queries, fetch)`: row numbers (q, fetch), -1 for none."""
+
+        def best(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            rows = candidates(asked, fetch)
+            rows = np.where(np.isin(rows, self.scan.hidden), -1, rows)
+            scores = self.ranker.score(torch.from_numpy(asked).double(), rows)
+            return self.ranker.rank(rows, scores, min(k, fetch))
+
+        return self._grouped(queries, k, fetch, best)
+
+    def _grouped(
+        self, queries: np.ndarray, k: int, fetch: int, best: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not np.isfinite(queries).all():
+            raise NumericError("a query's embedding holds NaN or infinity", hint="check the encoder and its precision")
+        found = np.full((len(queries), k), -1, np.int64)
+        scores = np.zeros((len(queries), k), np.float32)
+        group = max(1, _PAIRS // max(1, fetch))
+        for start in range(0, len(queries), group):
+            rows, steps = best(np.ascontiguousarray(queries[start : start + group], np.float32))
+            found[start : start + group, : rows.shape[1]] = rows
+            scores[start : start + group, : rows.shape[1]] = np.where(rows >= 0, steps / SCORE_STEPS, 0)
+        return found, scores
+
+    def _exact(self, queries: np.ndarray, k: int, fetch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Fetches some more than k and looks whether ties at the end could still hide a better one; if so, deeper."""
+        rows = np.full((len(queries), k), -1, np.int64)
+        steps = np.zeros((len(queries), k), np.int64)
+        pending = np.arange(len(queries)) if k else np.arange(0)
+        while len(pending):
+            found, scores, lowest = self._fetch(queries[pending], fetch)
+            rows[pending], steps[pending] = self.ranker.rank(found, scores, k)
+            last = steps[pending, -1] / SCORE_STEPS
+            sure = (lowest < last - _ROUNDING - _FLOAT32_ERROR) | (fetch >= self.available)
+            pending = pending[~sure]
+            fetch = min(self.available, 4 * fetch)
+        return rows, steps
+
+    def _fetch(self, queries: np.ndarray, fetch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Candidates, their scores, and the lowest score as scanned. A large share of the index is scanned in
+        float64 at once; of a small one the float32 scan only chooses."""
+        precise = torch.from_numpy(queries).double()
+        scanned_precisely = fetch * 16 > self.available
+        values, numbers = self.scan.top(precise if scanned_precisely else precise.float(), fetch)
+        rows = numbers.numpy()
+        scores = values.numpy() if scanned_precisely else self.ranker.score(precise, rows)
+        return rows, scores, values.min(dim=1).values.double().numpy()

@@ -1,0 +1,188 @@
+"""Going through a part: its items in a fixed order, and their bytes."""
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from curate.pools.items import PlannedPart, PoolItem, Problem, Source
+from curate.pools.metadata import LARGEST_SIDECAR, SIDECAR_SUFFIXES, parse_metadata
+from curate.pools.roots import Roots
+from transferset.errors import DataError, InterruptedRun, TransfersetError
+from transferset.images import IMAGE_SUFFIXES
+from transferset.tars import Member, TarReader, TarScan, scan
+
+_OPEN_TARS = 64
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
+
+
+def image_members(scanned: TarScan) -> list[Member]:
+    """The JPEG, PNG and WebP files of a tar, by name, in stored order; hidden files are passed over."""
+    return [member for member in scanned.members if _split(member.name)[1] in IMAGE_SUFFIXES]
+
+
+def scan_source(path: Path) -> TarScan:
+    """`transferset.tars.scan`, but what is no tar at all, or may not be read, is a scan without members.
+
+    Raises InterruptedRun if the file's disk fails.
+    """
+    try:
+        return scan(path)
+    except DataError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno not in _GONE:
+            raise InterruptedRun(error.message, hint="when it can be read again, run the same command") from error
+        return TarScan((), error.message.removeprefix(f"{path} "))
+
+
+def count_images(path: Path) -> int:
+    """How many images the tar `path` holds, as far as it can be read."""
+    return len(image_members(scan_source(path)))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """`a/b.c.JPG` as (`a/b.c`, `.jpg`); no suffix for a hidden file."""
+    folder, slash, base = name.rpartition("/")
+    if base.startswith("."):
+        return name, ""
+    stem, suffix = os.path.splitext(base)
+    return folder + slash + stem, suffix.lower()
+
+
+def _sample_key(stem: str) -> str:
+    """webdataset's key: up to the first dot of the file name."""
+    folder, slash, base = stem.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _holds_something(folder: str) -> bool:
+    """Whether a root is there at all: an empty one is a mount point without its disk."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
+
+
+@dataclass
+class PartReader:
+    """Items and bytes of one part (context manager). `read` may be called by many threads, `items` by one.
+
+    `problems` and `images` (per source, in the order of the part) fill while `items` runs.
+    """
+
+    part: PlannedPart
+    roots: Roots
+    problems: list[Problem] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+    _tars: dict[Source, TarReader] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def items(self) -> Iterator[PoolItem]:
+        """The part's items: source by source, in a tar in stored order."""
+        for source in self.part.sources:
+            count = 0
+            for item in self._tar_items(source) if source.is_tar else self._file_items(source):
+                count += 1
+                yield item
+            self.images.append(count)
+
+    def read(self, item: PoolItem) -> bytes:
+        """The encoded bytes of an item.
+
+        Raises DataError (a reason for the error table) if this one can't be had, InterruptedRun if the pool itself is
+        out of reach: a build stops then, and goes on when it is back.
+        """
+        path = self.roots.locate(item.source)
+        try:
+            if item.offset is not None:
+                return self._read_tar(item.source, path, item.offset, item.size)
+            return path.read_bytes()
+        except OSError as error:
+            raise self._unreadable(item, error) from error
+        except DataError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError):
+                raise self._unreadable(item, cause) from error
+            raise DataError("the tar ended before the image did") from error
+
+    def _unreadable(self, item: PoolItem, error: OSError) -> TransfersetError:
+        if error.errno in _GONE and _holds_something(self.roots.path(item.source.root)):
+            return DataError(f"cannot be read: {error.strerror}")
+        return InterruptedRun(
+            f"{self.roots.locate(item.source)} cannot be read: {error.strerror or error}",
+            hint="when the pool can be reached again, run the same command: it goes on where it stopped",
+        )
+
+    def _read_tar(self, source: Source, path: Path, offset: int, size: int) -> bytes:
+        reader = self._tars.get(source)
+        if reader is None:
+            reader = TarReader(path)
+            with self._lock:
+                kept = source in self._tars or len(self._tars) >= _OPEN_TARS
+                if not kept:
+                    self._tars[source] = reader
+            if kept:
+                with reader:
+                    return reader.read(offset, size)
+        return reader.read(offset, size)
+
+    def _tar_items(self, source: Source) -> Iterator[PoolItem]:
+        path = self.roots.locate(source)
+        scanned = scan_source(path)
+        if scanned.error is not None:
+            self.problems.append(Problem("source", source, "", scanned.error))
+        sidecars: dict[tuple[str, str], Member] = {}
+        for member in scanned.members:
+            split = _split(member.name)
+            if split[1] in SIDECAR_SUFFIXES:
+                sidecars[split] = member
+        for member in image_members(scanned):
+            stem, _ = _split(member.name)
+            found = [
+                sidecars.get((stem, suffix)) or sidecars.get((_sample_key(stem), suffix))
+                for suffix in SIDECAR_SUFFIXES
+            ]
+            texts = [self._sidecar(source, path, stem, side) for side in found]
+            yield self._item(stem, source, member.offset, member.size, texts[0], texts[1])
+
+    def _sidecar(self, source: Source, path: Path, key: str, member: Member | None) -> bytes | None:
+        if member is None:
+            return None
+        if member.size > LARGEST_SIDECAR:
+            self.problems.append(Problem("metadata", source, key, f"larger than {LARGEST_SIDECAR} bytes"))
+            return None
+        return self._read_tar(source, path, member.offset, member.size)
+
+    def _file_items(self, source: Source) -> Iterator[PoolItem]:
+        stem, _ = _split(source.path)
+        texts = []
+        for suffix in SIDECAR_SUFFIXES:
+            try:
+                with self.roots.join(source.root, stem + suffix).open("rb") as file:
+                    texts.append(file.read(LARGEST_SIDECAR))
+            except OSError:
+                texts.append(None)
+        yield self._item(stem, source, None, source.size, texts[0], texts[1])
+
+    def _item(
+        self, key: str, source: Source, offset: int | None, size: int, json_data: bytes | None, text: bytes | None
+    ) -> PoolItem:
+        metadata = parse_metadata(json_data, text)
+        if metadata.problem:
+            self.problems.append(Problem("metadata", source, key, metadata.problem))
+        return PoolItem(key, source, offset, size, metadata.caption, metadata.url, metadata.extra)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for reader in self._tars.values():
+            reader.close()
+        self._tars.clear()

@@ -1,0 +1,100 @@
+"""The folders that sources lie below, so that a pool that moved is found again by changing one path."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curate.pools.items import Source
+
+
+@dataclass(frozen=True)
+class Root:
+    """A folder of the pool: where it was when it was indexed, absolutely and as seen from the index."""
+
+    path: str
+    relative: str
+
+    def locate(self, index: Path, moved: Mapping[str, str]) -> str:
+        """Where the folder is now: as remapped by the user, else where it was, else at the same place relative to
+        the index (both were moved or copied together), else where it was although nothing is there."""
+        for old, new in moved.items():
+            below = _below(self.path, os.path.abspath(old))
+            if below is not None:
+                return os.path.join(os.path.abspath(new), below) if below else os.path.abspath(new)
+        if not os.path.isdir(self.path):
+            beside = os.path.normpath(os.path.join(os.path.abspath(index), self.relative))
+            if os.path.isdir(beside):
+                return beside
+        return self.path
+
+
+def _below(path: str, folder: str) -> str | None:
+    """`path` relative to `folder` ("" for the folder itself); None if it isn't below it."""
+    if path == folder:
+        return ""
+    prefix = folder if folder.endswith(os.sep) else folder + os.sep
+    return path[len(prefix) :] if path.startswith(prefix) else None
+
+
+class Roots:
+    """The numbered roots of an index. Numbers are never reused; a root's path may change, its number not."""
+
+    def __init__(self, index: Path, roots: Iterable[Root] = (), moved: Mapping[str, str] | None = None) -> None:
+        self.index = Path(index)
+        self._roots = list(roots)
+        self._moved = dict(moved or {})
+        self._now = [root.locate(self.index, self._moved) for root in self._roots]
+
+    @classmethod
+    def from_dicts(
+        cls, index: Path, entries: Iterable[Mapping[str, Any]], moved: Mapping[str, str] | None = None
+    ) -> "Roots":
+        """The roots of plan.json's `inputs`."""
+        return cls(index, (Root(str(entry["path"]), str(entry["relative"])) for entry in entries), moved)
+
+    def to_dicts(self) -> list[dict[str, str]]:
+        """For plan.json's `inputs`: in the order of their numbers, with where each is now."""
+        return [{"path": now, "relative": os.path.relpath(now, self.index.absolute())} for now in self._now]
+
+    def __len__(self) -> int:
+        return len(self._roots)
+
+    def path(self, number: int) -> str:
+        """The absolute path of a root as of now."""
+        return self._now[number]
+
+    def locate(self, source: Source) -> Path:
+        """The absolute path of a source as of now; nothing says that it exists."""
+        return self.join(source.root, source.path)
+
+    def join(self, number: int, path: str) -> Path:
+        return Path(self._now[number], path)
+
+    def place(self, path: str) -> tuple[int, str]:
+        """The root that an absolute folder lies below, or is, and its path from there; a new root if there is none."""
+        for number, now in enumerate(self._now):
+            below = _below(path, now)
+            if below is not None:
+                return number, below
+        self._roots.append(Root(path, os.path.relpath(path, self.index.absolute())))
+        self._now.append(path)
+        return len(self._roots) - 1, ""
+
+    def move(self, number: int, path: str) -> None:
+        """Note that a root is now at `path`."""
+        self._now[number] = os.path.abspath(path)
+
+
+def parse_moved(entries: Iterable[str]) -> dict[str, str]:
+    """`OLD=NEW` texts of `--pool-root` as a mapping; UsageError where one isn't of that form."""
+    from transferset.errors import UsageError
+
+    moved = {}
+    for entry in entries:
+        old, separator, new = entry.partition("=")
+        if not (separator and old and new):
+            raise UsageError(f"--pool-root takes OLD=NEW, got {entry!r}", hint="for instance --pool-root /data=/mnt/data")
+        moved[old] = new
+    return moved
