@@ -29,6 +29,8 @@ class Execution:
         """Device and threads, as JSON. They decide the last bits of the weights, so a run keeps them."""
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads} must be at least 1")
+        from transferset.models.runtime import resolve_device
+
         return {"device": resolve_device(self.device), "threads": self.threads or cores()}
 
     @property
@@ -42,19 +44,6 @@ class Execution:
 def cores() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def resolve_device(device: str) -> str:
-    """`auto` as `cuda` or `cpu`; UsageError for a device that is not there."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
 
 
 @contextlib.contextmanager

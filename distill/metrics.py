@@ -1,0 +1,131 @@
+"""How well class probabilities fit labels: accuracy, balanced accuracy, calibration, and how sure that is."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+Interval = tuple[float, float]
+
+CALIBRATION_BINS = 15
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class: its images (`support`), the share of them that was found (`recall`, with its 95 % interval)
+    and the share of right ones among the images called so (`precision`); None where there is no such image."""
+
+    support: int
+    recall: float | None
+    recall_interval: Interval | None
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class ClassificationMetrics:
+    """Metrics over n images. Intervals are at 95 %. `balanced_accuracy` is the mean recall of the classes that
+    have images, `ece` the expected calibration error, `nll` the mean negative log likelihood in nats."""
+
+    n: int
+    top1: float
+    top1_interval: Interval
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval
+    ece: float
+    nll: float
+    per_class: dict[str, ClassMetrics]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+def classification_metrics(
+    logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
+) -> ClassificationMetrics:
+    """Metrics of logits (n, C) against labels (n,), numbers of `classes`; n must be at least 1."""
+    from sklearn.metrics import confusion_matrix
+
+    if logits.shape != (len(labels), len(classes)) or not len(labels):
+        raise ValueError(
+            f"expected logits (n >= 1, {len(classes)}) for {len(labels)} labels, got {logits.shape}"
+        )
+    predicted = logits.argmax(axis=1)
+    counts = confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
+    right, support, called = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    per_class = {
+        name: ClassMetrics(
+            support=int(support[number]),
+            recall=_share(right[number], support[number]),
+            recall_interval=wilson_interval(int(right[number]), int(support[number])) if support[number] else None,
+            precision=_share(right[number], called[number]),
+        )
+        for number, name in enumerate(classes)
+    }
+    balanced, balanced_interval = _mean_recall(per_class)
+    return ClassificationMetrics(
+        n=len(labels),
+        top1=float(right.sum() / len(labels)),
+        top1_interval=wilson_interval(int(right.sum()), len(labels)),
+        balanced_accuracy=balanced,
+        balanced_accuracy_interval=balanced_interval,
+        ece=expected_calibration_error(logits, labels),
+        nll=negative_log_likelihood(logits, labels),
+        per_class=per_class,
+    )
+
+
+def wilson_interval(right: int, n: int) -> Interval:
+    """95 % score interval of the probability of which `right` successes out of n >= 1 were seen.
+
+    E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927): unlike the
+    normal approximation it is right for few images and for 0 or n successes.
+    """
+    share, spread = right / n, _Z95**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _mean_recall(per_class: dict[str, ClassMetrics]) -> tuple[float, Interval]:
+    """Mean recall and its interval, put together from those of the classes (MOVER: G. Y. Zou, A. Donner,
+    "Construction of confidence limits about effect measures", 2008), which holds for classes of a few images."""
+    found = [one for one in per_class.values() if one.recall is not None and one.recall_interval is not None]
+    recall = np.array([one.recall for one in found], dtype=np.float64)
+    low, high = np.array([one.recall_interval for one in found], dtype=np.float64).T
+    mean = float(recall.mean())
+    below = float(np.sqrt(np.sum((recall - low) ** 2))) / len(found)
+    above = float(np.sqrt(np.sum((high - recall) ** 2))) / len(found)
+    return mean, (max(0.0, mean - below), min(1.0, mean + above))
+
+
+def expected_calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over 15 equally wide bins of the largest probability, weighted
+    by their images. C. Guo et al., "On Calibration of Modern Neural Networks" (2017)."""
+    log_probabilities = log_softmax(logits)
+    confidence = np.exp(log_probabilities.max(axis=1))
+    right = log_probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def negative_log_likelihood(
+    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """Mean negative log probability of the labels (n,) in nats, each image weighted by `weights` (n,)."""
+    losses = -log_softmax(logits)[np.arange(len(labels)), labels]
+    return float(np.average(losses, weights=weights))
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log probabilities (n, C) float64 of logits (n, C)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    log_probabilities: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_probabilities
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
