@@ -47,7 +47,7 @@ def test_an_error_comes_out_at_its_place_and_stops_the_rest() -> None:
             raise ValueError("five")
         return number
 
-    seen = []
+    seen: list[int] = []
     with pytest.raises(ValueError, match="five"):
         seen.extend(ordered_map(fail_at_five, range(1000), 2, 4))
     assert len(started) < 20
