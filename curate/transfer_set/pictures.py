@@ -1,0 +1,64 @@
+"""Thumbnails for the report, within a budget of bytes."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from curate.selection.queries import Query
+from transferset.errors import DataError
+from transferset.images import decode
+from transferset.parallel import ordered_map
+from transferset.report import figure, thumbnail
+
+if TYPE_CHECKING:
+    from curate.index.index import Index
+
+MOST_BYTES = 9_000_000
+_SIDE = 96
+_READERS = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Something to show, a query, a file or the pool item at a position, with a caption (already HTML)."""
+
+    source: Query | Path | int
+    caption: str
+
+
+class Pictures:
+    """Makes figures until the page is full; after that, and for what can't be read, only captions."""
+
+    def __init__(self, index: "Index") -> None:
+        self._index = index
+        self._left = MOST_BYTES
+
+    def figures(self, pictures: Sequence[Picture]) -> str:
+        """HTML of the pictures, in order."""
+        uris = ordered_map(self._uri, pictures, _READERS, 4 * _READERS)
+        return "".join(self._figure(uri, one.caption) for uri, one in zip(uris, pictures, strict=True))
+
+    def _figure(self, uri: str, caption: str) -> str:
+        self._left -= len(uri)
+        if not uri or self._left < 0:
+            return f"<figure><figcaption>(no picture)<br>{caption}</figcaption></figure>"
+        return figure(uri, caption)
+
+    def _uri(self, picture: Picture) -> str:
+        if self._left < 0:
+            return ""
+        try:
+            return thumbnail(decode(self._bytes(picture.source), short_side=_SIDE), _SIDE)
+        except (DataError, OSError):
+            return ""
+
+    def _bytes(self, source: Query | Path | int) -> bytes:
+        if isinstance(source, Query):
+            return source.read()
+        return (
+            source.read_bytes()
+            if isinstance(source, Path)
+            else self._index.read_bytes(self._index.item(source))
+        )

@@ -1,0 +1,179 @@
+"""What an unfinished transfer set remembers, so that the same command goes on where it was stopped.
+
+`.plan/selection.parquet`, `.plan/arguments.json` (which vouches for it), `.plan/shards/000000.json` for
+each finished shard. The folder goes when the manifest is there.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from curate.selection.selection import Pick, Removed, Selection
+from curate.transfer_set.manifest import MANIFEST, SHARDS, ShardRecord, read_manifest
+from transferset.errors import DataError, UsageError
+from transferset.lock import LOCK_NAME
+from transferset.writes import (
+    TEMPORARY_PREFIX,
+    atomic_path,
+    read_json,
+    sha256_file,
+    sweep_temporaries,
+    write_json,
+)
+
+PLAN = ".plan"
+_ARGUMENTS = "arguments.json"
+_SELECTION = "selection.parquet"
+
+
+def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
+    """Whether `out` holds the finished transfer set of these arguments (False: nothing, or an unfinished
+    one).
+
+    UsageError with the difference if it was begun or finished with other arguments, or holds something else.
+    """
+    if (out / MANIFEST).exists():
+        _require_same(out, read_manifest(out)["arguments"], arguments)
+        return True
+    if (out / PLAN / _ARGUMENTS).exists():
+        _require_same(out, read_json(out / PLAN / _ARGUMENTS), arguments)
+        return False
+    others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    if others:
+        told = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        raise UsageError(
+            f"{out} is not empty and holds no transfer set ({told})",
+            hint="give an empty or new folder as --out",
+        )
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is not a folder", hint="give an empty or new folder as --out")
+    return False
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in (LOCK_NAME, PLAN) or path.name.startswith(TEMPORARY_PREFIX)
+
+
+def _require_same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    before, now = _flat(old), _flat(json.loads(json.dumps(new)))
+    names = sorted(name for name in before | now if before.get(name) != now.get(name))
+    if names:
+        told = "; ".join(
+            f"{name}: {_text(before.get(name))} there, {_text(now.get(name))} now" for name in names
+        )
+        raise UsageError(
+            f"{out} was written with other arguments ({told})",
+            hint="give another --out, or the arguments that it was written with",
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+class StoredPlan:
+    """The `.plan` of one unfinished transfer set. Make it only while holding the folder's lock."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / PLAN
+        for folder in (out, out / SHARDS, self.folder, self.folder / SHARDS):
+            if folder.is_dir():
+                sweep_temporaries(folder)
+
+    def begin(self, arguments: dict[str, Any], selection: Selection) -> None:
+        """Note what is going to be written, before anything else is: a resumed run must not search again."""
+        write_selection(self.folder / _SELECTION, selection)
+        write_json(self.folder / _ARGUMENTS, arguments)
+
+    def load_selection(self) -> Selection | None:
+        """The selection that was stored; None if there is none."""
+        begun = (self.folder / _ARGUMENTS).exists()
+        return read_selection(self.folder / _SELECTION) if begun else None
+
+    def store_shard(self, shard: ShardRecord) -> None:
+        """Note a shard as finished. It must be in place."""
+        write_json(self.folder / SHARDS / f"{shard.name}.json", asdict(shard))
+
+    def finished_shard(self, name: str) -> ShardRecord | None:
+        """The record of a shard that is in place and whole, here or in the manifest; None if it has to be
+        written."""
+        path = self.folder / SHARDS / f"{name}.json"
+        if path.exists():
+            record = ShardRecord(**read_json(path))
+        elif (self.out / MANIFEST).exists():
+            shards = {shard["name"]: shard for shard in read_manifest(self.out)["shards"]}
+            if name not in shards:
+                return None
+            record = ShardRecord(**shards[name])
+        else:
+            return None
+        shard = self.out / SHARDS / name
+        whole = (
+            shard.is_file() and shard.stat().st_size == record.bytes and sha256_file(shard) == record.sha256
+        )
+        return record if whole else None
+
+    def end(self) -> None:
+        """Forget the plan; the manifest says everything now."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_selection(path: Path, selection: Selection) -> None:
+    """Store a selection as Parquet: a row a pick, the rest in the schema's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        {
+            "position": pa.int64(),
+            "query": pa.int32(),
+            "rank": pa.int32(),
+            "similarity": pa.float64(),
+            "also": pa.list_(pa.int32()),
+        }
+    )
+    rest = {
+        "quotas": selection.quotas,
+        "removed": [[one.position, one.why, one.match] for one in selection.removed],
+        "floored": selection.floored,
+    }
+    columns = {name: [getattr(pick, name) for pick in selection.picks] for name in schema.names}
+    table = pa.table(columns, schema=schema).replace_schema_metadata({"selection": json.dumps(rest)})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_selection(path: Path) -> Selection:
+    """Read what `write_selection` wrote; DataError if it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+        rest = json.loads(table.schema.metadata[b"selection"])
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged: {error}", hint=f"remove {path.parent} and run this again"
+        ) from error
+    columns = [column.to_pylist() for column in table.columns]
+    picks = tuple(
+        Pick(position, query, rank, similarity, tuple(also))
+        for position, query, rank, similarity, also in zip(*columns, strict=True)
+    )
+    return Selection(
+        picks, tuple(rest["quotas"]), tuple(Removed(*one) for one in rest["removed"]), tuple(rest["floored"])
+    )

@@ -1,0 +1,102 @@
+"""samples.parquet, queries.parquet and removed.parquet."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from curate.selection.queries import QuerySet
+from curate.selection.selection import Removed, Selection
+from curate.transfer_set.shards import Shard
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.index.index import Index
+
+
+@cache
+def samples_schema() -> "pa.Schema":
+    """Columns of samples.parquet, a row a sample in shard order. Ids are text (32 hex digits), as in the
+    shards."""
+    import pyarrow as pa
+
+    columns = {
+        "item_id": pa.string(),
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "size": pa.int64(),
+        "query_ids": pa.list_(pa.string()),
+        "hinted_label": pa.string(),
+        "rank": pa.int32(),
+        "similarity": pa.float64(),
+        "source": pa.string(),
+        "url": pa.string(),
+        "licence": pa.string(),
+    }
+    return pa.schema(list(columns.items()))
+
+
+def shard_table(shard: Shard) -> "pa.Table":
+    """The rows of samples.parquet for one shard; offset and size are of the image's bytes in the tar."""
+    import pyarrow as pa
+
+    rows = [
+        {**sample.provenance, "shard": shard.name, "offset": offset, "size": sample.size}
+        for sample, offset in zip(shard.samples, shard.offsets, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=samples_schema())
+
+
+def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "pa.Table":
+    """A row a query: its quota, how much of it was filled and at which similarity it closed; then the
+    unreadable files with the reason. `written` says whether the queries are samples too."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        {
+            "query_id": pa.string(),
+            "label": pa.string(),
+            "name": pa.string(),
+            "quota": pa.int32(),
+            "filled": pa.int32(),
+            "closing_similarity": pa.float64(),
+            "written": pa.bool_(),
+            "error": pa.string(),
+        }
+    )
+    columns = zip(query_set.queries, selection.quotas, selection.filled, selection.closing, strict=True)
+    rows = [
+        {
+            "query_id": query.query_id,
+            "label": query.label,
+            "name": query.name,
+            "quota": quota,
+            "filled": filled,
+            "closing_similarity": None if closing is None else round(closing, 4),
+            "written": written,
+        }
+        for query, quota, filled, closing in columns
+    ]
+    rows += [{"label": error.label, "name": error.name, "error": error.reason} for error in query_set.errors]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def removed_table(index: "Index", removed: Sequence[Removed]) -> "pa.Table":
+    """A row a pool item that was kept out: `why` is "query", "exact bytes" or "same pixels", `match` the
+    query's id or the excluded image's name."""
+    import numpy as np
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.string()) for name in ("item_id", "why", "match", "source", "key")])
+    items = index.items(np.array([one.position for one in removed], dtype=np.int64))
+    rows = [
+        {
+            "item_id": item.item_id.hex(),
+            "why": one.why,
+            "match": one.match,
+            "source": item.source if item.source is not None else item.path,
+            "key": item.key,
+        }
+        for item, one in zip(items, removed, strict=True)
+    ]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["why"], row["item_id"])), schema=schema)

@@ -1,0 +1,118 @@
+"""Writing a transfer set: shards, tables, report, and the manifest last."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.selection.guard import ExcludedSet
+from curate.selection.queries import Query, QuerySet
+from curate.selection.selection import Selection
+from curate.transfer_set.manifest import (
+    MANIFEST,
+    REPORT,
+    SHARDS,
+    ShardRecord,
+    build_manifest,
+    describe_guard,
+    describe_outcome,
+)
+from curate.transfer_set.plan import StoredPlan
+from curate.transfer_set.report import Reported, build_report
+from curate.transfer_set.samples import Sample, build_samples
+from curate.transfer_set.shards import Shard, plan_shards, write_shard
+from curate.transfer_set.tables import queries_table, removed_table, samples_schema, shard_table
+from transferset.console import progress
+from transferset.writes import write_bytes, write_json, write_parquet
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from curate.index.index import Index
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What a transfer set is made of: the index, the queries, what was excluded, and what was selected."""
+
+    index: "Index"
+    query_set: QuerySet
+    excluded: ExcludedSet | None
+    selection: Selection
+    include_queries: bool
+    seed: int
+
+
+def write_transfer_set(
+    out: Path,
+    retrieved: Retrieved,
+    arguments: dict[str, Any],
+    shard_size: int,
+    plan: StoredPlan,
+    workers: int = os.cpu_count() or 1,
+) -> dict[str, Any]:
+    """Write everything that is not there yet; returns the manifest.
+
+    The caller holds the folder's lock. Shards that a stopped run finished are kept after a look at their
+    checksum. DataError, with what to do, where the pool's bytes can't be read.
+    """
+    samples = build_samples(
+        retrieved.index,
+        retrieved.query_set.queries,
+        retrieved.selection,
+        include_queries=retrieved.include_queries,
+        seed=retrieved.seed,
+    )
+    records: list[ShardRecord] = []
+    tables: list[pa.Table] = []
+    with progress("writing shards", len(samples), "samples") as bar:
+        for shard in plan_shards(samples, shard_size):
+            records.append(_finish(out, shard, retrieved.index, plan, workers))
+            tables.append(shard_table(shard))
+            bar.advance(len(shard.samples))
+    _write_tables(out, retrieved, tables)
+    written_queries = len(samples) - len(retrieved.selection.picks)
+    write_bytes(out / REPORT, _report(retrieved, written_queries).encode("utf-8"))
+    manifest = build_manifest(
+        out, arguments, retrieved.query_set, retrieved.excluded, retrieved.selection, records
+    )
+    write_json(out / MANIFEST, manifest)
+    return manifest
+
+
+def _finish(out: Path, shard: Shard, index: "Index", plan: StoredPlan, workers: int) -> ShardRecord:
+    record = plan.finished_shard(shard.name)
+    if record is None:
+        checksum = write_shard(out / SHARDS, shard, lambda sample: _read(index, sample), workers)
+        record = ShardRecord(shard.name, len(shard.samples), shard.size, checksum)
+        plan.store_shard(record)
+    return record
+
+
+def _read(index: "Index", sample: Sample) -> bytes:
+    """The sample's bytes, checked against its id where they come from."""
+    origin = sample.origin
+    return origin.read() if isinstance(origin, Query) else index.read_bytes(origin)
+
+
+def _report(retrieved: Retrieved, written_queries: int) -> str:
+    return build_report(
+        Reported(
+            retrieved.index,
+            retrieved.query_set,
+            retrieved.selection,
+            retrieved.excluded,
+            describe_outcome(retrieved.query_set, retrieved.selection, written_queries),
+            describe_guard(retrieved.excluded),
+        )
+    )
+
+
+def _write_tables(out: Path, retrieved: Retrieved, tables: "list[pa.Table]") -> None:
+    import pyarrow as pa
+
+    samples = pa.concat_tables(tables) if tables else samples_schema().empty_table()
+    write_parquet(out / "samples.parquet", samples.combine_chunks())
+    queries = queries_table(retrieved.query_set, retrieved.selection, retrieved.include_queries)
+    write_parquet(out / "queries.parquet", queries)
+    write_parquet(out / "removed.parquet", removed_table(retrieved.index, retrieved.selection.removed))
