@@ -59,7 +59,7 @@ def classification_metrics(
         name: ClassMetrics(
             support=int(support[number]),
             recall=_share(right[number], support[number]),
-            recall_interval=wilson_interval(int(right[number]), int(support[number])) if support[number] else None,
+            recall_interval=wilson_interval(right[number] / support[number], int(support[number])) if support[number] else None,
             precision=_share(right[number], called[number]),
         )
         for number, name in enumerate(classes)
@@ -68,7 +68,7 @@ def classification_metrics(
     return ClassificationMetrics(
         n=len(labels),
         top1=float(right.sum() / len(labels)),
-        top1_interval=wilson_interval(int(right.sum()), len(labels)),
+        top1_interval=wilson_interval(right.sum() / len(labels), len(labels)),
         balanced_accuracy=balanced,
         balanced_accuracy_interval=balanced_interval,
         ece=expected_calibration_error(logits, labels),
@@ -77,16 +77,16 @@ def classification_metrics(
     )
 
 
-def wilson_interval(right: int, n: int) -> Interval:
-    """95 % score interval of the probability of which `right` successes out of n >= 1 were seen.
+def wilson_interval(share: float, count: int) -> Interval:
+    """95 % score interval of a probability, for the share of successes seen in `count` >= 1 trials.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927): unlike the
-    normal approximation it is right for few images and for 0 or n successes.
+    normal approximation it is right for few trials and for shares of 0 and 1.
     """
-    share, spread = right / n, _Z95**2 / n
+    spread = _Z95**2 / count
     centre = (share + spread / 2) / (1 + spread)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    half = _Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def _mean_recall(per_class: dict[str, ClassMetrics]) -> tuple[float, Interval]:

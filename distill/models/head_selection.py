@@ -1,0 +1,155 @@
+"""The choice of a linear head: a grid of penalties, judged on val or on held-out folds."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill.data.folds import stratified_folds
+from distill.metrics import negative_log_likelihood
+from distill.models.heads import LinearHead, fit_head, fit_temperature, image_weights, smoothed_loss
+from transferset.console import progress
+from transferset.errors import DataError
+
+if TYPE_CHECKING:
+    from transferset.console import Progress
+
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+MIN_VAL_PER_CLASS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledFeatures:
+    """n images: `features` (n, views, d) float32, the first view being the image as evaluation sees it; `labels`
+    (n,), numbers of the classes."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, rows: np.ndarray) -> "LabelledFeatures":
+        """Some of the images."""
+        return LabelledFeatures(self.features[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One strength: what held-out images say about its head at its own best `temperature`. `loss` is what is
+    minimised, `top1` the share told right, `nll_before` that of the head's own logits."""
+
+    strength: float
+    temperature: float
+    loss: float
+    top1: float
+    nll_before: float
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The head with its temperature, the whole grid, and the chosen head's uncalibrated logits (m, C) and labels
+    (m,) on the images that judged: `judged_on`."""
+
+    head: LinearHead
+    trials: tuple[Trial, ...]
+    chosen: Trial
+    judged_on: str
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+def choose_head(
+    train: LabelledFeatures, val: LabelledFeatures | None, *, classes: int, class_weight: str, folds: int, seed: int
+) -> Choice:
+    """Fit a head for every strength and take the one with the smallest loss at its best temperature.
+
+    The loss, not the accuracy, chooses: it is much less noisy on few images, and the student is going to match
+    probabilities. Judged on `val` if that `suffices`, else on the held-out images of stratified folds of `train`, all
+    folds pooled; then the head is fitted on all of `train`. Nothing is ever fitted on `val` but the temperature.
+
+    Raises DataError where nothing can be held out (one image a class).
+    """
+    use_val = val is not None and why_val_does_not_suffice(val.labels, classes, class_weight) is None
+    parts = 1 if use_val else _check_folds(train.labels, folds)
+    with progress("head", len(STRENGTHS) * parts + (not use_val), "fits") as bar:
+        settings = _Settings(classes, class_weight, bar)
+        if use_val and val is not None:
+            labels, judged_on = val.labels, "val"
+            fitted = [settings.fit(train, strength) for strength in STRENGTHS]
+            held_out = [head.logits(val.features[:, 0]) for head in fitted]
+        else:
+            fold_of = held_out_folds(train.labels, parts, seed)
+            labels, judged_on = train.labels[fold_of >= 0], f"cross-validation, {parts} folds"
+            held_out = [_by_folds(settings, train, strength, fold_of) for strength in STRENGTHS]
+        weights = image_weights(labels, class_weight)
+        trials = tuple(_trial(*pair, labels, weights) for pair in zip(STRENGTHS, held_out, strict=True))
+        best = min(range(len(trials)), key=lambda number: (round(trials[number].loss, 6), number))
+        head = fitted[best] if use_val else settings.fit(train, STRENGTHS[best])
+    chosen = trials[best]
+    return Choice(head.at(chosen.temperature), trials, chosen, judged_on, held_out[best], labels)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    classes: int
+    class_weight: str
+    bar: "Progress"
+
+    def fit(self, train: LabelledFeatures, strength: float) -> LinearHead:
+        weights = image_weights(train.labels, self.class_weight)
+        head = fit_head(train.features, train.labels, weights, strength, self.classes)
+        self.bar.advance()
+        return head
+
+
+def why_val_does_not_suffice(labels: np.ndarray, classes: int, class_weight: str) -> str | None:
+    """Why val's `labels` cannot judge: it lacks classes or is tiny; None if it can."""
+    counts = np.bincount(labels, minlength=classes)
+    if not counts.all():
+        return f"it has images of {np.count_nonzero(counts)} of the {classes} classes"
+    if class_weight == "balanced" and counts.min() < MIN_VAL_PER_CLASS:
+        return f"its smallest class has {counts.min()} images, too few where every class counts the same"
+    if len(labels) < MIN_VAL_PER_CLASS * classes:
+        return f"it has only {len(labels)} images for {classes} classes"
+    return None
+
+
+def held_out_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each image, (n,); -1 for the only image of a class, which is never held out."""
+    fold_of = stratified_folds(labels, folds, seed)
+    fold_of[np.bincount(labels)[labels] < 2] = -1
+    return fold_of
+
+
+def _check_folds(labels: np.ndarray, folds: int) -> int:
+    largest = int(np.bincount(labels).max())
+    if largest < 2:
+        raise DataError(
+            "every class has one training image: no regularisation or temperature can be chosen by holding some out",
+            hint="give at least two images a class, or a val split with every class",
+        )
+    return min(folds, largest)
+
+
+def _by_folds(
+    settings: _Settings, train: LabelledFeatures, strength: float, fold_of: np.ndarray
+) -> np.ndarray:
+    """Logits of every image that is held out once, by the head that did not see it."""
+    logits = np.empty((len(train), settings.classes), np.float32)
+    for fold in range(fold_of.max() + 1):
+        held_out = np.flatnonzero(fold_of == fold)
+        head = settings.fit(train.subset(np.flatnonzero(fold_of != fold)), strength)
+        logits[held_out] = head.logits(train.features[held_out, 0])
+    return logits[fold_of >= 0]
+
+
+def _trial(strength: float, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Trial:
+    temperature, loss = fit_temperature(logits, labels, weights)
+    return Trial(
+        strength=strength,
+        temperature=temperature,
+        loss=min(loss, smoothed_loss(logits, labels, weights)),
+        top1=float(np.mean(logits.argmax(axis=1) == labels)),
+        nll_before=negative_log_likelihood(logits, labels),
+    )

@@ -1,0 +1,107 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.loop.execution import Execution
+from distill.loop.plan import Plan
+from distill.loop.run_directory import RunDirectory
+from distill.models.student import open_student
+from distill.stages.finetune import FinetuneOptions, finetune
+from transferset.errors import DataError, UsageError
+
+TINY = "timm:test_efficientnet@none"
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+
+
+@pytest.fixture
+def shades(tmp_path: Path, encode: Callable[..., bytes]) -> Path:
+    """Three classes that a tiny model learns in seconds: red, green and blue noise; val lacks blue."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 5)):
+        for channel, label in enumerate(("red", "green", "blue")):
+            if (split, label) != ("val", "blue"):
+                folder = tmp_path / "data" / split / label
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    rgb = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+                    rgb[..., channel] += 60
+                    (folder / f"{number}.jpg").write_bytes(encode(rgb))
+    return tmp_path / "data"
+
+
+def _options(data: Path, out: Path, **values: object) -> FinetuneOptions:
+    plan = values.pop("plan", Plan(steps=40, batch_size=16, lr=5e-3))
+    start = {} if "from_run" in values else {"student": TINY, "image_size": 32}
+    return FinetuneOptions(data, out, plan=plan, execution=ONE_THREAD, **start, **values)  # type: ignore[arg-type]
+
+
+def test_labels_only_with_val(shades: Path, tmp_path: Path) -> None:
+    report = finetune(_options(shades, tmp_path / "run"))
+    assert report.score is not None and report.score >= 0.9 and report.scored_on == "val"
+    assert report.interval is not None and report.interval[0] < report.score <= report.interval[1]
+    assert report.images_seen == 40 * 16 and report.costs["student"]["flops"] > 0
+    student = open_student(tmp_path / "run")
+    assert student.classes == ("blue", "green", "red") and student.preprocessing.size == 32
+    scores = [entry["score"] for entry in RunDirectory(tmp_path / "run").metrics() if "score" in entry]
+    assert len(scores) == 10 and report.score == max(scores)
+
+
+def test_it_never_loses_to_what_it_starts_from(shades: Path, tmp_path: Path) -> None:
+    first = finetune(_options(shades, tmp_path / "first"))
+    ruinous = Plan(steps=10, batch_size=16, lr=10.0)
+    second = finetune(_options(shades, tmp_path / "second", from_run=tmp_path / "first", plan=ruinous))
+    assert second.score is not None and first.score is not None and second.score >= first.score
+    before, after = (open_student(tmp_path / name).module.state_dict() for name in ("first", "second"))
+    assert second.chosen_step == 0
+    assert all(before[name].equal(after[name]) for name in before)
+
+
+def test_labels_without_splits_are_cross_validated(shades: Path, tmp_path: Path) -> None:
+    report = finetune(_options(shades / "train", tmp_path / "run", folds=3))
+    assert report.score is not None and report.score >= 0.8 and report.chosen_step > 0
+    assert "cross-validation, 3 folds" in str(report.scored_on) and report.interval is not None
+    assert report.images_seen == (3 * 40 + report.chosen_step) * 16
+    parts = {entry.get("part") for entry in RunDirectory(tmp_path / "run").metrics()}
+    assert parts == {None, "fold-0", "fold-1", "fold-2"}
+    assert not list((tmp_path / "run" / "checkpoints").glob("fold-*"))
+    again = finetune(_options(shades / "train", tmp_path / "run", folds=3))
+    assert again == report
+
+
+def test_one_image_of_a_class_is_enough(shades: Path, tmp_path: Path) -> None:
+    for path in sorted((shades / "train" / "red").iterdir())[1:]:
+        path.unlink()
+    report = finetune(_options(shades / "train", tmp_path / "run", plan=Plan(steps=4, batch_size=8)))
+    assert report.score is not None
+
+
+def test_without_folds_nothing_is_claimed(shades: Path, tmp_path: Path) -> None:
+    report = finetune(_options(shades / "train", tmp_path / "run", folds=0, plan=Plan(steps=4, batch_size=8)))
+    assert (report.score, report.scored_on, report.interval, report.chosen_step) == (None, None, None, 4)
+
+
+def test_an_unreadable_image_is_left_out_and_counted(shades: Path, tmp_path: Path) -> None:
+    (shades / "train" / "red" / "0.jpg").write_bytes(b"")
+    assert finetune(_options(shades, tmp_path / "run", plan=Plan(steps=2, batch_size=8))).dropped == 1
+
+
+def test_a_start_with_other_classes_is_refused(shades: Path, tmp_path: Path) -> None:
+    short = Plan(steps=2, batch_size=8)
+    finetune(_options(shades, tmp_path / "first", plan=short))
+    (shades / "train" / "red").rename(shades / "train" / "rouge")
+    with pytest.raises(DataError, match="red"):
+        finetune(_options(shades, tmp_path / "second", from_run=tmp_path / "first", plan=short))
+
+
+def test_options_that_do_not_fit(shades: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--from a run or from a --student"):
+        finetune(FinetuneOptions(shades, tmp_path / "run"))
+    with pytest.raises(UsageError, match="image-size"):
+        finetune(FinetuneOptions(shades, tmp_path / "run", from_run=tmp_path, image_size=64))
+    with pytest.raises(UsageError, match="folds"):
+        finetune(_options(shades, tmp_path / "run", folds=1))
+    finetune(_options(shades, tmp_path / "run", plan=Plan(steps=2, batch_size=8)))
+    with pytest.raises(UsageError, match="steps: 2 there, 3 now"):
+        finetune(_options(shades, tmp_path / "run", plan=Plan(steps=3, batch_size=8)))
