@@ -1,7 +1,7 @@
 """From a part's items to its embeddings: read → hash → decode → render in threads, encode in batches.
 
-While one batch is encoded the threads prepare the next ones. Batches are cut within a part, in the order of
-its items, from those that could be read; the last one is padded. So a part's embeddings depend on the part and
+While one batch is encoded the threads prepare the next. Batches are cut within a part, in the order of its
+items, from those that could be read; the last one is padded. So a part's embeddings depend on the part and
 on the plan only, not on threads, timing or what was done before.
 """
 

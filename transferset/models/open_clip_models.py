@@ -17,6 +17,7 @@ from transferset.models.spec import LOCAL_DIR, ModelSpec
 from transferset.models.text import EncodeTexts, TextTower
 from transferset.models.weights import (
     hub_or_its_cache,
+    load_failures,
     reraise_if_disk_is_full,
     unavailable,
     unknown_model,
@@ -104,7 +105,7 @@ def _create(spec: ModelSpec, image_size: int | None, seed: int) -> Any:
                 pretrained_text=False,
                 weights_only=True,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except load_failures() as error:
         reraise_if_disk_is_full(error)
         raise unavailable(spec, error) from error
     except AssertionError as error:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.spec import ModelSpec
-from transferset.models.weights import hub_or_its_cache, reraise_if_disk_is_full, unavailable, unknown_model
+from transferset.models.weights import (
+    hub_or_its_cache,
+    load_failures,
+    reraise_if_disk_is_full,
+    unavailable,
+    unknown_model,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +93,7 @@ def _from_hub(spec: ModelSpec) -> nn.Module:
     try:
         with hub_or_its_cache():
             return timm.create_model(spec.name, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
+    except load_failures() as error:
         reraise_if_disk_is_full(error)
         raise unavailable(spec, error) from error
 

@@ -59,6 +59,24 @@ def unknown_model(spec: ModelSpec, known: Iterable[str]) -> UsageError:
     return UsageError(f"{spec.family} has no model named {spec.name!r} (spec {spec})", hint)
 
 
+def load_failures() -> tuple[type[Exception], ...]:
+    """What the libraries raise for downloads that fail and for weights or configurations that are damaged."""
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    return (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        UnpicklingError,
+        SafetensorError,
+    )
+
+
 def reraise_if_disk_is_full(error: BaseException) -> None:
     """Libraries wrap a full disk's OSError while downloading; let the original through."""
     cause: BaseException | None = error
