@@ -1,32 +1,44 @@
 """The encoder of a build: loaded as the plan says, or making the plan."""
 
 import importlib.metadata
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 from curate.encoding.encoder import DEFAULT_BATCH_SIZE
 from curate.encoding.pipeline import available_cores
 from curate.index.options import DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
 from curate.index.plan import EncoderPlan, Plan, RuntimePlan
+from curate.pools.roots import absolute
 from transferset.errors import UsageError
 from transferset.models.backbone import Backbone, load_backbone
 from transferset.models.runtime import FrozenModel, RuntimeInfo, open_runtime
-from transferset.models.spec import ModelSpec, parse_spec
+from transferset.models.spec import LOCAL_DIR, ModelSpec, parse_spec
+from transferset.models.text import TextTower
 
 _LIBRARIES = (
-    "transferset", "torch", "torchvision", "timm", "open_clip_torch", "openvino", "faiss-cpu", "numpy", "pyarrow",
-    "pillow", "simplejpeg",
-)  # fmt: skip
+    "transferset",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "openvino",
+    "faiss-cpu",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "simplejpeg",
+)
 
 
 @dataclass(frozen=True)
 class OpenEncoder:
-    """A frozen model with the plan that it follows; `notes` say how this machine differs from the plan's."""
+    """A frozen model with the plan that it follows; `notes` say how this machine differs from the plan's.
+    `text` is the text tower in the same space, where the model has one."""
 
     model: FrozenModel
     plan: Plan
     notes: tuple[str, ...] = ()
+    text: TextTower | None = None
 
 
 def library_versions() -> dict[str, str]:
@@ -42,9 +54,8 @@ def library_versions() -> dict[str, str]:
 
 def _absolute(spec: ModelSpec) -> ModelSpec:
     """Weights in a file or folder by their absolute path: the next run may start elsewhere."""
-    path = Path(spec.weights)
-    is_path = spec.name == "local-dir" or spec.weights.endswith(".safetensors")
-    return replace(spec, weights=os.path.abspath(path)) if is_path else spec
+    is_path = spec.name == LOCAL_DIR or spec.weights.endswith(".safetensors")
+    return replace(spec, weights=absolute(spec.weights)) if is_path else spec
 
 
 def begin(options: BuildOptions) -> OpenEncoder:
@@ -69,7 +80,9 @@ def begin(options: BuildOptions) -> OpenEncoder:
         options.max_pixels or DEFAULT_MAX_PIXELS,
         library_versions(),
     )
-    return OpenEncoder(model, plan, (f"runtime {info.runtime}: {info.note}",) if info.note else ())
+    return OpenEncoder(
+        model, plan, (f"runtime {info.runtime}: {info.note}",) if info.note else (), backbone.text
+    )
 
 
 def _encoder_plan(backbone: Backbone, image_size: int | None, seed: int) -> EncoderPlan:
@@ -109,15 +122,18 @@ def resume(plan: Plan, options: BuildOptions) -> OpenEncoder:
     )
     if str(backbone.spec) != plan.encoder.spec:
         plan = replace(plan, encoder=replace(plan.encoder, spec=str(backbone.spec)))
-    return OpenEncoder(model, plan, tuple(_runtime_notes(model.info, plan.runtime)))
+    return OpenEncoder(model, plan, tuple(_runtime_notes(model.info, plan.runtime)), backbone.text)
 
 
 def _differences(backbone: Backbone, plan: EncoderPlan) -> str:
     """What makes the fingerprints differ, in words."""
-    pairs = {"weights": (backbone.weights_sha256[:12], plan.weights_sha256[:12])}
+    pairs: dict[str, tuple[Any, Any]] = {"weights": (backbone.weights_sha256[:12], plan.weights_sha256[:12])}
     now = backbone.preprocessing.to_dict()
     pairs.update({name: (now.get(name), plan.preprocessing.get(name)) for name in now | plan.preprocessing})
-    return "; ".join(f"{name} {new}, was {old}" for name, (new, old) in pairs.items() if new != old) or "another name"
+    return (
+        "; ".join(f"{name} {new}, was {old}" for name, (new, old) in pairs.items() if new != old)
+        or "another name"
+    )
 
 
 def _runtime_notes(info: RuntimeInfo, plan: RuntimePlan) -> list[str]:

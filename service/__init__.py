@@ -1,0 +1,1 @@
+"""Retrieval over HTTP: FastAPI over an open index."""

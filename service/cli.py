@@ -1,0 +1,109 @@
+"""`curate serve`: contributed to the command `curate` by an entry point."""
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from transferset.errors import UsageError
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+def serve(
+    index: Annotated[Path, typer.Option(help="Index directory.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to bind. There is no authentication.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    pool_root: Annotated[
+        list[str] | None, typer.Option(help="OLD=NEW: where a pool is now. May be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    max_body_bytes: Annotated[int | None, typer.Option(help="Largest request.", min=1)] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Retrievals at a time.", min=1)] = None,
+    max_queries: Annotated[int | None, typer.Option(help="Queries of a request.", min=1)] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Pixels of a query image.", min=1)] = None,
+    max_total_pixels: Annotated[int | None, typer.Option(help="Pixels of a request's images.", min=1)] = None,
+    max_results: Annotated[int | None, typer.Option(help="Images that a request may ask for.", min=1)] = None,
+) -> None:
+    """Serve retrieval from an index over HTTP; /docs describes the requests. Ctrl-C stops it."""
+    limits = {
+        "max_body_bytes": max_body_bytes,
+        "max_in_flight": max_in_flight,
+        "max_queries": max_queries,
+        "max_pixels": max_pixels,
+        "max_total_pixels": max_total_pixels,
+        "max_results": max_results,
+    }
+    settings = _settings({name: value for name, value in limits.items() if value is not None})
+    run(index, bind(host, port), settings, _roots(pool_root or []), device)
+
+
+def run(
+    index: Path,
+    listener: socket.socket,
+    settings: "Settings",
+    pool_roots: dict[str, str],
+    device: str = "auto",
+) -> None:
+    """Open the index and its encoder, and serve on a listening socket until a signal ends it."""
+    import uvicorn
+
+    from curate.index.index import open_index
+    from service.app import create_app
+    from service.encoder import open_encoder
+    from transferset.console import say
+
+    opened = open_index(index, pool_roots)
+    say(f"loading the encoder {opened.encoder_spec}")
+    app = create_app(opened, settings, open_encoder(opened, device))
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    say(f"serving {opened.distinct} images of {index} on {address} (what to send: {address}/docs)")
+    if host not in ("127.0.0.1", "::1"):
+        say("note: anyone who reaches this address can retrieve: there is no authentication")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    try:
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; UsageError where the address or port can't be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}", "give another --host or --port"
+        ) from error
+
+
+def _settings(limits: dict[str, Any]) -> "Settings":
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings(**limits)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise UsageError(
+            f"limits of the service: {wrong}", "see curate serve --help and TRANSFERSET_… variables"
+        ) from error
+
+
+def _roots(pairs: list[str]) -> dict[str, str]:
+    roots = {}
+    for pair in pairs:
+        old, separator, new = pair.partition("=")
+        if not (old and separator and new):
+            raise UsageError(
+                f"--pool-root {pair!r} is not OLD=NEW", "for example --pool-root /old/pool=/new/pool"
+            )
+        roots[old] = new
+    return roots

@@ -1,0 +1,62 @@
+"""The index's encoder, shared by all requests: one at a time."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from curate.encoding.encoder import unit_rows
+from curate.encoding.pipeline import PipelineOptions
+from curate.index.encoder import OpenEncoder, resume
+from curate.index.index import Index
+from curate.index.options import BuildOptions
+from curate.retrieval import encode_queries
+from curate.selection.queries import Query
+from transferset.console import say
+
+
+class SharedEncoder:
+    """An encoder that threads may share: calls take turns, so that one request's images at a time are decoded
+    and a text tower is loaded once."""
+
+    def __init__(self, index: Index, encoder: OpenEncoder) -> None:
+        self.spec = index.encoder_spec
+        self._index = index
+        self._encoder = encoder
+        self._lock = threading.Lock()
+
+    @property
+    def has_text(self) -> bool:
+        """Whether texts can be encoded."""
+        return self._encoder.text is not None
+
+    @property
+    def runtime(self) -> str:
+        """What it runs on, in words."""
+        info = self._encoder.model.info
+        return f"{info.runtime} {info.precision} on {info.device}"
+
+    def encode(self, queries: Sequence[Query], max_pixels: int) -> np.ndarray:
+        """Unit vectors (q, d) float32 of queries; ready ones are taken. DataError for an image that can't be
+        decoded."""
+        with self._lock:
+            return encode_queries(
+                self._index, self._encoder.model, queries, PipelineOptions(max_pixels=max_pixels)
+            )
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors (n, d) float32 of texts; only where `has_text`."""
+        assert self._encoder.text is not None
+        with self._lock:
+            return unit_rows(self._encoder.text.encode(texts), self.spec)
+
+
+def open_encoder(index: Index, device: str = "auto") -> SharedEncoder:
+    """Load the encoder that the index was built with.
+
+    Raises UsageError or DataError where it can't be had, or is another one now.
+    """
+    encoder = resume(index.plan, BuildOptions(device=device))
+    for note in encoder.notes:
+        say(f"note: {note}")
+    return SharedEncoder(index, encoder)

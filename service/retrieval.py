@@ -1,0 +1,149 @@
+"""From checked queries to an answer: the same library call as `curate retrieve`, told as JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from curate.index.index import Index
+from curate.index.part import ItemRow
+from curate.retrieval import retrieve_items
+from curate.selection.queries import Query
+from curate.selection.selection import Pick, Selection, SelectOptions
+from service.encoder import SharedEncoder
+from service.errors import ApiError
+from service.schemas import Dropped, QueryOutcome, RetrievedItem, RetrieveResponse, Selecting
+from service.settings import Settings
+from transferset.errors import DataError
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The distinct queries in the library's order, (label, id), and for each its position in the request; for
+    each position of the request its place among them."""
+
+    queries: tuple[Query, ...]
+    owners: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+def distinct(queries: Sequence[Query]) -> Distinct:
+    """The same content counts once, with the label that comes first in the alphabet, as in a query
+    directory."""
+    by_id: dict[str, int] = {}
+    for number in sorted(range(len(queries)), key=lambda number: (queries[number].label or "", number)):
+        by_id.setdefault(queries[number].query_id, number)
+    owners = sorted(
+        by_id.values(), key=lambda number: (queries[number].label or "", queries[number].query_id)
+    )
+    place = {queries[number].query_id: at for at, number in enumerate(owners)}
+    return Distinct(
+        tuple(queries[number] for number in owners),
+        tuple(owners),
+        tuple(place[query.query_id] for query in queries),
+    )
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What the routes work with: the open index, its encoder, and the limits."""
+
+    index: Index
+    encoder: SharedEncoder
+    settings: Settings
+
+    def answer(self, options: Selecting, queries: Sequence[Query], images_url: str) -> RetrieveResponse:
+        """Retrieve for the queries of a request, in its order.
+
+        Raises ApiError for an image that can't be decoded, the library's errors for what can't be retrieved.
+        """
+        asked = distinct(queries)
+        encoded = self._encoded(asked.queries, options.strategy == "random")
+        selection = retrieve_items(self.index, None, encoded, SelectOptions(**options.selection()))
+        items = self.index.items(np.array([pick.position for pick in selection.picks], dtype=np.int64))
+        results = [
+            _result(pick, item, asked, images_url) for pick, item in zip(selection.picks, items, strict=True)
+        ]
+        return RetrieveResponse(
+            results=results,
+            queries=_outcomes(queries, asked, selection),
+            requested=selection.requested,
+            returned=len(results),
+            missing=selection.missing,
+            dropped=Dropped(query=selection.removed_counts()["query"]),
+            notes=_notes(queries, asked, selection),
+        )
+
+    def _encoded(self, queries: Sequence[Query], needless: bool) -> list[Query]:
+        """The queries, each with its vector."""
+        if needless or all(query.vector is not None for query in queries):
+            return list(queries)
+        try:
+            vectors = self.encoder.encode(queries, self.settings.max_pixels)
+        except DataError as error:
+            raise ApiError(
+                422, "unreadable_image", error.message, "send whole JPEG, PNG or WebP files"
+            ) from error
+        return [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
+
+
+def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str) -> RetrievedItem:
+    identity = item.item_id.hex()
+    return RetrievedItem(
+        item_id=identity,
+        query=None if pick.query is None else asked.owners[pick.query],
+        score=pick.similarity,
+        rank=pick.rank,
+        hinted_label=None if pick.query is None else asked.queries[pick.query].label,
+        also=[asked.owners[query] for query in pick.also],
+        key=item.key,
+        caption=item.caption,
+        url=item.url,
+        width=item.width,
+        height=item.height,
+        extra=_object(item.extra),
+        image_url=f"{images_url}/{identity}",
+    )
+
+
+def _outcomes(queries: Sequence[Query], asked: Distinct, selection: Selection) -> list[QueryOutcome]:
+    outcomes = []
+    for number, (query, place) in enumerate(zip(queries, asked.places, strict=True)):
+        repeated = asked.owners[place] != number
+        outcomes.append(
+            QueryOutcome(
+                query=number,
+                label=query.label,
+                quota=0 if repeated else selection.quotas[place],
+                returned=0 if repeated else selection.filled[place],
+                closing_similarity=None if repeated else selection.closing[place],
+                same_as=asked.owners[place] if repeated else None,
+            )
+        )
+    return outcomes
+
+
+def _notes(queries: Sequence[Query], asked: Distinct, selection: Selection) -> list[str]:
+    """What the client should know besides the numbers."""
+    notes = []
+    repeats = len(queries) - len(asked.queries)
+    if repeats:
+        notes.append(
+            f"{repeats} of {len(queries)} queries repeat another one and take no images of their own"
+        )
+    if selection.missing:
+        notes.append(
+            f"{selection.missing} of {selection.requested} images are missing: the index has no more to give"
+        )
+    return notes
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """The pool's metadata; None where it is no JSON object."""
+    try:
+        value = json.loads(text) if text else None
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

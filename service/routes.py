@@ -1,0 +1,177 @@
+"""The routes: each reads its request, calls the library in a thread, and answers."""
+
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Path, Query, Request, Response
+
+import transferset
+from curate.selection.queries import Query as LibraryQuery
+from service.errors import ApiError
+from service.queries import check_images, to_query
+from service.retrieval import Retrieval
+from service.schemas import (
+    ITEM_ID,
+    ErrorResponse,
+    Health,
+    RetrieveForm,
+    RetrieveRequest,
+    RetrieveResponse,
+    Selecting,
+)
+from service.thumbnails import DEFAULT_SIZE, SMALLEST, thumbnail
+from service.uploads import read_form
+from transferset.console import say
+from transferset.errors import DataError
+from transferset.images import MAX_PIXELS
+
+JSON, FORM = "application/json", "multipart/form-data"
+RETRIEVE = "/retrieve"
+_CACHE = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "Content-Security-Policy": "default-src 'none'",
+}
+_COMMAS_A_QUERY = 16
+
+router = APIRouter(
+    responses={
+        status: {"model": ErrorResponse, "description": text}
+        for status, text in (("4XX", "what the client did"), ("5XX", "what the service could not do"))
+    }
+)
+
+
+def _body_schema() -> dict[str, Any]:
+    """The two bodies of POST /retrieve, for /docs: the route reads its body itself, by its type."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                kind: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+                for kind, model in ((JSON, RetrieveRequest), (FORM, RetrieveForm))
+            },
+        }
+    }
+
+
+@router.post(RETRIEVE, openapi_extra=_body_schema())
+async def retrieve(request: Request) -> RetrieveResponse:
+    """Images of the index for some queries, balanced over them.
+
+    The same selection as `curate retrieve` makes for the same images, labels and options.
+    """
+    service: Retrieval = request.app.state.retrieval
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == JSON:
+        body = await request.body()
+        options, queries = await to_thread.run_sync(_parse, body, service)
+    elif kind == FORM:
+        options, queries = await read_form(request, service.settings)
+    else:
+        raise ApiError(
+            415,
+            "unsupported_media_type",
+            f"the body's type is {kind or 'not given'}",
+            f"send {JSON} or {FORM}",
+        )
+    return await to_thread.run_sync(_answer, service, options, queries, request.scope.get("root_path", ""))
+
+
+def _parse(body: bytes, service: Retrieval) -> tuple[Selecting, list[LibraryQuery]]:
+    """The options and queries of a JSON body."""
+    limits = service.settings
+    if body.count(b",") > limits.max_queries * (service.index.dimension + _COMMAS_A_QUERY):
+        raise ApiError(
+            413,
+            "too_many_values",
+            "the body holds more numbers and fields than a request can use",
+            "send fewer queries",
+        )
+    request = RetrieveRequest.model_validate_json(body)
+    _check_count(len(request.queries), service)
+    queries = [
+        to_query(query, number, service.index, service.encoder, limits)
+        for number, query in enumerate(request.queries)
+    ]
+    return request, queries
+
+
+def _check_count(queries: int, service: Retrieval) -> None:
+    limit = service.settings.max_queries
+    if queries > limit:
+        raise ApiError(
+            413, "too_many_queries", f"{queries} queries, more than {limit}", "send several requests"
+        )
+
+
+def _answer(
+    service: Retrieval, options: Selecting, queries: list[LibraryQuery], root_path: str
+) -> RetrieveResponse:
+    asked = options.total if options.total is not None else (options.per_query or 0) * len(queries)
+    if asked > service.settings.max_results:
+        raise ApiError(
+            413, "too_many_results", f"{asked} images asked for, more than {service.settings.max_results}",
+            "ask for fewer, or use curate retrieve, which has no such limit",
+        )  # fmt: skip
+    check_images(queries, service.settings)
+    return service.answer(options, queries, f"{root_path}/images")
+
+
+@router.get(
+    "/images/{item_id}",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/jpeg": {}}, "description": "a JPEG"},
+        304: {"description": "not modified"},
+    },
+)
+async def image(
+    request: Request,
+    item_id: Annotated[str, Path(pattern=ITEM_ID)],
+    size: Annotated[int, Query(ge=SMALLEST, description="longest side in pixels")] = DEFAULT_SIZE,
+) -> Response:
+    """An item's thumbnail. It never changes: the id is made from the image's bytes."""
+    service: Retrieval = request.app.state.retrieval
+    if size > service.settings.max_thumbnail:
+        raise ApiError(
+            422,
+            "invalid_request",
+            f"size: {size} is more than {service.settings.max_thumbnail}",
+            "ask for a smaller one",
+        )
+    tag = f'"{item_id}-{size}"'
+    position = service.index.find(bytes.fromhex(item_id))
+    if position is None:
+        raise ApiError(404, "unknown_item", f"{item_id} is not in the index", None)
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={**_CACHE, "ETag": tag})
+    data = await to_thread.run_sync(_thumbnail, service, position, size)
+    return Response(data, media_type="image/jpeg", headers={**_CACHE, "ETag": tag})
+
+
+def _thumbnail(service: Retrieval, position: int, size: int) -> bytes:
+    item = service.index.item(position)
+    try:
+        return thumbnail(service.index.read_bytes(item), size, MAX_PIXELS)
+    except DataError as error:
+        say(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
+        raise ApiError(
+            503, "image_unavailable", f"the pool's image {item.item_id.hex()} can't be read now",
+            "the operator finds the reason in the service's log",
+        ) from error  # fmt: skip
+
+
+@router.get("/healthz")
+def healthz(request: Request) -> Health:
+    """Whether the service is up, and what it serves."""
+    service: Retrieval = request.app.state.retrieval
+    return Health(
+        status="ok",
+        version=transferset.__version__,
+        items=service.index.rows,
+        distinct=service.index.distinct,
+        dimension=service.index.dimension,
+        encoder=service.encoder.spec,
+        runtime=service.encoder.runtime,
+        text_queries=service.encoder.has_text,
+    )

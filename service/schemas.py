@@ -1,0 +1,166 @@
+"""Requests and answers of the service, as they stand in /docs."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from curate.selection.selection import Shortfall, StrategyName
+
+ITEM_ID = r"^[0-9a-f]{32}$"
+_SEED_LIMIT = 2**63 - 1
+_FORMS = ("image", "embedding", "item_id", "text")
+
+Label = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class RetrieveQuery(_Strict):
+    """One query: exactly one of `image`, `embedding`, `item_id`, `text`."""
+
+    image: str | None = Field(
+        None, description="a JPEG, PNG or WebP file in base64 (a data: URI works too); no URL is ever fetched"
+    )
+    embedding: list[float] | None = Field(
+        None,
+        description="a vector of the index's dimension, made by the index's encoder; of any length but zero",
+    )
+    item_id: str | None = Field(
+        None, pattern=ITEM_ID, description="an item of the index; it is not retrieved itself"
+    )
+    text: str | None = Field(None, min_length=1, description="works where the encoder has a text tower")
+    label: Label | None = Field(
+        None, description="the query's class; it becomes the hinted label of what it retrieves"
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        given = [name for name in _FORMS if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_FORMS)}, got {' and '.join(given) or 'none'}")
+        if self.embedding is not None and not any(self.embedding):
+            raise ValueError("the embedding is empty or zero and has no direction")
+        return self
+
+
+class Selecting(_Strict):
+    """How many images are retrieved, and how: the options of `curate retrieve`."""
+
+    per_query: int | None = Field(None, ge=1, description="images for each query; give this or `total`")
+    total: int | None = Field(None, ge=1, description="images in all, spread evenly over the queries")
+    strategy: StrategyName = "query-balanced"
+    min_similarity: float | None = Field(
+        None, ge=-1, le=1, description="a cosine; by default there is no floor"
+    )
+    shortfall: Shortfall = "report"
+    seed: int = Field(0, ge=0, le=_SEED_LIMIT)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.per_query is None) == (self.total is None):
+            raise ValueError(f"give per_query or total, got {'neither' if self.total is None else 'both'}")
+        if self.min_similarity is not None and self.strategy == "random":
+            raise ValueError(
+                "min_similarity has no meaning with strategy random, which looks at no similarity"
+            )
+        return self
+
+    def selection(self) -> dict[str, Any]:
+        """The options without the queries."""
+        return {name: getattr(self, name) for name in Selecting.model_fields}
+
+
+class RetrieveRequest(Selecting):
+    """What to retrieve."""
+
+    queries: list[RetrieveQuery] = Field(min_length=1)
+
+
+class RetrieveForm(Selecting):
+    """The same as multipart/form-data: each image is a file."""
+
+    images: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
+        min_length=1,
+        description="image files; the folder in a file name (`cat/1.jpg`) is its label without `labels`",
+    )
+    labels: list[Label] | None = Field(None, description="one for each of `images`, in the same order")
+
+
+class RetrievedItem(BaseModel):
+    """One retrieved image."""
+
+    item_id: str
+    query: int | None = Field(
+        description="position in the request of the query it fills; null for random draws"
+    )
+    score: float | None = Field(description="cosine of item and query; null for random draws")
+    rank: int | None = Field(description="place in the query's ranking of the whole index, from 1")
+    hinted_label: str | None = Field(description="the query's label: a hint, not a label")
+    also: list[int] = Field(
+        description="other queries that had it among their candidates, most similar first"
+    )
+    key: str
+    caption: str | None
+    url: str | None = Field(description="where the pool says the image is from; never fetched by the service")
+    width: int
+    height: int
+    extra: dict[str, Any] | None = Field(description="the pool's other metadata")
+    image_url: str = Field(description="the thumbnail, on this service")
+
+
+class QueryOutcome(BaseModel):
+    """What became of one query."""
+
+    query: int
+    label: str | None
+    quota: int
+    returned: int
+    closing_similarity: float | None = Field(description="score of its least similar image")
+    same_as: int | None = Field(description="an earlier query with the same content, which counts for both")
+
+
+class Dropped(BaseModel):
+    """Items that were kept out."""
+
+    query: int = Field(description="they are queries themselves")
+
+
+class RetrieveResponse(BaseModel):
+    """Retrieved images ordered by query, then rank."""
+
+    results: list[RetrievedItem]
+    queries: list[QueryOutcome]
+    requested: int
+    returned: int
+    missing: int
+    dropped: Dropped
+    notes: list[str]
+
+
+class Health(BaseModel):
+    """The service is up; what it serves."""
+
+    status: str
+    version: str
+    items: int
+    distinct: int
+    dimension: int
+    encoder: str
+    runtime: str
+    text_queries: bool
+
+
+class ErrorBody(BaseModel):
+    """What happened, and what to do."""
+
+    code: str
+    message: str
+    hint: str | None
+
+
+class ErrorResponse(BaseModel):
+    """Every 4xx and 5xx."""
+
+    error: ErrorBody
