@@ -1,7 +1,6 @@
 """build-index: from pools to an index. Run again, it goes on where it stopped and adds what is new."""
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,16 @@ from curate.index.options import BuildOptions, BuildReport
 from curate.index.part_writer import write_part
 from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.index.stages import Stages
-from curate.pools import PartReader, PlannedPart, PoolListing, Roots, Source, count_images, list_pools, plan_parts
+from curate.pools import (
+    PartReader,
+    PlannedPart,
+    PoolListing,
+    Roots,
+    Source,
+    count_images,
+    list_pools,
+    plan_parts,
+)
 from transferset.console import Progress, progress
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
@@ -39,12 +47,13 @@ class TooManyErrors(DataError):
 def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None = None) -> BuildReport:
     """Embed the images of `pools` into the index at `index`.
 
-    A part (see `plan_parts`) is written whole or not at all; the same call after a crash gives the same bytes as an
-    unbroken run on the same kind of machine. Sources that no part holds form new parts. Old parts never change.
+    A part (see `plan_parts`) is written whole or not at all; the same call after a crash gives the same bytes
+    as an unbroken run on the same kind of machine. Sources that no part holds form new parts. Old parts never
+    change.
 
     Raises:
-        UsageError: `index` is something else or was begun with other options (the difference is in the message);
-            a pool does not exist.
+        UsageError: `index` is something else or was begun with other options (the difference is in the
+            message); a pool does not exist.
         DataError: nothing in the pools, nothing readable, or `TooManyErrors`.
         BusyError: another process is building it.
     """
@@ -81,7 +90,7 @@ def _check_directory(index: Path) -> None:
     if index.exists() and not index.is_dir():
         raise UsageError(f"--index {index} is not a folder")
     if index.is_dir() and not (index / PLAN).is_file():
-        names = sorted(os.listdir(index))
+        names = sorted(path.name for path in index.iterdir())
         others = [name for name in names if name != LOCK_NAME and not name.startswith(TEMPORARY_PREFIX)]
         if others:
             raise UsageError(
@@ -104,7 +113,12 @@ class _Run:
     def asked(self) -> Asked:
         options = self.options
         return Asked(
-            options.encoder, options.image_size, options.runtime, options.batch_size, options.max_pixels, options.seed
+            options.encoder,
+            options.image_size,
+            options.runtime,
+            options.batch_size,
+            options.max_pixels,
+            options.seed,
         )
 
 
@@ -124,7 +138,9 @@ def _build(run: _Run) -> BuildReport:
     report = _report(run, plan, finished, new)
     report.changed, report.gone, report.skipped = changes.changed, changes.gone, listing.skipped
     if report.images == 0:
-        raise DataError(f"nothing in the pool can be read: {_counts(report)}", hint=_where_errors_are(run.index))
+        raise DataError(
+            f"nothing in the pool can be read: {_counts(report)}", hint=_where_errors_are(run.index)
+        )
     finish(run.index, plan, [*finished, *new], report, run.stages, run.options.faiss)
     return report
 
@@ -155,7 +171,7 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
 
 
 def _encoder(run: _Run, plan: Plan | None, changes: Changes) -> "OpenEncoder | None":
-    """The encoder, loaded only if there is something to embed, or if only loading it tells whether it is the same."""
+    """The encoder, loaded only if there is something to embed, or to see whether it is the same one."""
     if plan is not None and not changes.new and not run.asked.names_other_weights(plan):
         return None
     from curate.index.encoder import begin, resume
@@ -169,7 +185,9 @@ def _encoder(run: _Run, plan: Plan | None, changes: Changes) -> "OpenEncoder | N
 def _check_parts(index: Path, plan: Plan, finished: list[FinishedPart]) -> None:
     for part in finished:
         if part.done["fingerprint"] != plan.fingerprint:
-            raise DataError(f"{part.directory} was not built with {index / PLAN}", hint="restore the index from a copy")
+            raise DataError(
+                f"{part.directory} was not built with {index / PLAN}", hint="restore the index from a copy"
+            )
 
 
 def _encode_parts(
@@ -184,7 +202,9 @@ def _encode_parts(
     total = before + sum(part.images for part in parts)
     first = 1 + max((part.number for part in finished), default=-1)
     with run.stages.timed("encode"), progress("build-index", total, "images", initial=before) as bar:
-        return [_encode_part(run, number, part, roots, encoder, bar) for number, part in enumerate(parts, first)]
+        return [
+            _encode_part(run, number, part, roots, encoder, bar) for number, part in enumerate(parts, first)
+        ]
 
 
 def _encode_part(
@@ -231,7 +251,9 @@ def _report(run: _Run, plan: Plan, finished: list[FinishedPart], new: list[Finis
 
 
 def _counts(report: BuildReport) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in report.errors.items()) or "its tars hold no images"
+    return (
+        ", ".join(f"{count} {reason}" for reason, count in report.errors.items()) or "its tars hold no images"
+    )
 
 
 def _where_errors_are(index: Path) -> str:

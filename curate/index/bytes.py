@@ -29,14 +29,18 @@ class ByteReader:
         """The encoded bytes of an item; DataError, with what to do, if they are not what was indexed."""
         path = self.path(item)
         try:
-            data = self._tar(path).read(item.offset, item.size) if item.offset is not None else path.read_bytes()
+            data = (
+                self._tar(path).read(item.offset, item.size) if item.offset is not None else path.read_bytes()
+            )
         except (OSError, DataError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise DataError(f"{_name(item)} cannot be read from {path}: {reason}", hint=self._remedy(item)) from error
+            raise DataError(
+                f"{_name(item)} cannot be read from {path}: {reason}", hint=self._remedy(item)
+            ) from error
         if item_id(data) != item.item_id:
             raise DataError(
                 f"{_name(item)}: {path} no longer holds the image that was indexed",
-                hint="the pool was changed: run curate build-index again, or give the pool that the index was built from",
+                hint="the pool was changed since: run curate build-index again to add what it holds now",
             )
         return data
 

@@ -1,4 +1,5 @@
-"""Fills one part: its items go through the encoding pipeline, rows and problems come out in the part's order."""
+"""Fills one part: its items go through the encoding pipeline, rows and problems come out in the part's
+order."""
 
 import numpy as np
 

@@ -143,6 +143,6 @@ def _runtime_notes(info: RuntimeInfo, plan: RuntimePlan) -> list[str]:
         return []
     differing = ", ".join(f"{new} (was {old})" for new, old in zip(now, was, strict=True) if new != old)
     return [
-        f"the encoder runs on {info.runtime} {differing} here: new embeddings agree with the old to about 1e-3, "
-        "not to the bit"
+        f"the encoder runs on {info.runtime} {differing} here: "
+        "new embeddings agree with the old to about 1e-3, not to the bit"
     ]

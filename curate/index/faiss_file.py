@@ -1,4 +1,5 @@
-"""The FAISS file: a cache for searches that can't scan everything. Its ids are positions; scores come from the parts."""
+"""The FAISS file: a cache for searches that can't scan everything. Its ids are positions; scores come from
+the parts."""
 
 import errno
 import os
@@ -25,7 +26,8 @@ PROBES = 32
 
 @dataclass(frozen=True)
 class FaissAbout:
-    """What a FAISS file holds: the factory string, the parts in it, and for inverted lists how many are probed."""
+    """What a FAISS file holds: the factory string, the parts in it, and for inverted lists how many are
+    probed."""
 
     factory: str
     parts: list[int]
@@ -34,17 +36,15 @@ class FaissAbout:
 
 
 def choose_factory(rows: int) -> str:
-    """Flat float16 up to 200,000 rows; beyond, inverted lists of float16 (the square root of rows times four, as a
-    power of two). Inner product in both."""
+    """Flat float16 up to 200,000 rows; beyond, inverted lists of float16 (the square root of rows times four,
+    as a power of two). Inner product in both."""
     if rows <= FLAT_ROWS:
         return "IDMap2,SQfp16"
     lists = 1 << round(np.log2(4 * np.sqrt(rows)))
     return f"IVF{lists},SQfp16"
 
 
-def build_faiss(
-    index: Path, parts: Sequence[Part], parts_sha256: str, old_sha256: str | None
-) -> FaissAbout:
+def build_faiss(index: Path, parts: Sequence[Part], parts_sha256: str, old_sha256: str | None) -> FaissAbout:
     """Write the FAISS file for one state of parts.parquet; what an older one holds is taken from it.
 
     Raises OSError where the disk is full.
@@ -85,7 +85,11 @@ def _start(index: Path, old_sha256: str | None, factory: str, parts: Sequence[Pa
     if old_sha256 is not None:
         folder = generation(index, FAISS, old_sha256)
         about = read_about(folder)
-        if about is not None and about.factory == factory and set(about.parts) <= {part.number for part in parts}:
+        if (
+            about is not None
+            and about.factory == factory
+            and set(about.parts) <= {part.number for part in parts}
+        ):
             try:
                 return faiss.read_index(os.fspath(folder / _FILE)), set(about.parts)
             except RuntimeError:
@@ -139,16 +143,19 @@ class FaissFile:
         about = read_about(folder)
         if about is None:
             raise DataError(
-                f"{index} has no FAISS file for its parts", hint="run curate build-index again, or search exactly"
+                f"{index} has no FAISS file for its parts",
+                hint="run curate build-index again, or search exactly",
             )
         self.about = about
         try:
             self._content = faiss.read_index(os.fspath(folder / _FILE), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
-            raise DataError(f"{folder / _FILE} is damaged: {error}", hint=f"delete {folder}, build again") from error
-        self._parameters = None
+            raise DataError(
+                f"{folder / _FILE} is damaged: {error}", hint=f"delete {folder}, build again"
+            ) from error
+        self._parameters: Any = None
         if about.probes is not None:
-            self._parameters = faiss.SearchParametersIVF(nprobe=about.probes)
+            self._parameters = faiss.SearchParametersIVF(nprobe=about.probes)  # type: ignore[call-arg]
 
     def candidates(self, queries: np.ndarray, k: int) -> np.ndarray:
         """Positions (q, k) int64 of about the nearest rows; -1 where there are fewer."""

@@ -1,4 +1,5 @@
-"""The end of a build: caches first, then parts.parquet and the manifest, so that readers see the old state or the new."""
+"""The end of a build: caches first, then parts.parquet and the manifest, so that readers see the old state or
+the new."""
 
 import contextlib
 import shutil
@@ -21,7 +22,12 @@ from transferset.errors import DataError
 
 
 def finish(
-    index: Path, plan: Plan, finished: Sequence[FinishedPart], report: BuildReport, stages: Stages, with_faiss: bool
+    index: Path,
+    plan: Plan,
+    finished: Sequence[FinishedPart],
+    report: BuildReport,
+    stages: Stages,
+    with_faiss: bool,
 ) -> None:
     """Bring caches and manifest in line with the finished parts; fills in what `report` lacks."""
     table = parts_table(finished)
@@ -57,7 +63,9 @@ def _old_state(index: Path) -> str | None:
     return None
 
 
-def _manifest(plan: Plan, parts: int, report: BuildReport, sha256: str, about: FaissAbout | None) -> dict[str, Any]:
+def _manifest(
+    plan: Plan, parts: int, report: BuildReport, sha256: str, about: FaissAbout | None
+) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "id_kind": plan.id_kind,

@@ -18,13 +18,15 @@ GENERATION_DIGITS = 16
 
 
 def generation(index: Path, cache: str, parts_sha256: str) -> Path:
-    """The folder of a cache for one state of parts.parquet: a cache of another state is never mistaken for it."""
+    """The folder of a cache for one state of parts.parquet: a cache of another state is never mistaken for
+    it."""
     return Path(index) / cache / parts_sha256[:GENERATION_DIGITS]
 
 
 @dataclass
 class ItemIds:
-    """`ids` (n, 16) uint8 in ascending order, equal ones by position; `positions` (n,) int64 of the same rows."""
+    """`ids` (n, 16) uint8 in ascending order, equal ones by position; `positions` (n,) int64 of the same
+    rows."""
 
     ids: np.ndarray
     positions: np.ndarray
@@ -91,6 +93,11 @@ def load_ids(index: Path, parts_sha256: str, rows: int) -> ItemIds | None:
         positions = np.load(folder / _POSITIONS, mmap_mode="r" if rows else None, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    if ids.shape != (rows, 16) or ids.dtype != np.uint8 or positions.shape != (rows,) or positions.dtype != np.int64:
+    if (
+        ids.shape != (rows, 16)
+        or ids.dtype != np.uint8
+        or positions.shape != (rows,)
+        or positions.dtype != np.int64
+    ):
         return None
     return ItemIds(ids.view(np.ndarray), positions.view(np.ndarray))

@@ -25,21 +25,29 @@ Engine = Literal["exact", "faiss"]
 
 
 class Index:
-    """Everything that is read from an index. Parts are memory-mapped on first use; threads may share an Index.
+    """Everything that is read from an index. Parts are memory-mapped on first use; threads may share an
+    Index.
 
-    What a build adds later is seen by opening again. Positions are part << 32 | row, and hold for this index only:
-    outside it, items are named by their ids.
+    What a build adds later is seen by opening again. Positions are part << 32 | row, and hold for this index
+    only: outside it, items are named by their ids.
     """
 
     def __init__(
-        self, path: Path, manifest: dict[str, Any], plan: Plan, roots: Roots, rows: Sequence[Mapping[str, Any]]
+        self,
+        path: Path,
+        manifest: dict[str, Any],
+        plan: Plan,
+        roots: Roots,
+        rows: Sequence[Mapping[str, Any]],
     ) -> None:
         self.path = path
         self.manifest = manifest
         self.plan = plan
         self.roots = roots
         self.parts = [
-            Part(int(row["number"]), int(row["rows"]), part_directory(path, int(row["number"])), self.dimension)
+            Part(
+                int(row["number"]), int(row["rows"]), part_directory(path, int(row["number"])), self.dimension
+            )
             for row in sorted(rows, key=lambda row: int(row["number"]))
         ]
         self._numbering = Numbering(self.parts)
@@ -85,16 +93,18 @@ class Index:
             engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file.
 
         Returns:
-            positions (q, k) int64 and cosines (q, k) float32, computed from the stored rows and rounded to 1e-5,
-            ordered by (cosine, largest first; item id). An item counts once, at its smallest position. -1 and 0
-            where there are fewer than k.
+            positions (q, k) int64 and cosines (q, k) float32, computed from the stored rows and rounded to
+            1e-5, ordered by (cosine, largest first; item id). An item counts once, at its smallest position.
+            -1 and 0 where there are fewer than k.
 
         Raises:
             NumericError: a query that is not finite.
             DataError: engine `faiss` and no FAISS file for these parts.
         """
         if queries.ndim != 2 or queries.shape[1] != self.dimension or k < 0:
-            raise ValueError(f"expected queries (q, {self.dimension}) and k >= 0, got {queries.shape} and {k}")
+            raise ValueError(
+                f"expected queries (q, {self.dimension}) and k >= 0, got {queries.shape} and {k}"
+            )
         if engine == "exact":
             rows, scores = self._searcher.exact(queries, k)
         else:
@@ -114,7 +124,8 @@ class Index:
         return found[0] if found else None
 
     def positions_of(self, item_id: bytes) -> list[int]:
-        """All positions of an item id, smallest first: more than one if the same bytes stand in several places."""
+        """All positions of an item id, smallest first: more than one if the same bytes stand in several
+        places."""
         return self._ids.find(item_id)
 
     def item(self, which: int | bytes) -> ItemRow:
@@ -140,8 +151,8 @@ class Index:
     def read_bytes(self, item: ItemRow) -> bytes:
         """The encoded bytes of an item from the pool, checked against its id.
 
-        Where the item stands in several places, another one serves if this one is gone. DataError, with the remedy,
-        if no place has it (the pool moved, was changed or is out of reach).
+        Where the item stands in several places, another one serves if this one is gone. DataError, with the
+        remedy, if no place has it (the pool moved, was changed or is out of reach).
         """
         try:
             return self._bytes.read(item)
@@ -194,17 +205,19 @@ def open_index(path: Path, pool_roots: Mapping[str, str] | None = None) -> Index
     """Open the index at `path`.
 
     Args:
-        pool_roots: where pools are now, as {old path: new path}; without it a pool is looked for where it was, then
-            at the same place relative to the index.
+        pool_roots: where pools are now, as {old path: new path}; without it a pool is looked for where it
+            was, then at the same place relative to the index.
 
     Raises:
-        DataError: not an index, not finished, damaged, or of another format; the message says what is missing.
+        DataError: not an index, not finished, damaged, or of another format; the message says what is
+            missing.
     """
     path = Path(path)
     manifest, rows = read_manifest(path)
     plan, roots = read_plan(path, dict(pool_roots or {}))
     if manifest.get("plan_fingerprint") != plan.fingerprint:
         raise DataError(
-            f"{path}: plan.json and manifest.json are not of the same index", hint="restore the index from a copy"
+            f"{path}: plan.json and manifest.json are not of the same index",
+            hint="restore the index from a copy",
         )
     return Index(path, manifest, plan, roots, rows)

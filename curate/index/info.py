@@ -1,6 +1,5 @@
 """What an index is, without opening its rows."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from curate.index.plan import read_plan
 def info(index: Path) -> dict[str, Any]:
     """Describe the index at `index`, as JSON types.
 
-    `pools` says for each root where it is and whether it can be found; `caches` which caches fit the present parts;
-    `unfinished_parts` counts parts that a build has written and not yet entered (run it again).
+    `pools` says for each root where it is and whether it can be found; `caches` which caches fit the present
+    parts; `unfinished_parts` counts parts that a build has written and not yet entered (run it again).
 
     Raises DataError as `open_index` does.
     """
@@ -41,7 +40,7 @@ def info(index: Path) -> dict[str, Any]:
         "parts": len(listed),
         "unfinished_parts": len([part for part in written if part.number not in listed]),
         "bytes": sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
-        "pools": [{"path": path, "found": os.path.isdir(path)} for path in paths],
+        "pools": [{"path": path, "found": Path(path).is_dir()} for path in paths],
         "faiss": manifest["faiss"],
         "caches": {
             "ids": generation(index, IDS, sha256).is_dir(),

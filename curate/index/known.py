@@ -14,6 +14,7 @@ from curate.index.manifest import FinishedPart
 from curate.index.part import ItemRow
 from curate.pools import Roots, Source
 from curate.pools.listing import expand
+from curate.pools.roots import absolute
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.tars import TarReader
@@ -62,7 +63,9 @@ class Known:
         for row in zip(*(column.to_pylist() for column in opened.table(columns).columns), strict=True):
             self._add(row[0], row[1], Version(row[2], row[3], part.number, row[4]))
         errors = pq.read_table(part.directory / ERRORS, columns=["kind", *columns[:-1]])
-        for kind, root, path, size, mtime_ns in zip(*(column.to_pylist() for column in errors.columns), strict=True):
+        for kind, root, path, size, mtime_ns in zip(
+            *(column.to_pylist() for column in errors.columns), strict=True
+        ):
             if kind == "image" and path is not None:
                 self._add(root, path, Version(size, mtime_ns, part.number, None))
 
@@ -81,7 +84,7 @@ class Known:
             if not self._is_held(source, self.versions[key], path):
                 changes.new.append(source)
                 changes.changed.append(path)
-        bases = [os.path.abspath(pool) for pool in pools]
+        bases = [absolute(pool) for pool in pools]
         for path in by_path:
             if path not in seen and _is_below(path, bases) and not os.path.lexists(path):
                 changes.gone.append(path)
@@ -120,7 +123,7 @@ class Known:
         step = max(1, len(held) // _MOVED_SAMPLE)
         sample = held[::step]
         return bool(sample) and all(
-            _size(os.path.join(folder, path)) in {version.size for version in versions} for path, versions in sample
+            _size(Path(folder, path)) in {version.size for version in versions} for path, versions in sample
         )
 
 
@@ -134,7 +137,7 @@ def follow_moved(roots: Roots, known: Known, pools: Iterable[Path]) -> list[str]
     taken = {roots.path(number) for number in range(len(roots))}
     for number in range(len(roots)):
         old = roots.path(number)
-        if os.path.isdir(old):
+        if Path(old).is_dir():
             continue
         for folder in folders:
             if folder not in taken and known.lies_at(number, folder):
@@ -149,8 +152,8 @@ def _is_below(path: str, bases: Sequence[str]) -> bool:
     return any(path == base or path.startswith(base.rstrip(os.sep) + os.sep) for base in bases)
 
 
-def _size(path: str) -> int | None:
+def _size(path: Path) -> int | None:
     try:
-        return os.stat(path).st_size
+        return path.stat().st_size
     except OSError:
         return None

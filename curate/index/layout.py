@@ -79,7 +79,8 @@ def errors_schema() -> "pa.Schema":
 
 @cache
 def parts_schema() -> "pa.Schema":
-    """Columns of parts.parquet; `checksum` is the SHA-256 of the part's done.json, which holds those of the rest."""
+    """Columns of parts.parquet; `checksum` is the SHA-256 of the part's done.json, which holds those of the
+    rest."""
     import pyarrow as pa
 
     columns = {

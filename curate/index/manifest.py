@@ -57,7 +57,14 @@ def finished_part(directory: Path) -> FinishedPart:
     """The part in `directory`; DataError if its done.json is missing or damaged."""
     path = directory / DONE
     done = read_json(path)
-    if not isinstance(done, dict) or not {"number", "rows", "errors", "dimension", "sources", "fingerprint"} <= set(done):
+    if not isinstance(done, dict) or not {
+        "number",
+        "rows",
+        "errors",
+        "dimension",
+        "sources",
+        "fingerprint",
+    } <= set(done):
         raise DataError(f"{path} is damaged: it lacks fields", hint="restore the index from a copy")
     return FinishedPart(int(done["number"]), directory, done, sha256_file(path))
 
@@ -85,8 +92,8 @@ def digest(data: bytes) -> str:
 
 
 def write_manifest(index: Path, table: bytes, manifest: dict[str, Any]) -> None:
-    """Put parts.parquet and manifest.json in place. Both are on disk before either is renamed, so that a full disk
-    leaves the old pair."""
+    """Put parts.parquet and manifest.json in place. Both are on disk before either is renamed, so that a full
+    disk leaves the old pair."""
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
     with atomic_file(index / MANIFEST) as manifest_file:
         manifest_file.write(text.encode())
@@ -98,7 +105,8 @@ def write_manifest(index: Path, table: bytes, manifest: dict[str, Any]) -> None:
 def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The manifest and the rows of parts.parquet that it vouches for.
 
-    Raises DataError naming what is missing or doesn't match. A writer that is just replacing the two is waited for.
+    Raises DataError naming what is missing or doesn't match. A writer that is just replacing the two is
+    waited for.
     """
     index = Path(index)
     _require_index(index)
@@ -121,13 +129,15 @@ def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             time.sleep(_RACE_SECONDS)
     raise DataError(
         f"{index}: {PARTS_TABLE} is not the one that {MANIFEST} was written with",
-        hint="if a build was stopped at its very end, run the same curate build-index again; else restore the index",
+        hint="if a build was killed at its very end, run it again; else restore the index from a copy",
     )
 
 
 def _require_index(index: Path) -> None:
     if not index.is_dir():
-        raise DataError(f"{index} is not an index: there is no such folder", hint="curate build-index makes one")
+        raise DataError(
+            f"{index} is not an index: there is no such folder", hint="curate build-index makes one"
+        )
     missing = [name for name in (PLAN, MANIFEST, PARTS_TABLE, PARTS) if not (index / name).exists()]
     if PLAN in missing:
         raise DataError(

@@ -44,12 +44,12 @@ class BuildReport:
     """What a build did.
 
     Attributes:
-        parts, images, distinct, errors, bytes: of the whole index; `errors` counts unreadable images by reason.
-        new_parts, new_images: of this run.
+        parts, images, distinct, errors, bytes: of the whole index; `errors` counts unreadable images by
+        reason. new_parts, new_images: of this run.
         rate: new images per second of encoding; 0 if there were none.
         seconds: of each stage.
-        changed, gone, skipped: paths in the pools that were changed or removed since they were indexed, or that
-            can't be used (with the reason).
+        changed, gone, skipped: paths in the pools that were changed or removed since they were indexed, or
+            that can't be used (with the reason).
         notes: sentences that the user should read.
     """
 

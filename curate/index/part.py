@@ -14,8 +14,8 @@ from transferset.errors import DataError
 
 
 class ItemRow(NamedTuple):
-    """An item of the index. `source`, `offset` are set for a member of a tar, `path` for a loose file; both paths are
-    relative to the pool's root number `root`. `extra` is a JSON object as text."""
+    """An item of the index. `source`, `offset` are set for a member of a tar, `path` for a loose file; both
+    paths are relative to the pool's root number `root`. `extra` is a JSON object as text."""
 
     item_id: bytes
     key: str
@@ -40,10 +40,7 @@ class ItemRow(NamedTuple):
         return self.part << PART_BITS | self.row
 
 
-_COLUMNS = [
-    "item_id", "key", "root", "source", "offset", "size", "path", "url", "format", "width", "height", "caption",
-    "perceptual_hash", "extra",
-]  # fmt: skip
+_COLUMNS = [name for name in items_schema().names if name != "mtime_ns"]
 
 
 @dataclass
@@ -67,7 +64,8 @@ class Part:
 
     @property
     def mapped(self) -> np.ndarray:
-        """The same rows, mapped copy-on-write, because torch wants memory that it could write. Don't write to it."""
+        """The same rows, mapped copy-on-write, because torch wants memory that it could write. Don't write to
+        it."""
         with self._lock:
             if self._embeddings is None:
                 self._embeddings = self._map_embeddings()
@@ -101,7 +99,9 @@ class Part:
         except (OSError, ValueError, pa.ArrowInvalid) as error:
             raise _damaged(path, error) from error
         if reader.num_record_batches != -(-self.rows // BATCH_ROWS) or reader.schema != items_schema():
-            raise _damaged(path, f"{reader.num_record_batches} batches for {self.rows} rows, or other columns")
+            raise _damaged(
+                path, f"{reader.num_record_batches} batches for {self.rows} rows, or other columns"
+            )
         return reader
 
     def item_ids(self) -> np.ndarray:
@@ -116,7 +116,9 @@ class Part:
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Some columns of all items."""
-        batches = [self.items.get_batch(i).select(list(columns)) for i in range(self.items.num_record_batches)]
+        batches = [
+            self.items.get_batch(i).select(list(columns)) for i in range(self.items.num_record_batches)
+        ]
         return pa.Table.from_batches(batches, pa.schema([items_schema().field(name) for name in columns]))
 
     def read(self, rows: np.ndarray) -> list[ItemRow]:
@@ -134,7 +136,7 @@ class Part:
             columns = [column.to_pylist() for column in batch.columns]
             numbers = ordered[start:stop].tolist()
             for place, row, *values in zip(order[start:stop].tolist(), numbers, *columns, strict=True):
-                found[place] = ItemRow(*values, self.number, row)
+                found[place] = ItemRow._make((*values, self.number, row))
         return found
 
 

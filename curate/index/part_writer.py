@@ -1,4 +1,5 @@
-"""Writes one part: rows as they come, then the error table and the done marker. A part is there whole or not at all."""
+"""Writes one part: rows as they come, then the error table and the done marker. A part is there whole or not
+at all."""
 
 import contextlib
 from collections import Counter
@@ -74,7 +75,9 @@ class PartWriter:
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
-        self._embeddings.write(np.stack([row.embedding for row in pending]).astype("<f2", copy=False).tobytes())
+        self._embeddings.write(
+            np.stack([row.embedding for row in pending]).astype("<f2", copy=False).tobytes()
+        )
         self._items.write_batch(_batch(pending))
 
 
@@ -88,7 +91,9 @@ def _batch(rows: Sequence[NewRow]) -> pa.RecordBatch:
         "offset": [row.item.offset for row in rows],
         "size": [row.item.size for row in rows],
         "path": [None if inside else row.item.source.path for row, inside in zip(rows, tar, strict=True)],
-        "mtime_ns": [None if inside else row.item.source.mtime_ns for row, inside in zip(rows, tar, strict=True)],
+        "mtime_ns": [
+            None if inside else row.item.source.mtime_ns for row, inside in zip(rows, tar, strict=True)
+        ],
         "url": [row.item.url for row in rows],
         "format": [row.header.format for row in rows],
         "width": [row.header.width for row in rows],

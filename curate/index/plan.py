@@ -28,7 +28,8 @@ class EncoderPlan:
 
 @dataclass(frozen=True)
 class RuntimePlan:
-    """What runs the encoder. All of it can change a bit of an embedding, the batch size and threads included."""
+    """What runs the encoder. All of it can change a bit of an embedding, the batch size and threads
+    included."""
 
     runtime: str
     precision: str
@@ -50,11 +51,17 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over everything that embeddings depend on on one kind of machine; library versions are not in it."""
+        """SHA-256 over everything that embeddings depend on on one kind of machine; library versions are not
+        in it."""
         relevant = {
             "encoder": self.encoder.fingerprint,
             "dimension": self.encoder.dimension,
-            "runtime": [self.runtime.runtime, self.runtime.precision, self.runtime.batch_size, self.runtime.threads],
+            "runtime": [
+                self.runtime.runtime,
+                self.runtime.precision,
+                self.runtime.batch_size,
+                self.runtime.threads,
+            ],
             "max_pixels": self.max_pixels,
             "id_kind": self.id_kind,
         }
@@ -62,7 +69,8 @@ class Plan:
 
 
 def read_plan(index: Path, moved: dict[str, str] | None = None) -> tuple[Plan, Roots]:
-    """The plan of an index and its roots as of now; DataError if it is missing, damaged or of another format."""
+    """The plan of an index and its roots as of now; DataError if it is missing, damaged or of another
+    format."""
     path = Path(index) / PLAN
     if not path.is_file():
         raise DataError(f"{index} is not an index: it has no {PLAN}", hint="curate build-index makes one")
@@ -108,13 +116,21 @@ class Asked:
         from transferset.models.spec import parse_spec
 
         told = [
-            ("--image-size", self.image_size, (plan.encoder.image_size, plan.encoder.preprocessing.get("size"))),
+            (
+                "--image-size",
+                self.image_size,
+                (plan.encoder.image_size, plan.encoder.preprocessing.get("size")),
+            ),
             ("--runtime", None if self.runtime == "auto" else self.runtime, (plan.runtime.runtime,)),
             ("--batch-size", self.batch_size, (plan.runtime.batch_size,)),
             ("--max-pixels", self.max_pixels, (plan.max_pixels,)),
             ("--seed", self.seed, (plan.encoder.seed,)),
         ]
-        lines = [f"{name} {new}, the index has {old[0]}" for name, new, old in told if new is not None and new not in old]
+        lines = [
+            f"{name} {new}, the index has {old[0]}"
+            for name, new, old in told
+            if new is not None and new not in old
+        ]
         if self.encoder is not None:
             new, old = parse_spec(self.encoder), parse_spec(plan.encoder.spec)
             if (new.family, new.name) != (old.family, old.name) or old.is_random != new.is_random:

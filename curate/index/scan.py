@@ -25,9 +25,9 @@ class Scan:
     def top(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The `k` largest dot products of each query (q, d) with the rows, and the numbers of those rows.
 
-        Returns values (q, k) in the precision of `queries` and row numbers (q, k) int64, in no order; where there are
-        fewer than k rows, -inf and -1. Products are rounded as the precision rounds them: use float64 where
-        values must not depend on which rows and queries were computed together.
+        Returns values (q, k) in the precision of `queries` and row numbers (q, k) int64, in no order; where
+        there are fewer than k rows, -inf and -1. Products are rounded as the precision rounds them: use
+        float64 where values must not depend on which rows and queries were computed together.
         """
         values = torch.full((len(queries), k), -torch.inf, dtype=queries.dtype)
         rows = torch.full((len(queries), k), -1, dtype=torch.int64)
@@ -47,7 +47,8 @@ class Scan:
         return torch.from_numpy(self.hidden[low:high] - start)
 
     def blocks(self, dtype: torch.dtype) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row number, rows (n, d)) over all parts. The tensor is reused: it holds until the next one."""
+        """(first row number, rows (n, d)) over all parts. The tensor is reused: it holds until the next
+        one."""
         size = torch.empty((), dtype=dtype).element_size()
         capacity = max(_LEAST_BLOCK, min(BLOCK_ROWS, _BLOCK_BYTES // (size * self.dimension)))
         capacity = min(capacity, sum(part.rows for part in self.parts))
@@ -68,7 +69,8 @@ class Scan:
 
 
 def _merge(values: torch.Tensor, rows: torch.Tensor, scores: torch.Tensor, start: int) -> None:
-    """Put what is best of `scores` (q, n), the rows from `start` on, into `values` and `rows` (q, k) in place."""
+    """Put what is best of `scores` (q, n), the rows from `start` on, into `values` and `rows` (q, k) in
+    place."""
     k = values.shape[1]
     if k == 0:
         return

@@ -29,7 +29,8 @@ class Ranker:
     id_rank: np.ndarray
 
     def score(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        """Dot products in float64 of queries (q, d) float64 with their candidates `rows` (q, m); -1 gives -inf.
+        """Dot products in float64 of queries (q, d) float64 with their candidates `rows` (q, m); -1 gives
+        -inf.
 
         In float64 a score depends, after rounding, on nothing but the query and the stored row.
         """
@@ -50,9 +51,13 @@ class Ranker:
         return scores.reshape(rows.shape)
 
     def rank(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best `k` of candidates (q, m), ordered: row numbers (q, k) int64 and scores in steps of 1e-5 (q, k)
-        int64; -1 and the smallest step where there are fewer."""
-        steps = np.rint(np.where(rows >= 0, scores, 0) * SCORE_STEPS).astype(np.int64).clip(-SCORE_STEPS, SCORE_STEPS)
+        """The best `k` of candidates (q, m), ordered: row numbers (q, k) int64 and scores in steps of 1e-5
+        (q, k) int64; -1 and the smallest step where there are fewer."""
+        steps = (
+            np.rint(np.where(rows >= 0, scores, 0) * SCORE_STEPS)
+            .astype(np.int64)
+            .clip(-SCORE_STEPS, SCORE_STEPS)
+        )
         keys = np.where(rows >= 0, (SCORE_STEPS - steps) << 32 | self.id_rank[rows], _ABSENT)
         if k < keys.shape[1]:
             keep = np.argpartition(keys, k - 1, axis=1)[:, :k] if k else np.empty((len(rows), 0), np.int64)
@@ -63,7 +68,8 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Searcher:
-    """Searches the rows that are not hidden; a hidden row is one whose item stands at a smaller position too."""
+    """Searches the rows that are not hidden; a hidden row is one whose item stands at a smaller position
+    too."""
 
     ranker: Ranker
     scan: Scan
@@ -92,10 +98,16 @@ class Searcher:
         return self._grouped(queries, k, fetch, best)
 
     def _grouped(
-        self, queries: np.ndarray, k: int, fetch: int, best: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+        self,
+        queries: np.ndarray,
+        k: int,
+        fetch: int,
+        best: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
     ) -> tuple[np.ndarray, np.ndarray]:
         if not np.isfinite(queries).all():
-            raise NumericError("a query's embedding holds NaN or infinity", hint="check the encoder and its precision")
+            raise NumericError(
+                "a query's embedding holds NaN or infinity", hint="check the encoder and its precision"
+            )
         found = np.full((len(queries), k), -1, np.int64)
         scores = np.zeros((len(queries), k), np.float32)
         group = max(1, _PAIRS // max(1, fetch))
@@ -106,7 +118,8 @@ class Searcher:
         return found, scores
 
     def _exact(self, queries: np.ndarray, k: int, fetch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Fetches some more than k and looks whether ties at the end could still hide a better one; if so, deeper."""
+        """Fetches some more than k and looks whether ties at the end could still hide a better one; if so,
+        deeper."""
         rows = np.full((len(queries), k), -1, np.int64)
         steps = np.zeros((len(queries), k), np.int64)
         pending = np.arange(len(queries)) if k else np.arange(0)

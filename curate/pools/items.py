@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 class Source:
     """A tar or a loose image file as it was found on disk.
 
-    `root` is the number of the folder it lies in (`Roots`), `path` its path below that, with `/` between the parts.
+    `root` is the number of the folder it lies in (`Roots`), `path` its path below that, with `/` between the
+    parts.
     """
 
     root: int
@@ -24,7 +25,8 @@ class Source:
 class PoolItem:
     """One image of a pool, not read yet: where its bytes are and what the pool says about it.
 
-    In a tar, `offset` is where the member's data starts; a loose file has offset None. `extra` is a JSON object as
+    In a tar, `offset` is where the member's data starts; a loose file has offset None. `extra` is a JSON
+    object as
     text: the pool's metadata except what has a field of its own.
     """
 
@@ -45,8 +47,8 @@ class PoolItem:
 class Problem:
     """Something in a pool that could not be used.
 
-    `kind`: "image" (an image that can't be read), "metadata" (a sidecar that can't; the image is kept) or "source"
-    (a tar that is damaged or cut off; what is whole in it is kept).
+    `kind`: "image" (an image that can't be read), "metadata" (a sidecar that can't; the image is kept) or
+    "source" (a tar that is damaged or cut off; what is whole in it is kept).
     """
 
     kind: str
@@ -57,7 +59,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """The unit of work: whole tars, or up to 10,000 loose files; never both. `images` is the expected number."""
+    """The unit of work: whole tars, or up to 10,000 loose files; never both. `images` is the expected
+    number."""
 
     sources: tuple[Source, ...]
     images: int
@@ -69,7 +72,8 @@ class PlannedPart:
 
 @dataclass
 class PoolListing:
-    """What looking through the pools found: sources in the order in which they are indexed, and what was left out."""
+    """What looking through the pools found: sources in the order in which they are indexed, and what was left
+    out."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)

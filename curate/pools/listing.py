@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from curate.pools.items import PoolListing, Source
-from curate.pools.roots import Roots
+from curate.pools.roots import Roots, absolute
 from transferset.errors import UsageError
 from transferset.images import IMAGE_SUFFIXES
 
@@ -16,8 +16,10 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 def list_pools(pools: Sequence[Path], roots: Roots) -> PoolListing:
     """Look through `pools` (folders with tars and loose images in any depth, tars, images, globs).
 
-    Folders that no root covers become roots. The index's own folder, hidden files and folders are passed over.
-    Order: tars, then loose files; in each by root and by the bytes of the path. UsageError where a pool does not exist.
+    Folders that no root covers become roots. The index's own folder, hidden files and folders are passed
+    over.
+    Order: tars, then loose files; in each by root and by the bytes of the path. UsageError where a pool does
+        not exist.
     """
     listing = PoolListing()
     found: dict[str, Source] = {}
@@ -36,37 +38,45 @@ def _order(source: Source) -> tuple[bool, int, bytes]:
 
 def expand(pool: Path) -> tuple[str, list[str]]:
     """The folder that becomes (or lies below) a root, and the paths to look at, of one `--pool`."""
-    path = os.path.abspath(pool)
-    if os.path.isdir(path):
+    path = absolute(pool)
+    if Path(path).is_dir():
         return path, [path]
-    if os.path.exists(path):
-        return os.path.dirname(path), [path]
+    if Path(path).exists():
+        return str(Path(path).parent), [path]
     if not glob.has_magic(path):
         raise UsageError(f"--pool {pool} does not exist")
     base = path
     while glob.has_magic(base):
-        base = os.path.dirname(base)
-    matches = sorted(glob.glob(path, recursive=True), key=os.fsencode)
+        base = str(Path(base).parent)
+    matches = sorted(glob.glob(path, recursive=True), key=os.fsencode)  # noqa: PTH207
     if not matches:
-        raise UsageError(f"--pool {pool} matches nothing", hint=f"look into {base}, and quote the pattern for the shell")
+        raise UsageError(
+            f"--pool {pool} matches nothing", hint=f"look into {base}, and quote the pattern for the shell"
+        )
     return base, matches
 
 
 def _look(
-    path: str, base: str, number: int, below: str, roots: Roots, found: dict[str, Source], listing: PoolListing
+    path: str,
+    base: str,
+    number: int,
+    below: str,
+    roots: Roots,
+    found: dict[str, Source],
+    listing: PoolListing,
 ) -> None:
     own = os.path.realpath(roots.index)
-    files = _walk(path, own, listing, set()) if os.path.isdir(path) else iter([path])
+    files = _walk(path, own, listing, set()) if Path(path).is_dir() else iter([path])
     for file in files:
         if file in found:
             continue
-        suffix = os.path.splitext(file)[1].lower()
+        suffix = Path(file).suffix.lower()
         if file.lower().endswith(_COMPRESSED):
             listing.skipped.append((file, "compressed archive: unpack it"))
         elif suffix == ".tar" or suffix in IMAGE_SUFFIXES:
             try:
-                status = os.stat(file)
-                relative = os.path.join(below, os.path.relpath(file, base)).replace(os.sep, "/")
+                status = Path(file).stat()
+                relative = Path(below, os.path.relpath(file, base)).as_posix()
                 relative.encode("utf-8")
             except OSError as error:
                 listing.skipped.append((file, f"cannot be read: {error.strerror}"))
@@ -79,9 +89,10 @@ def _look(
 
 
 def _walk(folder: str, own: str, listing: PoolListing, above: set[tuple[int, int]]) -> Iterator[str]:
-    """The regular files of a folder in any depth; links are followed, but never into a folder that we are in."""
+    """The regular files of a folder in any depth; links are followed, but never into a folder that we are
+    in."""
     try:
-        status = os.stat(folder)
+        status = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         listing.skipped.append((folder, f"cannot be read: {error.strerror}"))

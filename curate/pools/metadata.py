@@ -18,8 +18,8 @@ class Metadata:
 
 
 def parse_metadata(json_data: bytes | None, text: bytes | None) -> Metadata:
-    """Read an image's `.json` and `.txt`. The caption is the text file's, else the JSON's `caption`; the URL is the
-    JSON's `url`; `extra` is the JSON object without them, None if nothing is left."""
+    """Read an image's `.json` and `.txt`. The caption is the text file's, else the JSON's `caption`; the URL
+    is the JSON's `url`; `extra` is the JSON object without them, None if nothing is left."""
     caption = _text(text.decode("utf-8", "replace")) if text is not None else None
     if json_data is None:
         return Metadata(caption)
@@ -42,7 +42,8 @@ def parse_metadata(json_data: bytes | None, text: bytes | None) -> Metadata:
 
 
 def _text(value: object) -> str | None:
-    """A string that UTF-8 can hold, without white space around it; None for anything else and for an empty one."""
+    """A string that UTF-8 can hold, without white space around it; None for anything else and for an empty
+    one."""
     if not isinstance(value, str):
         return None
     return value.strip().encode("utf-8", "replace").decode("utf-8") or None

@@ -35,7 +35,9 @@ def scan_source(path: Path) -> TarScan:
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno not in _GONE:
-            raise InterruptedRun(error.message, hint="when it can be read again, run the same command") from error
+            raise InterruptedRun(
+                error.message, hint="when it can be read again, run the same command"
+            ) from error
         return TarScan((), error.message.removeprefix(f"{path} "))
 
 
@@ -49,8 +51,8 @@ def _split(name: str) -> tuple[str, str]:
     folder, slash, base = name.rpartition("/")
     if base.startswith("."):
         return name, ""
-    stem, suffix = os.path.splitext(base)
-    return folder + slash + stem, suffix.lower()
+    stem, dot, suffix = base.rpartition(".")
+    return (folder + slash + stem, dot + suffix.lower()) if dot else (name, "")
 
 
 def _sample_key(stem: str) -> str:
@@ -94,8 +96,8 @@ class PartReader:
     def read(self, item: PoolItem) -> bytes:
         """The encoded bytes of an item.
 
-        Raises DataError (a reason for the error table) if this one can't be had, InterruptedRun if the pool itself is
-        out of reach: a build stops then, and goes on when it is back.
+        Raises DataError (a reason for the error table) if this one can't be had, InterruptedRun if the pool
+        itself is out of reach: a build stops then, and goes on when it is back.
         """
         path = self.roots.locate(item.source)
         try:
@@ -160,7 +162,7 @@ class PartReader:
 
     def _file_items(self, source: Source) -> Iterator[PoolItem]:
         stem, _ = _split(source.path)
-        texts = []
+        texts: list[bytes | None] = []
         for suffix in SIDECAR_SUFFIXES:
             try:
                 with self.roots.join(source.root, stem + suffix).open("rb") as file:
@@ -170,7 +172,13 @@ class PartReader:
         yield self._item(stem, source, None, source.size, texts[0], texts[1])
 
     def _item(
-        self, key: str, source: Source, offset: int | None, size: int, json_data: bytes | None, text: bytes | None
+        self,
+        key: str,
+        source: Source,
+        offset: int | None,
+        size: int,
+        json_data: bytes | None,
+        text: bytes | None,
     ) -> PoolItem:
         metadata = parse_metadata(json_data, text)
         if metadata.problem:

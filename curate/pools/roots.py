@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.pools.items import Source
+from transferset.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -17,17 +18,24 @@ class Root:
     relative: str
 
     def locate(self, index: Path, moved: Mapping[str, str]) -> str:
-        """Where the folder is now: as remapped by the user, else where it was, else at the same place relative to
-        the index (both were moved or copied together), else where it was although nothing is there."""
+        """Where the folder is now: as remapped by the user, else where it was, else at the same place
+        relative to the index (both were moved or copied together), else where it was although nothing is
+        there."""
         for old, new in moved.items():
-            below = _below(self.path, os.path.abspath(old))
+            below = _below(self.path, absolute(old))
             if below is not None:
-                return os.path.join(os.path.abspath(new), below) if below else os.path.abspath(new)
-        if not os.path.isdir(self.path):
-            beside = os.path.normpath(os.path.join(os.path.abspath(index), self.relative))
-            if os.path.isdir(beside):
+                return absolute(Path(new, below))
+        if not Path(self.path).is_dir():
+            beside = absolute(Path(index, self.relative))
+            if Path(beside).is_dir():
                 return beside
         return self.path
+
+
+def absolute(path: str | Path) -> str:
+    """The absolute path without `.` and `..`; links are left as they are (they may be how the user moves
+    data)."""
+    return os.path.normpath(Path(path).absolute())
 
 
 def _below(path: str, folder: str) -> str | None:
@@ -41,7 +49,9 @@ def _below(path: str, folder: str) -> str | None:
 class Roots:
     """The numbered roots of an index. Numbers are never reused; a root's path may change, its number not."""
 
-    def __init__(self, index: Path, roots: Iterable[Root] = (), moved: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, index: Path, roots: Iterable[Root] = (), moved: Mapping[str, str] | None = None
+    ) -> None:
         self.index = Path(index)
         self._roots = list(roots)
         self._moved = dict(moved or {})
@@ -73,7 +83,8 @@ class Roots:
         return Path(self._now[number], path)
 
     def place(self, path: str) -> tuple[int, str]:
-        """The root that an absolute folder lies below, or is, and its path from there; a new root if there is none."""
+        """The root that an absolute folder lies below, or is, and its path from there; a new root if there is
+        none."""
         for number, now in enumerate(self._now):
             below = _below(path, now)
             if below is not None:
@@ -84,17 +95,17 @@ class Roots:
 
     def move(self, number: int, path: str) -> None:
         """Note that a root is now at `path`."""
-        self._now[number] = os.path.abspath(path)
+        self._now[number] = absolute(path)
 
 
 def parse_moved(entries: Iterable[str]) -> dict[str, str]:
     """`OLD=NEW` texts of `--pool-root` as a mapping; UsageError where one isn't of that form."""
-    from transferset.errors import UsageError
-
     moved = {}
     for entry in entries:
         old, separator, new = entry.partition("=")
         if not (separator and old and new):
-            raise UsageError(f"--pool-root takes OLD=NEW, got {entry!r}", hint="for instance --pool-root /data=/mnt/data")
+            raise UsageError(
+                f"--pool-root takes OLD=NEW, got {entry!r}", hint="for instance --pool-root /data=/mnt/data"
+            )
         moved[old] = new
     return moved

@@ -1,0 +1,91 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from curate.pools import Roots, list_pools
+from transferset.errors import UsageError
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def listed(pools: list[Path], index: Path, roots: Roots | None = None) -> list[tuple[int, str]]:
+    found = list_pools(pools, roots if roots is not None else Roots(index))
+    return [(source.root, source.path) for source in found.sources]
+
+
+def test_a_folder_gives_tars_then_images_by_name(tmp_path):
+    fill(
+        tmp_path / "pool",
+        "b.tar",
+        "a/z.JPG",
+        "a/b.webp",
+        "c.png",
+        "a.tar",
+        "d/e/f.jpeg",
+        "notes.txt",
+        "x.gif",
+    )
+    assert listed([tmp_path / "pool"], tmp_path / "index") == [
+        (0, "a.tar"), (0, "b.tar"), (0, "a/b.webp"), (0, "a/z.JPG"), (0, "c.png"), (0, "d/e/f.jpeg"),
+    ]  # fmt: skip
+
+
+def test_hidden_names_and_the_index_itself_are_passed_over(tmp_path):
+    fill(tmp_path, "a.jpg", ".hidden.jpg", "._a.jpg", ".cache/b.jpg", "index/faces/c.jpg")
+    assert listed([tmp_path], tmp_path / "index") == [(0, "a.jpg")]
+
+
+def test_a_tar_a_glob_and_overlapping_pools_name_each_source_once(tmp_path):
+    fill(tmp_path, "pool/a.tar", "pool/b.tar", "pool/c.jpg")
+    pool = tmp_path / "pool"
+    assert listed([pool / "b.tar"], tmp_path / "index") == [(0, "b.tar")]
+    assert listed([pool / "*.tar"], tmp_path / "index") == [(0, "a.tar"), (0, "b.tar")]
+    assert listed([pool / "a.tar", pool, tmp_path], tmp_path / "index") == [
+        (0, "a.tar"),
+        (0, "b.tar"),
+        (0, "c.jpg"),
+    ]
+
+
+def test_pools_below_a_known_root_belong_to_it(tmp_path):
+    fill(tmp_path, "pool/sub/a.jpg")
+    roots = Roots(tmp_path / "index")
+    assert listed([tmp_path / "pool"], tmp_path / "index", roots) == [(0, "sub/a.jpg")]
+    assert listed([tmp_path / "pool" / "sub"], tmp_path / "index", roots) == [(0, "sub/a.jpg")]
+    assert len(roots) == 1
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    fill(tmp_path, "pool/a.jpg", "elsewhere/b.jpg")
+    (tmp_path / "pool/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pool/circle").symlink_to(tmp_path / "pool")
+    (tmp_path / "pool/broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found = list_pools([tmp_path / "pool"], Roots(tmp_path / "index"))
+    assert [source.path for source in found.sources] == ["a.jpg", "link/b.jpg"]
+    assert [(Path(path).name, reason) for path, reason in found.skipped] == [
+        ("broken.jpg", "cannot be read: No such file or directory")
+    ]
+
+
+def test_what_cannot_be_used_is_told(tmp_path):
+    fill(tmp_path, "pool/a.tar.gz", "pool/b.jpg")
+    (tmp_path / "pool" / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
+    found = list_pools([tmp_path / "pool"], Roots(tmp_path / "index"))
+    assert [source.path for source in found.sources] == ["b.jpg"]
+    assert {reason for _, reason in found.skipped} == {
+        "compressed archive: unpack it",
+        "the name is not UTF-8",
+    }
+
+
+def test_a_pool_that_is_not_there_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        listed([tmp_path / "pool"], tmp_path / "index")
+    with pytest.raises(UsageError, match="matches nothing"):
+        listed([tmp_path / "*.tar"], tmp_path / "index")
