@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 
 if TYPE_CHECKING:
@@ -42,6 +43,63 @@ Threads = Annotated[int | None, typer.Option(help="Threads of the student on a C
 Workers = Annotated[int | None, typer.Option(help="Threads that decode and render ahead; 0: none.")]
 CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, openvino.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images are errors.")]
+MaxErrorRate = Annotated[
+    float | None, typer.Option(min=0, max=1, help="A larger share of unreadable images is an error (3).")
+]
+MAX_PIXELS = 100_000_000
+
+
+@app.command()
+def adapt(
+    data: Annotated[Path, typer.Option(help="Labelled images: class folders, split folders, or a table.")],
+    teacher: Annotated[
+        str, typer.Option(help="embedded, open_clip:MODEL/PRETRAINED, timm:NAME, … the model to adapt.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The teacher's directory; the same command again resumes.")
+    ],
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the teacher's input; default: the model's own.")
+    ] = None,
+    flip: Annotated[bool, typer.Option(help="The head also learns from mirrored images.")] = True,
+    class_weight: Annotated[
+        str, typer.Option(help="none, or balanced: every class counts the same, also the rare ones.")
+    ] = "none",
+    folds: Annotated[int, typer.Option(help="Of the cross-validation, where val does not decide.")] = 5,
+    runtime: Runtime = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that the teacher sees at once.")] = 64,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_error_rate: MaxErrorRate = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the teacher on a CPU.")] = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a frozen foundation model a head for the task: the teacher."""
+    from distill.loop.execution import Execution
+    from distill.stages.adapt import AdaptOptions
+    from distill.stages.adapt import adapt as run
+
+    options = AdaptOptions(
+        data=data,
+        teacher=teacher,
+        out=out,
+        image_size=image_size,
+        flip=flip,
+        class_weight=class_weight,
+        folds=folds,
+        seed=seed,
+        runtime=runtime,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        max_error_rate=max_error_rate,
+        execution=Execution(device, threads, workers),
+    )
+    report = run(options)
+    print_json(asdict(report)) if as_json else print_teacher(report)
 
 
 @app.command()
@@ -78,7 +136,7 @@ def train(
     patience: Patience = 0,
     seed: Seed = 0,
     device: Device = "auto",
-    runtime: Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, openvino.")] = "auto",
+    runtime: Runtime = "auto",
     threads: Threads = None,
     workers: Workers = None,
     cache_mb: CacheMb = 1024,
@@ -163,6 +221,43 @@ def finetune(
         execution=Execution(device, threads, workers, cache_mb),
     )
     _print_student(run(options), as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Option(help="A teacher, or a run of train or finetune.")],
+    data: Annotated[Path, typer.Option(help="Labelled images: split folders, class folders, or a table.")],
+    split: Annotated[str, typer.Option(help="train, val or test of --data; all: every image.")] = "test",
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write label, answer and probabilities of each image (.parquet).")
+    ] = None,
+    runtime: Runtime = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that the model sees at once.")] = 64,
+    max_pixels: MaxPixels = MAX_PIXELS,
+    max_error_rate: MaxErrorRate = None,
+    device: Device = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model on a CPU.")] = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how good a model is on labelled images: top-1, balanced accuracy, calibration, every class."""
+    from distill.loop.execution import Execution
+    from distill.stages.evaluate import EvaluateOptions
+    from distill.stages.evaluate import evaluate as run
+
+    options = EvaluateOptions(
+        model=model,
+        data=data,
+        split=split,
+        predictions=predictions,
+        runtime=runtime,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        max_error_rate=max_error_rate,
+        execution=Execution(device, threads, workers),
+    )
+    evaluation = run(options)
+    print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
 def _print_student(report: "StudentReport", as_json: bool) -> None:

@@ -15,7 +15,8 @@ _Z95 = 1.959963984540054
 @dataclass(frozen=True)
 class ClassMetrics:
     """One class: its images (`support`), the share of them that was found (`recall`, with its 95 % interval)
-    and the share of right ones among the images called so (`precision`); None where there is no such image."""
+    and the share of right ones among the images called so (`precision`); None where there is no such
+    image."""
 
     support: int
     recall: float | None
@@ -25,8 +26,8 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """Metrics over n images. Intervals are at 95 %. `balanced_accuracy` is the mean recall of the classes that
-    have images, `ece` the expected calibration error, `nll` the mean negative log likelihood in nats."""
+    """Metrics over n images. Intervals are at 95 %. `balanced_accuracy` is the mean recall of the classes
+    that have images, `ece` the expected calibration error, `nll` the mean negative log likelihood in nats."""
 
     n: int
     top1: float
@@ -59,7 +60,7 @@ def classification_metrics(
         name: ClassMetrics(
             support=int(support[number]),
             recall=_share(right[number], support[number]),
-            recall_interval=wilson_interval(right[number] / support[number], int(support[number])) if support[number] else None,
+            recall_interval=_interval(right[number], support[number]),
             precision=_share(right[number], called[number]),
         )
         for number, name in enumerate(classes)
@@ -91,7 +92,8 @@ def wilson_interval(share: float, count: int) -> Interval:
 
 def _mean_recall(per_class: dict[str, ClassMetrics]) -> tuple[float, Interval]:
     """Mean recall and its interval, put together from those of the classes (MOVER: G. Y. Zou, A. Donner,
-    "Construction of confidence limits about effect measures", 2008), which holds for classes of a few images."""
+    "Construction of confidence limits about effect measures", 2008), which holds for classes of a few
+    images."""
     found = [one for one in per_class.values() if one.recall is not None and one.recall_interval is not None]
     recall = np.array([one.recall for one in found], dtype=np.float64)
     low, high = np.array([one.recall_interval for one in found], dtype=np.float64).T
@@ -125,6 +127,10 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     log_probabilities: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_probabilities
+
+
+def _interval(part: int, whole: int) -> Interval | None:
+    return wilson_interval(part / whole, int(whole)) if whole else None
 
 
 def _share(part: int, whole: int) -> float | None:

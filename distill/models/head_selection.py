@@ -7,8 +7,8 @@ import numpy as np
 
 from distill.data.folds import stratified_folds
 from distill.metrics import negative_log_likelihood
-from distill.models.heads import LinearHead, fit_head, fit_temperature, image_weights, smoothed_loss
-from transferset.console import progress
+from distill.models.heads import LinearHead, fit_head, fit_temperature, image_weights
+from transferset.console import progress, say
 from transferset.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ MIN_VAL_PER_CLASS = 5
 
 @dataclass(frozen=True, eq=False)
 class LabelledFeatures:
-    """n images: `features` (n, views, d) float32, the first view being the image as evaluation sees it; `labels`
-    (n,), numbers of the classes."""
+    """n images: `features` (n, views, d) float32, the first view being the image as evaluation sees it;
+    `labels` (n,), numbers of the classes."""
 
     features: np.ndarray
     labels: np.ndarray
@@ -48,8 +48,8 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The head with its temperature, the whole grid, and the chosen head's uncalibrated logits (m, C) and labels
-    (m,) on the images that judged: `judged_on`."""
+    """The head with its temperature, the whole grid, and the chosen head's uncalibrated logits (m, C) and
+    labels (m,) on the images that judged: `judged_on`."""
 
     head: LinearHead
     trials: tuple[Trial, ...]
@@ -60,13 +60,20 @@ class Choice:
 
 
 def choose_head(
-    train: LabelledFeatures, val: LabelledFeatures | None, *, classes: int, class_weight: str, folds: int, seed: int
+    train: LabelledFeatures,
+    val: LabelledFeatures | None,
+    *,
+    classes: int,
+    class_weight: str,
+    folds: int,
+    seed: int,
 ) -> Choice:
     """Fit a head for every strength and take the one with the smallest loss at its best temperature.
 
-    The loss, not the accuracy, chooses: it is much less noisy on few images, and the student is going to match
-    probabilities. Judged on `val` if that `suffices`, else on the held-out images of stratified folds of `train`, all
-    folds pooled; then the head is fitted on all of `train`. Nothing is ever fitted on `val` but the temperature.
+    The loss, not the accuracy, chooses: it is much less noisy on few images, and the student is going to
+    match probabilities. Judged on `val` if that `suffices`, else on the held-out images of stratified folds
+    of `train`, all folds pooled; then the head is fitted on all of `train`. Nothing is ever fitted on `val`
+    but the temperature.
 
     Raises DataError where nothing can be held out (one image a class).
     """
@@ -103,6 +110,29 @@ class _Settings:
         return head
 
 
+def without_copies(
+    train: LabelledFeatures, train_ids: np.ndarray, val: LabelledFeatures, val_ids: np.ndarray
+) -> tuple[LabelledFeatures, LabelledFeatures]:
+    """Every training image once for each of its labels, and no val image that is also a training image:
+    copies would stand on both sides of what is held out."""
+    seen: dict[bytes, set[int]] = {}
+    kept = []
+    for row, (identity, label) in enumerate(zip(map(bytes, train_ids), train.labels.tolist())):
+        labels = seen.setdefault(identity, set())
+        if label not in labels:
+            labels.add(label)
+            kept.append(row)
+    fresh = [row for row, identity in enumerate(map(bytes, val_ids)) if identity not in seen]
+    conflicts = sum(len(labels) > 1 for labels in seen.values())
+    if conflicts:
+        say(f"{conflicts} training images stand in more than one class, byte for byte")
+    if len(kept) < len(train):
+        say(f"{len(train) - len(kept)} training images are copies of others of their class: each counts once")
+    if len(fresh) < len(val):
+        say(f"{len(val) - len(fresh)} val images are also training images: they are left out of val")
+    return train.subset(np.array(kept, np.int64)), val.subset(np.array(fresh, np.int64))
+
+
 def why_val_does_not_suffice(labels: np.ndarray, classes: int, class_weight: str) -> str | None:
     """Why val's `labels` cannot judge: it lacks classes or is tiny; None if it can."""
     counts = np.bincount(labels, minlength=classes)
@@ -126,7 +156,7 @@ def _check_folds(labels: np.ndarray, folds: int) -> int:
     largest = int(np.bincount(labels).max())
     if largest < 2:
         raise DataError(
-            "every class has one training image: no regularisation or temperature can be chosen by holding some out",
+            "every class has one training image: nothing can be held out to choose the head by",
             hint="give at least two images a class, or a val split with every class",
         )
     return min(folds, largest)
@@ -149,7 +179,7 @@ def _trial(strength: float, logits: np.ndarray, labels: np.ndarray, weights: np.
     return Trial(
         strength=strength,
         temperature=temperature,
-        loss=min(loss, smoothed_loss(logits, labels, weights)),
+        loss=loss,
         top1=float(np.mean(logits.argmax(axis=1) == labels)),
         nll_before=negative_log_likelihood(logits, labels),
     )

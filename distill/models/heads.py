@@ -1,15 +1,20 @@
 """Linear heads on a frozen model's features: logistic regression, and the temperature of its logits."""
 
+import functools
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from distill.metrics import log_softmax
 from transferset.errors import DataError, NumericError
 from transferset.writes import write_bytes
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 ClassWeight = Literal["none", "balanced"]
 CLASS_WEIGHTS: tuple[str, ...] = get_args(ClassWeight)
@@ -22,7 +27,8 @@ _SERIAL_PRODUCTS = 1 << 28
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """`weight` (C, d) and `bias` (C,) float32 act on L2-normalised features; `temperature` divides the logits."""
+    """`weight` (C, d) and `bias` (C,) float32 act on L2-normalised features; `temperature` divides the
+    logits."""
 
     weight: np.ndarray
     bias: np.ndarray
@@ -59,16 +65,16 @@ def fit_head(
 ) -> LinearHead:
     """Multinomial logistic regression with L2 penalty, scikit-learn's.
 
-    `features` (n, views, d) as the model gives them; every view of an image counts as a share of it. `labels` (n,)
-    must hold every number below `classes`; `weights` (n,) as `image_weights` gives them. Features are L2-normalised,
-    centred and scaled to unit mean square length, so that one grid of `strength` (scikit-learn's C: larger means less
-    penalty) suits every model; centre and scale then go into the head. Raises NumericError for features that are not
-    finite.
+    `features` (n, views, d) as the model gives them; every view of an image counts as a share of it. `labels`
+    (n,) must hold every number below `classes`; `weights` (n,) as `image_weights` gives them. Features are
+    L2-normalised, centred and scaled to unit mean square length, so that one grid of `strength` (scikit-
+    learn's C: larger means less penalty) suits every model; centre and scale then go into the head. Raises
+    NumericError for features that are not finite.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    count, views, dimension = features.shape
+    _, views, dimension = features.shape
     if not np.isfinite(features).all():
         raise NumericError(
             "the teacher's features are not finite", hint="run it in float32 with --runtime eager"
@@ -91,10 +97,19 @@ def fit_head(
     return LinearHead(weight.astype(np.float32), bias.astype(np.float32))
 
 
-def _threads(products: int) -> "object":
-    from threadpoolctl import threadpool_limits
+def _threads(products: int) -> AbstractContextManager[object]:
+    limit: AbstractContextManager[object] = _blas().limit(
+        limits=1 if products < _SERIAL_PRODUCTS else None, user_api="blas"
+    )
+    return limit
 
-    return threadpool_limits(1 if products < _SERIAL_PRODUCTS else None, user_api="blas")
+
+@functools.cache
+def _blas() -> "ThreadpoolController":
+    """Looking for the loaded libraries takes longer than a small fit."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
@@ -116,8 +131,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray)
 def smoothed_loss(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
     """Weighted mean cross-entropy, nats, whose targets leave 1 / (n + 2) to the other classes.
 
-    J. Platt, "Probabilistic Outputs for Support Vector Machines" (1999): n images that are all told right do not prove
-    that none will be told wrong. Without it the best temperature of such a set is 0.
+    J. Platt, "Probabilistic Outputs for Support Vector Machines" (1999): n images that are all told right do
+    not prove that none will be told wrong. Without it the best temperature of such a set is 0.
     """
     count, classes = logits.shape
     others = 1 / (count + 2)
@@ -131,7 +146,11 @@ def write_head(path: Path, head: LinearHead) -> None:
     """Write the head as safetensors: `weight`, `bias`, `temperature`."""
     from safetensors.numpy import save
 
-    tensors = {"weight": head.weight, "bias": head.bias, "temperature": np.array([head.temperature], np.float64)}
+    tensors = {
+        "weight": head.weight,
+        "bias": head.bias,
+        "temperature": np.array([head.temperature], np.float64),
+    }
     write_bytes(path, save(tensors))
 
 
@@ -144,7 +163,14 @@ def read_head(path: Path) -> LinearHead:
         tensors = load(path.read_bytes())
         weight, bias, temperature = (tensors[name] for name in ("weight", "bias", "temperature"))
     except (OSError, SafetensorError, KeyError) as error:
-        raise DataError(f"{path} is not the head of a teacher: {error}", hint="adapt the teacher again") from error
-    if weight.ndim != 2 or bias.shape != weight.shape[:1] or temperature.shape != (1,) or not temperature[0] > 0:
+        raise DataError(
+            f"{path} is not the head of a teacher: {error}", hint="adapt the teacher again"
+        ) from error
+    if (
+        weight.ndim != 2
+        or bias.shape != weight.shape[:1]
+        or temperature.shape != (1,)
+        or not temperature[0] > 0
+    ):
         raise DataError(f"{path} is not the head of a teacher: its shapes don't fit", hint="adapt it again")
     return LinearHead(weight, bias, float(temperature[0]))

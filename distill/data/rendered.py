@@ -1,0 +1,110 @@
+"""Image files as a model's evaluation sees them, in batches that do not depend on what is readable."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from transferset.copies import ID_BYTES, item_id
+from transferset.errors import DataError
+from transferset.images import MAX_PIXELS, ImageError, decode
+from transferset.models.preprocessing import Preprocessing
+from transferset.parallel import ordered_map
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedBatch:
+    """Images `start` … `start + n - 1` of a list: item ids (n, 16) uint8, zeros where the file could not be
+    read; `pixels` (n, size, size, 3) uint8, zeros where it could not be decoded (None: there is nothing new);
+    `reasons` says why, by place in the list."""
+
+    start: int
+    ids: np.ndarray
+    pixels: np.ndarray | None
+    reasons: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How files are rendered: `batch_size` images at a time, by `workers` threads (0: the caller's)."""
+
+    preprocessing: Preprocessing
+    batch_size: int = 64
+    workers: int = 1
+    max_pixels: int = MAX_PIXELS
+
+    def batches(
+        self, paths: Sequence[Path], known: Callable[[bytes], bool] | None = None
+    ) -> Iterator[RenderedBatch]:
+        """Read, decode and render `paths` in their order; a batch that has no readable image whose id is not
+        `known` comes without pixels."""
+
+        def render(start: int) -> RenderedBatch:
+            return self._batch(start, paths[start : start + self.batch_size], known)
+
+        starts = range(0, len(paths), self.batch_size)
+        return ordered_map(render, starts, workers=max(1, self.workers), window=self.workers + 1)
+
+    def _batch(
+        self, start: int, paths: Sequence[Path], known: Callable[[bytes], bool] | None
+    ) -> RenderedBatch:
+        ids = np.zeros((len(paths), ID_BYTES), np.uint8)
+        datas: list[bytes | None] = []
+        reasons: dict[int, str] = {}
+        for row, path in enumerate(paths):
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                reasons[start + row] = error.strerror or str(error)
+                datas.append(None)
+                continue
+            datas.append(data)
+            ids[row] = np.frombuffer(item_id(data), np.uint8)
+        size = self.preprocessing.size
+        pixels = np.zeros((len(paths), size, size, 3), np.uint8)
+        unknown = [row for row, one in enumerate(ids) if known is None or not known(one.tobytes())]
+        rest = [row for row in range(len(paths)) if row not in unknown]
+        for rows in (unknown, rest):
+            failed = self._fill(pixels, datas, rows)
+            reasons.update({start + row: reason for row, reason in failed.items()})
+            if rows is unknown and all(start + row in reasons for row in unknown):
+                return RenderedBatch(start, ids, None, reasons)
+        return RenderedBatch(start, ids, pixels, reasons)
+
+    def _fill(self, pixels: np.ndarray, datas: list[bytes | None], rows: list[int]) -> dict[int, str]:
+        """Render some rows; returns why, for those that cannot be decoded."""
+        reasons: dict[int, str] = {}
+        for row in rows:
+            data = datas[row]
+            if data is not None:
+                try:
+                    pixels[row] = self._render(data)
+                except ImageError as error:
+                    reasons[row] = error.reason
+        return reasons
+
+    def _render(self, data: bytes) -> np.ndarray:
+        rgb = decode(data, short_side=self.preprocessing.resize_short_side, max_pixels=self.max_pixels)
+        return self.preprocessing.render(rgb)
+
+
+def check_readable(
+    paths: Sequence[Path], reasons: dict[int, str], max_error_rate: float | None, what: str
+) -> None:
+    """Raise DataError if none of the images could be read, or more than the share that was allowed."""
+    if not reasons:
+        return
+    place, reason = next(iter(reasons.items()))
+    example = f"{paths[place].name}: {reason}"
+    if len(reasons) == len(paths):
+        raise DataError(f"none of the {len(paths)} {what} could be read; the first: {example}")
+    rate = len(reasons) / len(paths)
+    if max_error_rate is not None and rate > max_error_rate:
+        raise DataError(
+            f"{len(reasons)} of {len(paths)} {what} could not be read "
+            f"({rate:.2%}, allowed {max_error_rate:.2%}); the first: {example}"
+        )

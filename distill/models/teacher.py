@@ -1,0 +1,167 @@
+"""Teachers: a frozen foundation model and a linear head that knows the task."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distill.loop.run_directory import CONFIG, REPORT, read_config
+from distill.models.heads import LinearHead, read_head, write_head
+from distill.models.student import LABELS, PREPROCESSING
+from transferset.errors import DataError, UsageError
+from transferset.models.preprocessing import Preprocessing
+from transferset.models.spec import ModelSpec, parse_spec
+from transferset.writes import read_json, write_json
+
+if TYPE_CHECKING:
+    from transferset.models.backbone import Backbone
+    from transferset.models.runtime import FrozenModel
+
+HEAD = "head.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """An adapted foundation model, ready to be asked.
+
+    `logits(batch)`: uint8 (n, size, size, 3) images as `preprocessing` (or a view) renders them, n <=
+    batch_size, to calibrated logits (n, C) float32: those of the head divided by its fitted temperature.
+    `fingerprint` is the same for teachers that answer the same. `description` is for people.
+    """
+
+    classes: tuple[str, ...]
+    head: LinearHead
+    model: "FrozenModel"
+    fingerprint: str
+    description: str
+    flops_per_image: float
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How evaluation renders an image for the model."""
+        return self.model.preprocessing
+
+    def logits(self, batch: np.ndarray) -> np.ndarray:
+        """Calibrated logits (n, C) float32 of n <= batch_size images; from any thread."""
+        return self.head.logits(self.model(batch))
+
+
+def open_teacher(
+    directory: Path,
+    *,
+    runtime: str = "auto",
+    batch_size: int = 64,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Teacher:
+    """Open what `distill adapt` wrote. The backbone's weights come from where its spec says and must be the
+    same.
+
+    Raises DataError where the directory is no finished teacher, is damaged, or the weights cannot be had or
+    are others; UsageError for a runtime or device that cannot be used.
+    """
+    from distill.loop.ledger import flops_per_image
+    from transferset.models.runtime import open_runtime
+
+    directory = Path(directory)
+    config = read_config(directory, "adapt")
+    if not (directory / REPORT).is_file():
+        raise DataError(
+            f"the teacher in {directory} is not finished", hint="run distill adapt again until it is done"
+        )
+    head = read_head(directory / HEAD)
+    classes = tuple(map(str, read_json(directory / LABELS)))
+    backbone = _load_backbone(directory, config)
+    fingerprint = teacher_fingerprint(backbone, head, classes)
+    if fingerprint != read_json(directory / REPORT).get("fingerprint"):
+        raise DataError(
+            f"{directory} is damaged: head, labels or preprocessing are not those that its report describes",
+            hint="restore the directory, or adapt the teacher again",
+        )
+    flops = flops_per_image(backbone.module, backbone.preprocessing.size, backward=False)
+    model = open_runtime(
+        backbone, runtime=check_runtime(runtime), batch_size=batch_size, device=device, threads=threads
+    )
+    description = (
+        f"{backbone.spec} at {backbone.preprocessing.size} px with a linear head for {len(classes)} classes"
+    )
+    return Teacher(classes, head, model, fingerprint, description, flops)
+
+
+def check_runtime(runtime: str) -> Any:
+    """The name of a runtime, checked; UsageError for any other."""
+    from transferset.models.runtime import RUNTIMES
+
+    if runtime not in RUNTIMES:
+        raise UsageError(f"unknown runtime {runtime!r}", hint=f"one of: {', '.join(RUNTIMES)}")
+    return runtime
+
+
+def _load_backbone(directory: Path, config: dict[str, Any]) -> "Backbone":
+    from transferset.models.backbone import load_backbone
+
+    try:
+        facts = config["backbone"]
+        spec, expected, seed = str(facts["spec"]), str(facts["weights_sha256"]), int(facts["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{directory / CONFIG} is not that of a teacher: {error!r}") from error
+    preprocessing = Preprocessing.from_dict(read_json(directory / PREPROCESSING))
+    backbone = load_backbone(spec, image_size=preprocessing.size, seed=seed)
+    if backbone.weights_sha256 != expected:
+        raise DataError(
+            f"the weights of {spec} are not those that the teacher in {directory} was adapted with: SHA-256 "
+            f"{backbone.weights_sha256[:12]}… instead of {expected[:12]}…",
+            hint="put the old weights back, or adapt the teacher again",
+        )
+    return replace(backbone, preprocessing=preprocessing)
+
+
+def write_teacher(out: Path, backbone: "Backbone", head: LinearHead, classes: tuple[str, ...]) -> str:
+    """Write everything but config.json and the report, which marks the teacher as done; returns its
+    fingerprint."""
+    write_json(out / LABELS, list(classes))
+    write_json(out / PREPROCESSING, backbone.preprocessing.to_dict())
+    write_head(out / HEAD, head)
+    return teacher_fingerprint(backbone, head, classes)
+
+
+def backbone_facts(backbone: "Backbone", seed: int) -> dict[str, Any]:
+    """What config.json says of the backbone, so that it can be loaded again from any working directory."""
+    return {
+        "spec": str(_absolute(backbone.spec)),
+        "weights_sha256": backbone.weights_sha256,
+        "fingerprint": backbone.fingerprint,
+        "dimension": backbone.dimension,
+        "seed": seed,
+    }
+
+
+def teacher_fingerprint(backbone: "Backbone", head: LinearHead, classes: tuple[str, ...]) -> str:
+    """SHA-256 over the backbone's fingerprint, the head with its temperature, and the classes."""
+    digest = hashlib.sha256(json.dumps([backbone.fingerprint, list(classes), head.temperature]).encode())
+    for tensor in (head.weight, head.bias):
+        digest.update(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _absolute(spec: ModelSpec) -> ModelSpec:
+    path = Path(spec.weights)
+    is_file = spec.weights.endswith(".safetensors") or (spec.family == "open_clip" and path.exists())
+    return replace(spec, weights=str(path.resolve())) if is_file else spec
+
+
+def parse_teacher_spec(text: str) -> ModelSpec:
+    """The spec of `--teacher`; UsageError naming the option where it is none."""
+    if Path(text).is_dir() and (Path(text) / CONFIG).is_file():
+        raise UsageError(
+            f"--teacher {text} is a directory; adapt takes the model to adapt", hint="for instance embedded"
+        )
+    return parse_spec(text)
+
+
+def runtime_facts(model: "FrozenModel") -> dict[str, Any]:
+    """Runtime, precision, version and device, as JSON."""
+    return asdict(model.info)

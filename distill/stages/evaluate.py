@@ -1,0 +1,228 @@
+"""`distill evaluate`: how good a teacher or a student is on labelled images."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.rendered import Rendering, check_readable
+from distill.loop.execution import Execution, cores, torch_threads
+from distill.loop.run_directory import REPORT, read_config
+from distill.metrics import classification_metrics, log_softmax
+from distill.models.classifier import Classifier, open_classifier
+from transferset.console import progress, say
+from transferset.errors import DataError, NumericError, UsageError
+from transferset.images import MAX_PIXELS
+from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
+from transferset.writes import read_json, write_parquet
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `distill evaluate` is given.
+
+    `model`: the directory of a teacher or a run. `split`: of `data`, or `all` its images. `predictions`: a
+    Parquet file for the answer to every image. `max_error_rate`: share of unreadable images that is an error.
+    """
+
+    model: Path
+    data: Path
+    split: str = "test"
+    predictions: Path | None = None
+    runtime: str = "auto"
+    batch_size: int = 64
+    max_pixels: int = MAX_PIXELS
+    max_error_rate: float | None = None
+    execution: Execution = field(default_factory=Execution)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result: `metrics` as `ClassificationMetrics.to_dict` gives them.
+
+    `split` is what was evaluated; None if the data have no test split and the metrics are the `estimate`
+    (says on what held-out images) that was stored with the model. A student's stored estimate knows only top1
+    and its interval.
+    """
+
+    model: str
+    kind: str
+    data: str
+    split: str | None
+    estimate: str | None
+    metrics: dict[str, Any]
+    unreadable: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat JSON object."""
+        facts = {
+            name: getattr(self, name) for name in ("model", "kind", "data", "split", "estimate", "unreadable")
+        }
+        return {**facts, **self.metrics}
+
+
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Evaluate a model on a split of labelled images; without a test split, say what was estimated when it
+    was made.
+
+    Raises UsageError for an unknown split, DataError where the model or the data cannot be used, a class of
+    the data is not the model's, or nothing of a class can be read; NumericError for logits that are not
+    finite.
+    """
+    if options.split not in (*SPLITS, ALL):
+        raise UsageError(f"unknown split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+    from transferset.models.runtime import resolve_device
+
+    labelled = load_labelled(options.data)
+    if not labelled.classes:
+        raise UsageError(
+            f"{options.data} has no labels", hint="sort the images into one folder for each class"
+        )
+    images = labelled if options.split == ALL else labelled.split(options.split)
+    if not images.images:
+        return _stored_estimate(options, labelled)
+    device = resolve_device(options.execution.device)
+    with torch_threads(options.execution.threads or cores()):
+        model = open_classifier(
+            options.model,
+            runtime=options.runtime,
+            batch_size=options.batch_size,
+            device=device,
+            threads=options.execution.threads,
+        )
+        _check_classes(images, model, options)
+        logits, places, reasons = _ask(options, model, images)
+    _check_answers(images, places, reasons, logits, options)
+    numbers = {name: number for number, name in enumerate(model.classes)}
+    labels = np.array([numbers[str(images.images[place].label)] for place in places], dtype=np.int64)
+    if options.predictions is not None:
+        _write_predictions(options, [images.images[place] for place in places], labels, logits, model.classes)
+    return Evaluation(
+        model=str(options.model),
+        kind=model.kind,
+        data=str(options.data),
+        split=options.split,
+        estimate=None,
+        metrics=classification_metrics(logits, labels, model.classes).to_dict(),
+        unreadable={str(images.images[place].path): reason for place, reason in reasons.items()},
+    )
+
+
+def _check_classes(images: LabelledSet, model: Classifier, options: EvaluateOptions) -> None:
+    unknown = sorted(set(images.classes) - set(model.classes))
+    if unknown:
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        known = ", ".join(model.classes[:8]) + (", …" if len(model.classes) > 8 else "")
+        raise DataError(
+            f"{options.data} has classes that the model in {options.model} does not know: "
+            f"{', '.join(unknown[:8])}{more}",
+            hint=f"the model's {len(model.classes)} classes: {known}",
+        )
+
+
+def _ask(
+    options: EvaluateOptions, model: Classifier, images: LabelledSet
+) -> tuple[np.ndarray, list[int], dict[int, str]]:
+    """Logits (n, C) of the readable images, their places in the set, and why the others are not readable."""
+    paths = [image.path for image in images.images]
+    rendering = Rendering(
+        model.preprocessing, options.batch_size, options.execution.readers, options.max_pixels
+    )
+    reasons: dict[int, str] = {}
+    places: list[int] = []
+    outputs = [np.empty((0, len(model.classes)), np.float32)]
+    with progress("evaluate", len(paths), "images") as bar:
+        for batch in rendering.batches(paths):
+            reasons.update(batch.reasons)
+            rows = [row for row in range(len(batch)) if batch.start + row not in batch.reasons]
+            if batch.pixels is not None and rows:
+                outputs.append(model.logits(batch.pixels)[rows])
+            places += [batch.start + row for row in rows]
+            bar.advance(len(batch))
+    return np.concatenate(outputs), places, reasons
+
+
+def _check_answers(
+    images: LabelledSet,
+    places: list[int],
+    reasons: dict[int, str],
+    logits: np.ndarray,
+    options: EvaluateOptions,
+) -> None:
+    paths = [image.path for image in images.images]
+    what = "images" if options.split == ALL else f"{options.split} images"
+    if reasons:
+        place, reason = next(iter(reasons.items()))
+        say(f"{len(reasons)} of {len(paths)} {what} could not be read; the first: {paths[place]}: {reason}")
+    check_readable(paths, reasons, options.max_error_rate, what)
+    lost = sorted(set(images.classes) - {str(images.images[place].label) for place in places})
+    if lost:
+        raise DataError(f"no readable image of class {', '.join(lost)} among the {what} of {options.data}")
+    if not np.isfinite(logits).all():
+        raise NumericError(
+            f"the model in {options.model} gives logits that are not finite", hint="try --runtime eager"
+        )
+
+
+def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluation:
+    """What was estimated on held-out images when the model was made."""
+    there = f"it has {', '.join(sorted(labelled.splits))}" if labelled.has_splits else "it has no splits"
+    lacking = f"{options.data} has no {options.split} split ({there})"
+    hint = f"--split {ALL} evaluates every image; too high for images that the model has learnt from"
+    config = read_config(options.model)
+    if options.split != "test":
+        raise DataError(lacking, hint=hint)
+    if not (options.model / REPORT).is_file():
+        raise DataError(f"{options.model} is not finished", hint="run its command again until it is done")
+    report = read_json(options.model / REPORT)
+    teacher = config.get("command") == "adapt"
+    judged_on = report["judged_on"] if teacher else report["scored_on"]
+    if judged_on is None:
+        raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
+    say(f"{lacking}: this is the estimate stored with the model, from {judged_on}, which also chose it")
+    say(f"hint: {hint}")
+    stored = report["estimate"] if teacher else {"top1": report["score"], "top1_interval": report["interval"]}
+    return Evaluation(
+        model=str(options.model),
+        kind="teacher" if teacher else "student",
+        data=str(options.data),
+        split=None,
+        estimate=judged_on,
+        metrics={**_unknown_metrics(), **stored},
+        unreadable={},
+    )
+
+
+def _unknown_metrics() -> dict[str, Any]:
+    names = ("n", "top1", "top1_interval", "balanced_accuracy", "balanced_accuracy_interval", "ece", "nll")
+    return {**dict.fromkeys(names), "per_class": {}}
+
+
+def _write_predictions(
+    options: EvaluateOptions,
+    images: list[LabelledImage],
+    labels: np.ndarray,
+    logits: np.ndarray,
+    classes: tuple[str, ...],
+) -> None:
+    """One row an image, in the set's order: image (path relative to the set), label, predicted, probabilities
+    (a list of C float32 in the order of the classes, which are in the schema's metadata as JSON)."""
+    import pyarrow as pa
+
+    assert options.predictions is not None
+    root = options.data if options.data.is_dir() else options.data.parent
+    probabilities = np.exp(log_softmax(logits)).astype(np.float32)
+    table = pa.table(
+        {
+            "image": [os.path.relpath(image.path, root) for image in images],
+            "label": [classes[number] for number in labels],
+            "predicted": [classes[number] for number in logits.argmax(axis=1)],
+            "probabilities": pa.FixedSizeListArray.from_arrays(probabilities.ravel(), len(classes)),
+        }
+    )
+    write_parquet(options.predictions, table.replace_schema_metadata({"classes": json.dumps(classes)}))

@@ -1,0 +1,77 @@
+"""Results of `distill` as tables on stdout."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from transferset.console import print_table
+
+if TYPE_CHECKING:
+    from distill.stages.adapt import AdaptReport
+    from distill.stages.evaluate import Evaluation
+
+
+def _percent(share: float | None, interval: Sequence[float] | None = None) -> str:
+    if share is None:
+        return "–"
+    text = f"{100 * share:.1f} %"
+    return f"{text} ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})" if interval else text
+
+
+def print_teacher(report: "AdaptReport") -> None:
+    """The grid, then what the chosen head is worth."""
+    estimate, calibration = report.estimate, report.calibration
+    grid = [
+        [
+            f"{trial['strength']:g}",
+            f"{trial['loss']:.3f}",
+            _percent(trial["top1"]),
+            f"{trial['temperature']:.3f}",
+        ]
+        + (["chosen"] if trial["strength"] == report.strength else [""])
+        for trial in report.trials
+    ]
+    print_table(f"heads, judged on {report.judged_on}", ["C", "loss", "top-1", "temperature", ""], grid)
+    images = ", ".join(f"{count:,} {split}" for split, count in report.images.items())
+    rows = [
+        ["images", f"{images}, {report.dropped} unreadable"],
+        ["top-1", _percent(estimate["top1"], estimate["top1_interval"])],
+        [
+            "balanced accuracy",
+            _percent(estimate["balanced_accuracy"], estimate["balanced_accuracy_interval"]),
+        ],
+        ["temperature", f"{report.temperature:.3f}"],
+        ["negative log likelihood", f"{calibration['nll_before']:.3f} → {calibration['nll_after']:.3f}"],
+        ["calibration error", f"{calibration['ece_before']:.3f} → {calibration['ece_after']:.3f}"],
+        ["teacher", report.out],
+    ]
+    if report.val is not None:
+        rows.insert(3, ["top-1 on val", _percent(report.val["top1"], report.val["top1_interval"])])
+    print_table(f"teacher with {report.classes} classes", ["", report.judged_on], rows)
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """The metrics over all images, then those of every class."""
+    metrics = evaluation.metrics
+    where = evaluation.split or f"estimated by {evaluation.estimate}"
+    rows = [
+        [
+            "images",
+            f"{metrics['n'] if metrics['n'] is not None else '–'}, {len(evaluation.unreadable)} unreadable",
+        ],
+        ["top-1", _percent(metrics["top1"], metrics["top1_interval"])],
+        ["balanced accuracy", _percent(metrics["balanced_accuracy"], metrics["balanced_accuracy_interval"])],
+        ["calibration error", "–" if metrics["ece"] is None else f"{metrics['ece']:.3f}"],
+        ["negative log likelihood", "–" if metrics["nll"] is None else f"{metrics['nll']:.3f}"],
+    ]
+    print_table(f"{evaluation.kind} {evaluation.model} on {evaluation.data}", ["", where], rows)
+    classes = [
+        [
+            name,
+            str(one["support"]),
+            _percent(one["recall"], one["recall_interval"]),
+            _percent(one["precision"]),
+        ]
+        for name, one in metrics["per_class"].items()
+    ]
+    if classes:
+        print_table("classes", ["class", "images", "recall", "precision"], classes)
