@@ -1,0 +1,269 @@
+"""What retrieval buys: a small student taught on random, best-match and query-balanced transfer sets.
+
+    python benchmarks/transfer.py --pool POOL --task TASK --out DIR
+
+POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>/. For every seed a few labels
+a class are drawn, the teacher is adapted to them, and students are trained on transfer sets of the same size
+with the same steps, views and recipe; the labels-only student is tuned on val over schedules (up to as many
+images seen as the transfers) and augmentation strengths. Everything is written to DIR; running the same
+command again resumes, and prints the table of what is there.
+"""
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from bootstrap import paired_difference  # type: ignore[import-not-found]
+
+from curate.index.build import build_index
+from curate.index.options import BuildOptions
+from curate.retrieval import RetrieveOptions, retrieve
+from curate.selection.selection import SelectOptions
+from distill.loop.plan import Plan
+from distill.stages.adapt import AdaptOptions, adapt
+from distill.stages.evaluate import EvaluateOptions, evaluate
+from distill.stages.finetune import FinetuneOptions, finetune
+from distill.stages.train import TrainOptions, train
+from transferset.console import print_table, say
+
+STRATEGIES = ("random", "best-match", "query-balanced")
+AUGMENTS = ("light", "standard", "strong")
+SHARES = (1 / 16, 1 / 4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared, and how long students train. `steps` belongs to the largest total; smaller transfer
+    sets get steps in proportion to the square root of their size."""
+
+    pool: list[Path]
+    task: Path
+    out: Path
+    labels: int
+    seeds: int
+    totals: list[int]
+    steps: int
+    batch_size: int
+    teacher: str
+    teacher_size: int | None
+    student: str
+    image_size: int
+
+    def steps_for(self, total: int) -> int:
+        """Steps of every transfer on `total` images."""
+        return round(self.steps * (total / max(self.totals)) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained thing under one seed: test predictions, what it cost, and what it is called."""
+
+    name: str
+    seed: int
+    right: np.ndarray
+    costs: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Test top-1."""
+        return float(self.right.mean())
+
+
+def few_labels(setting: Setting, seed: int) -> Path:
+    """A folder with `labels` images a class in train, drawn by `seed`, and all of val and test, as links."""
+    folder = setting.out / f"seed{seed}" / "labels"
+    for directory in sorted((setting.task / "train").iterdir()):
+        images = sorted(path for path in directory.iterdir() if path.is_file())
+        chosen = random.Random(seed).sample(images, min(setting.labels, len(images)))
+        (folder / "train" / directory.name).mkdir(parents=True, exist_ok=True)
+        for image in chosen:
+            link = folder / "train" / directory.name / image.name
+            if not link.exists():
+                link.symlink_to(image.resolve())
+    for split in ("val", "test"):
+        if not (folder / split).exists():
+            (folder / split).symlink_to((setting.task / split).resolve())
+    return folder
+
+
+def tested(name: str, seed: int, model: Path, data: Path, costs: dict[str, Any]) -> Row:
+    """Evaluate on the test split; the answers to every image are kept beside the model."""
+    predictions = model / "test_predictions.parquet"
+    if not predictions.exists():
+        evaluate(EvaluateOptions(model=model, data=data, predictions=predictions))
+    table = pq.read_table(predictions)
+    right = np.array(table["label"].to_pylist()) == np.array(table["predicted"].to_pylist())
+    return Row(name, seed, right, costs)
+
+
+def transferred(setting: Setting, seed: int, total: int, strategy: str, data: Path) -> list[Row]:
+    """One transfer set, the student taught on it, and the same student finetuned."""
+    home = setting.out / f"seed{seed}"
+    cell = home / f"{strategy}-{total}"
+    retrieved = retrieve(
+        setting.out / "index",
+        data,
+        cell / "transfer_set",
+        RetrieveOptions(
+            SelectOptions(total=total, strategy=strategy, seed=seed),
+            exclude_dirs=(setting.task / "val", setting.task / "test"),
+        ),
+    )
+    plan = Plan(steps=setting.steps_for(total), batch_size=setting.batch_size)
+    taught = train(
+        TrainOptions(
+            shards=(retrieved.out,),
+            teacher=home / "teacher",
+            student=setting.student,
+            out=cell / "student",
+            data=data,
+            image_size=setting.image_size,
+            plan=plan,
+            seed=seed,
+        )
+    )
+    rows = [tested(f"{strategy} {total}, transfer", seed, cell / "student", data, taught.costs)]
+    tuned = finetune(
+        FinetuneOptions(data=data, out=cell / "finetuned", from_run=cell / "student", seed=seed)
+    )
+    rows.append(tested(f"{strategy} {total}, finetuned", seed, cell / "finetuned", data, tuned.costs))
+    return rows
+
+
+def labels_only(setting: Setting, seed: int, steps: int, augment: str, data: Path) -> tuple[float, Path]:
+    """A student trained on the labels alone; its score on val and where it is."""
+    out = setting.out / f"seed{seed}" / f"labels-only-{steps}-{augment}"
+    report = finetune(
+        FinetuneOptions(
+            data=data,
+            out=out,
+            student=setting.student,
+            image_size=setting.image_size,
+            plan=Plan(steps=steps, batch_size=setting.batch_size),
+            augment=augment,
+            seed=seed,
+        )
+    )
+    return report.score or 0.0, out
+
+
+def tuned_labels_only(setting: Setting, seed: int, data: Path) -> Row:
+    """The best on val over augmentations and schedules; the longest with the best augmentation so far."""
+    tried = [
+        (*labels_only(setting, seed, round(setting.steps * share), augment, data), augment)
+        for share in SHARES
+        for augment in AUGMENTS
+    ]
+    best_augment = max(tried[-len(AUGMENTS) :], key=lambda entry: entry[0])[2]
+    tried.append((*labels_only(setting, seed, setting.steps, best_augment, data), best_augment))
+    score, out, augment = max(tried, key=lambda entry: entry[0])
+    say(f"labels only, seed {seed}: {out.name} is best on val ({score:.3f})")
+    report = json.loads((out / "report.json").read_text())
+    return tested("labels only", seed, out, data, report["costs"])
+
+
+def run(setting: Setting) -> list[Row]:
+    """Everything, seed by seed; the largest transfer sets first."""
+    build_index(setting.pool, setting.out / "index", BuildOptions(encoder=setting.teacher))
+    rows: list[Row] = []
+    folders = {seed: few_labels(setting, seed) for seed in range(setting.seeds)}
+    for seed, data in folders.items():
+        home = setting.out / f"seed{seed}"
+        adapted = adapt(
+            AdaptOptions(
+                data=data,
+                teacher=setting.teacher,
+                out=home / "teacher",
+                image_size=setting.teacher_size,
+                seed=seed,
+            )
+        )
+        rows.append(tested("teacher", seed, home / "teacher", data, adapted.costs))
+    for total in sorted(setting.totals, reverse=True):
+        for seed, data in folders.items():
+            for strategy in reversed(STRATEGIES):
+                rows += transferred(setting, seed, total, strategy, data)
+        if total == max(setting.totals):
+            rows += [tuned_labels_only(setting, seed, data) for seed, data in folders.items()]
+    return rows
+
+
+def grouped(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows by name, seeds in order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.name, []).append(row)
+    return {name: sorted(group, key=lambda row: row.seed) for name, group in groups.items()}
+
+
+def summary(name: str, group: list[Row]) -> list[str]:
+    """A line of the table: accuracy over seeds, and the mean cost of a run."""
+    accuracies = np.array([100 * row.accuracy for row in group])
+    deviation = accuracies.std(ddof=1) if len(group) > 1 else 0.0
+    stages = {stage for row in group for stage in row.costs}
+
+    def mean(stage: str, what: str) -> float:
+        return float(np.mean([row.costs.get(stage, {}).get(what, 0.0) for row in group]))
+
+    costs = "; ".join(
+        f"{stage} {mean(stage, 'images'):,.0f} images, {mean(stage, 'seconds'):,.0f} s"
+        + (f", {mean(stage, 'flops'):.2g} FLOPs" if mean(stage, "flops") else "")
+        for stage in sorted(stages)
+    )
+    return [name, f"{accuracies.mean():.1f} ± {deviation:.1f}", str(len(group)), costs]
+
+
+def differences(groups: dict[str, list[Row]], totals: list[int]) -> list[list[str]]:
+    """Query-balanced against everything else, at every size; the finetuned students are the headline."""
+    lines = []
+    for total in sorted(totals, reverse=True):
+        ours = f"query-balanced {total}, finetuned"
+        for other in (f"random {total}, finetuned", f"best-match {total}, finetuned", "labels only", "teacher"):
+            if ours not in groups or other not in groups:
+                continue
+            seeds = {row.seed for row in groups[ours]} & {row.seed for row in groups[other]}
+            pair = [
+                np.stack([row.right for row in groups[name] if row.seed in seeds]) for name in (ours, other)
+            ]
+            gap = paired_difference(*pair)
+            verdict = "above" if gap.above else "below" if gap.high < 0 else "within noise"
+            interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+            lines.append([ours, other, interval, verdict])
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pool", type=Path, action="append", required=True)
+    parser.add_argument("--task", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labels", type=int, default=10, help="labelled images a class")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--totals", type=int, nargs="+", default=[1_000, 4_000])
+    parser.add_argument("--steps", type=int, default=3_000, help="of the largest transfer")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
+    parser.add_argument("--teacher-size", type=int, default=None)
+    parser.add_argument("--student", default="timm:mobilenetv3_small_075@none")
+    parser.add_argument("--image-size", type=int, default=96)
+    setting = Setting(**vars(parser.parse_args()))
+    groups = grouped(run(setting))
+    lines = [summary(name, group) for name, group in groups.items()]
+    print_table("Test top-1, mean ± standard deviation over seeds", ["", "top-1 %", "seeds", "cost"], lines)
+    print_table(
+        "Differences in points, paired over test images and seeds, 95 % bootstrap interval",
+        ["", "against", "difference", ""],
+        differences(groups, setting.totals),
+    )
+
+
+if __name__ == "__main__":
+    main()
