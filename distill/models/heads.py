@@ -147,8 +147,8 @@ def write_head(path: Path, head: LinearHead) -> None:
     from safetensors.numpy import save
 
     tensors = {
-        "weight": head.weight,
-        "bias": head.bias,
+        "weight": np.ascontiguousarray(head.weight),  # safetensors writes the buffer as it lies in memory
+        "bias": np.ascontiguousarray(head.bias),
         "temperature": np.array([head.temperature], np.float64),
     }
     write_bytes(path, save(tensors))
