@@ -77,7 +77,7 @@ def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None
 def _check_options(pools: Sequence[Path], options: BuildOptions) -> None:
     if not pools:
         raise UsageError("no pool was given", hint="--pool takes a folder, a tar or a glob")
-    for name in ("batch_size", "workers", "max_pixels", "image_size"):
+    for name in ("batch_size", "workers", "max_pixels", "image_size", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -119,6 +119,7 @@ class _Run:
             options.batch_size,
             options.max_pixels,
             options.seed,
+            options.threads,
         )
 
 

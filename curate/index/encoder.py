@@ -7,12 +7,12 @@ from typing import Any
 from curate.encoding.encoder import DEFAULT_BATCH_SIZE
 from curate.encoding.pipeline import available_cores
 from curate.index.options import DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
-from curate.index.plan import EncoderPlan, Plan, RuntimePlan
+from curate.index.plan import EncoderPlan, Plan, RuntimePlan, has_weights_file
 from curate.pools.roots import absolute
 from transferset.errors import UsageError
 from transferset.models.backbone import Backbone, load_backbone
 from transferset.models.runtime import FrozenModel, RuntimeInfo, open_runtime
-from transferset.models.spec import LOCAL_DIR, ModelSpec, parse_spec
+from transferset.models.spec import ModelSpec, parse_spec
 from transferset.models.text import TextTower
 
 _LIBRARIES = (
@@ -54,8 +54,7 @@ def library_versions() -> dict[str, str]:
 
 def _absolute(spec: ModelSpec) -> ModelSpec:
     """Weights in a file or folder by their absolute path: the next run may start elsewhere."""
-    is_path = spec.name == LOCAL_DIR or spec.weights.endswith(".safetensors")
-    return replace(spec, weights=absolute(spec.weights)) if is_path else spec
+    return replace(spec, weights=absolute(spec.weights)) if has_weights_file(spec) else spec
 
 
 def begin(options: BuildOptions) -> OpenEncoder:
@@ -65,7 +64,7 @@ def begin(options: BuildOptions) -> OpenEncoder:
         _absolute(parse_spec(options.encoder or DEFAULT_ENCODER)), image_size=options.image_size, seed=seed
     )
     batch_size = options.batch_size or DEFAULT_BATCH_SIZE
-    threads = available_cores()
+    threads = options.threads or available_cores()
     model = open_runtime(
         backbone,
         runtime=options.runtime or "auto",  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from curate.index.ids import ItemIds, load_ids, sort_ids
 from curate.index.layout import PART_BITS, ROW_MASK, part_directory
 from curate.index.manifest import read_manifest
 from curate.index.numbering import Numbering
+from curate.index.open_files import allow_open_files
 from curate.index.part import ItemRow, Part
 from curate.index.plan import Plan, read_plan
 from curate.pools import Roots
@@ -220,4 +221,5 @@ def open_index(path: Path, pool_roots: Mapping[str, str] | None = None) -> Index
             f"{path}: plan.json and manifest.json are not of the same index",
             hint="restore the index from a copy",
         )
+    allow_open_files(len(rows))
     return Index(path, manifest, plan, roots, rows)

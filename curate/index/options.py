@@ -21,6 +21,7 @@ class BuildOptions:
         batch_size: images a run of the encoder (default 64); part of the plan, because it can change bits.
         max_pixels: larger images are errors (default 100 million).
         seed: of an encoder with random weights (default 0).
+        threads: CPU threads of the encoder (default: the number of cores); part of the plan too.
         workers: threads that read and decode (default: the number of cores).
         device: auto, cpu, cuda, …
         max_error_rate: share of unreadable images above which the build is a failure (exit 3) in the end.
@@ -37,6 +38,7 @@ class BuildOptions:
     device: str = "auto"
     max_error_rate: float | None = None
     faiss: bool = True
+    threads: int | None = None
 
 
 @dataclass

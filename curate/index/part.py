@@ -78,7 +78,7 @@ class Part:
             return np.zeros(shape, np.float16)
         try:
             mapped = np.load(path, mmap_mode="c", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise _damaged(path, error) from error
         if mapped.shape != shape or mapped.dtype != np.float16:
             raise _damaged(path, f"it holds {mapped.dtype} {mapped.shape}, expected float16 {shape}")
@@ -86,7 +86,7 @@ class Part:
 
     @property
     def items(self) -> "pa.ipc.RecordBatchFileReader":
-        """items.arrow, memory-mapped (no file stays open)."""
+        """items.arrow, memory-mapped."""
         with self._lock:
             if self._items is None:
                 self._items = self._map_items()

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from curate.index.layout import FORMAT_VERSION, PLAN
 from curate.pools import Roots
 from transferset.errors import DataError, UsageError
+from transferset.models.spec import LOCAL_DIR, ModelSpec, parse_spec
 from transferset.writes import read_json, write_json
 
 
@@ -110,36 +111,41 @@ class Asked:
     batch_size: int | None = None
     max_pixels: int | None = None
     seed: int | None = None
+    threads: int | None = None
 
     def differences(self, plan: Plan) -> list[str]:
         """How the plan differs from what is asked for, as lines to read."""
-        from transferset.models.spec import parse_spec
-
         told = [
-            (
-                "--image-size",
-                self.image_size,
-                (plan.encoder.image_size, plan.encoder.preprocessing.get("size")),
-            ),
-            ("--runtime", None if self.runtime == "auto" else self.runtime, (plan.runtime.runtime,)),
-            ("--batch-size", self.batch_size, (plan.runtime.batch_size,)),
-            ("--max-pixels", self.max_pixels, (plan.max_pixels,)),
-            ("--seed", self.seed, (plan.encoder.seed,)),
+            ("--image-size", self.image_size, plan.encoder.preprocessing["size"]),
+            ("--runtime", None if self.runtime == "auto" else self.runtime, plan.runtime.runtime),
+            ("--batch-size", self.batch_size, plan.runtime.batch_size),
+            ("--max-pixels", self.max_pixels, plan.max_pixels),
+            ("--seed", self.seed, plan.encoder.seed),
+            ("--threads", self.threads, plan.runtime.threads),
         ]
         lines = [
-            f"{name} {new}, the index has {old[0]}"
-            for name, new, old in told
-            if new is not None and new not in old
+            f"{name} {new}, the index has {old}" for name, new, old in told if new is not None and new != old
         ]
-        if self.encoder is not None:
-            new, old = parse_spec(self.encoder), parse_spec(plan.encoder.spec)
-            if (new.family, new.name) != (old.family, old.name) or old.is_random != new.is_random:
-                lines.insert(0, f"--encoder {self.encoder}, the index has {plan.encoder.spec}")
+        if self.encoder is not None and not _may_be_the_same(self.encoder, plan.encoder.spec):
+            lines.insert(0, f"--encoder {self.encoder}, the index has {plan.encoder.spec}")
         return lines
 
     def names_other_weights(self, plan: Plan) -> bool:
-        """Whether only loading the encoder can tell if it is the plan's: same architecture, other words."""
-        return self.encoder is not None and self.encoder != plan.encoder.spec
+        """Whether only loading the encoder can tell if it is the plan's: weights in another place."""
+        return self.encoder is not None and parse_spec(self.encoder) != parse_spec(plan.encoder.spec)
+
+
+def _may_be_the_same(asked: str, planned: str) -> bool:
+    """Whether two specs can stand for the same weights: equal, or files in different places."""
+    new, old = parse_spec(asked), parse_spec(planned)
+    if (new.family, new.name) != (old.family, old.name):
+        return False
+    return new.weights == old.weights or (has_weights_file(new) and has_weights_file(old))
+
+
+def has_weights_file(spec: ModelSpec) -> bool:
+    """Whether a spec names its weights by a path."""
+    return spec.name == LOCAL_DIR or spec.weights.endswith(".safetensors")
 
 
 def refuse(index: Path, differences: list[str]) -> None:
@@ -149,8 +155,3 @@ def refuse(index: Path, differences: list[str]) -> None:
             f"{index} was built otherwise: " + "; ".join(differences),
             hint="leave these options out to go on with it, or give another --index",
         )
-
-
-def with_spec(plan: Plan, spec: str) -> Plan:
-    """The plan with other words for the same encoder (weights that moved)."""
-    return replace(plan, encoder=replace(plan.encoder, spec=spec))

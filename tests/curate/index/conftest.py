@@ -50,6 +50,12 @@ def vector_index(
 
 
 @pytest.fixture
+def plan() -> Plan:
+    """A plan that no encoder stands behind: embedded at 32 px, 8 dimensions, batches of 4, 1,000 pixels."""
+    return plan_of(8)
+
+
+@pytest.fixture
 def make_index(tmp_path: Path) -> MakeIndex:
     """`make_index([rows, rows], names=None)`: the path of an index of these vectors."""
 
