@@ -169,6 +169,6 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:160]
     if text.startswith(("damaged", "truncated")):
         return text
-    if re.search(r"[Pp]remature end|truncated|unexpected end|EOF|incomplete", text):
+    if re.search(r"[Pp]remature end|[Tt]runcated|unexpected end|EOF|incomplete", text):
         return f"truncated ({text})"
     return f"damaged ({type(error).__name__}: {text})"
