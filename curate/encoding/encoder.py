@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from transferset.models.runtime import FrozenModel, RuntimeName, open_runtime
 from transferset.models.text import TextTower
 
 DEFAULT_BATCH_SIZE = 64
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Encoder:
             )
         return unit_rows(self.text.encode(texts), self.spec)
 
-    def _encode(self, images: Sequence, to_rgb) -> np.ndarray:  # type: ignore[no-untyped-def, type-arg]
+    def _encode(self, images: Sequence[T], to_rgb: Callable[[T], np.ndarray]) -> np.ndarray:
         size, step = self.model.preprocessing.size, self.model.batch_size
         rows = np.empty((len(images), self.dimension), np.float32)
         batch = np.empty((step, size, size, 3), np.uint8)

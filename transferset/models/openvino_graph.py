@@ -86,7 +86,7 @@ def _convert(openvino: Any, module: nn.Module, batch_size: int, size: int) -> An
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Without the tracer's own check, which runs the model twice more: the caller compares the features.
+            # The tracer's own check runs the model twice more; the caller compares the features anyway.
             traced = torch.jit.trace(module, example, strict=False, check_trace=False)
             return openvino.convert_model(traced, example_input=example, input=[batch_size, size, size, 3])
     except failures as error:

@@ -17,7 +17,7 @@ class TextTower:
     Most runs embed images only, so the tower's memory is taken on first use.
 
     Args:
-        load: builds the function that encodes one batch of texts, (n, d) float32.
+        load: makes the function that encodes one batch of texts, (n, d) float32.
     """
 
     def __init__(self, load: Callable[[], EncodeTexts]) -> None:

@@ -45,7 +45,7 @@ class ChannelMeans(nn.Module):
 @pytest.mark.parametrize(
     ("spec", "size"),
     [
-        ("embedded", 128),
+        ("embedded", 96),
         ("timm:test_vit@none", None),
         ("timm:test_efficientnet@none", 96),
         ("small_clip", None),
