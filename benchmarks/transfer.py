@@ -4,25 +4,20 @@
 
 POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>/. For every seed a few labels
 a class are drawn, the teacher is adapted to them, and students are trained on transfer sets of the same size
-with the same steps, views and recipe; the labels-only student is tuned on val over schedules (up to as many
-images seen as the transfers) and augmentation strengths. Everything is written to DIR; running the same
-command again resumes, and prints the table of what is there.
+with the same steps, views and recipe; the labels-only student is tuned on val, under the first seed, over
+schedules (up to as many images seen as the transfers) and augmentation strengths. Everything is written to
+DIR; running the same command again resumes, and prints the table of what is there.
 """
 
 import argparse
 import json
 import random
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bootstrap import paired_difference  # type: ignore[import-not-found]
-
 from curate.index.build import build_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
@@ -33,6 +28,8 @@ from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
 from transferset.console import print_table, say
+
+from bootstrap import paired_difference
 
 STRATEGIES = ("random", "best-match", "query-balanced")
 AUGMENTS = ("light", "standard", "strong")
@@ -56,6 +53,7 @@ class Setting:
     teacher_size: int | None
     student: str
     image_size: int
+    views: int
 
     def steps_for(self, total: int) -> int:
         """Steps of every transfer on `total` images."""
@@ -127,13 +125,12 @@ def transferred(setting: Setting, seed: int, total: int, strategy: str, data: Pa
             data=data,
             image_size=setting.image_size,
             plan=plan,
+            views=setting.views,
             seed=seed,
         )
     )
     rows = [tested(f"{strategy} {total}, transfer", seed, cell / "student", data, taught.costs)]
-    tuned = finetune(
-        FinetuneOptions(data=data, out=cell / "finetuned", from_run=cell / "student", seed=seed)
-    )
+    tuned = finetune(FinetuneOptions(data=data, out=cell / "finetuned", from_run=cell / "student", seed=seed))
     rows.append(tested(f"{strategy} {total}, finetuned", seed, cell / "finetuned", data, tuned.costs))
     return rows
 
@@ -155,19 +152,20 @@ def labels_only(setting: Setting, seed: int, steps: int, augment: str, data: Pat
     return report.score or 0.0, out
 
 
-def tuned_labels_only(setting: Setting, seed: int, data: Path) -> Row:
-    """The best on val over augmentations and schedules; the longest with the best augmentation so far."""
-    tried = [
-        (*labels_only(setting, seed, round(setting.steps * share), augment, data), augment)
+def tune_labels_only(setting: Setting, data: Path) -> tuple[int, str]:
+    """Steps and augmentation that are best on val under the first seed; of the longest schedule only the best
+    augmentation so far is tried. Within every run val also chooses the step."""
+    tried = {
+        (round(setting.steps * share), augment): labels_only(
+            setting, 0, round(setting.steps * share), augment, data
+        )[0]
         for share in SHARES
         for augment in AUGMENTS
-    ]
-    best_augment = max(tried[-len(AUGMENTS) :], key=lambda entry: entry[0])[2]
-    tried.append((*labels_only(setting, seed, setting.steps, best_augment, data), best_augment))
-    score, out, augment = max(tried, key=lambda entry: entry[0])
-    say(f"labels only, seed {seed}: {out.name} is best on val ({score:.3f})")
-    report = json.loads((out / "report.json").read_text())
-    return tested("labels only", seed, out, data, report["costs"])
+    }
+    longest = round(setting.steps * SHARES[-1])
+    augment = max(AUGMENTS, key=lambda name: tried[longest, name])
+    tried[setting.steps, augment] = labels_only(setting, 0, setting.steps, augment, data)[0]
+    return max(tried, key=lambda key: tried[key])
 
 
 def run(setting: Setting) -> list[Row]:
@@ -192,7 +190,12 @@ def run(setting: Setting) -> list[Row]:
             for strategy in reversed(STRATEGIES):
                 rows += transferred(setting, seed, total, strategy, data)
         if total == max(setting.totals):
-            rows += [tuned_labels_only(setting, seed, data) for seed, data in folders.items()]
+            steps, augment = tune_labels_only(setting, folders[0])
+            say(f"labels only: {steps} steps with {augment} augmentation are best on val")
+            for seed, data in folders.items():
+                _, out = labels_only(setting, seed, steps, augment, data)
+                costs = json.loads((out / "report.json").read_text())["costs"]
+                rows.append(tested("labels only", seed, out, data, costs))
     return rows
 
 
@@ -226,7 +229,12 @@ def differences(groups: dict[str, list[Row]], totals: list[int]) -> list[list[st
     lines = []
     for total in sorted(totals, reverse=True):
         ours = f"query-balanced {total}, finetuned"
-        for other in (f"random {total}, finetuned", f"best-match {total}, finetuned", "labels only", "teacher"):
+        for other in (
+            f"random {total}, finetuned",
+            f"best-match {total}, finetuned",
+            "labels only",
+            "teacher",
+        ):
             if ours not in groups or other not in groups:
                 continue
             seeds = {row.seed for row in groups[ours]} & {row.seed for row in groups[other]}
@@ -248,12 +256,13 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=10, help="labelled images a class")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--totals", type=int, nargs="+", default=[1_000, 4_000])
-    parser.add_argument("--steps", type=int, default=3_000, help="of the largest transfer")
+    parser.add_argument("--steps", type=int, default=2_400, help="of the largest transfer")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
     parser.add_argument("--teacher-size", type=int, default=None)
     parser.add_argument("--student", default="timm:mobilenetv3_small_075@none")
     parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--views", type=int, default=4, help="of every image, each labelled once")
     setting = Setting(**vars(parser.parse_args()))
     groups = grouped(run(setting))
     lines = [summary(name, group) for name, group in groups.items()]

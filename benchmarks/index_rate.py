@@ -1,0 +1,126 @@
+"""`build-index` against the joint rate that its stages predict, and its memory on a larger pool.
+
+    python benchmarks/index_rate.py --pool POOL --work DIR [--encoder embedded] [--images 4000] [--memory]
+
+On the first parts of the pool (at least IMAGES images) it measures alone, each on all cores: reading with
+hashing, decoding with rendering and perceptual hash, encoding. Then it builds an index of the same parts and
+compares the steady rate of its encoding stage. `--memory` compares the peak memory of building the first
+parts with that of building the whole pool (each in a process of its own).
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from curate.encoding.encoder import EncoderRequest, open_encoder
+from curate.index.build import build_index
+from curate.index.options import BuildOptions
+from transferset.copies import item_id, perceptual_hash
+from transferset.images import decode, read_header
+from transferset.parallel import ordered_map
+from transferset.tars import TarReader, list_members
+
+from rates import lines, measure
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def first_tars(pool: Path, images: int) -> list[Path]:
+    """The first tars of a pool that hold at least this many images."""
+    chosen: list[Path] = []
+    count = 0
+    for tar in sorted(pool.glob("*.tar")):
+        if count >= images:
+            break
+        chosen.append(tar)
+        count += sum(member.name.endswith(IMAGE_SUFFIXES) for member in list_members(tar))
+    return chosen
+
+
+def read_all(tars: list[Path], workers: int) -> list[bytes]:
+    """The bytes of every image, hashed as an item id on the way."""
+    found: list[bytes] = []
+    for tar in tars:
+        members = [member for member in list_members(tar) if member.name.endswith(IMAGE_SUFFIXES)]
+        with TarReader(tar) as reader:
+
+            def one(place: tuple[int, int], reader: TarReader = reader) -> bytes:
+                data = reader.read(*place)
+                item_id(data)
+                return data
+
+            places = [(member.offset, member.size) for member in members]
+            found += ordered_map(one, places, workers=workers, window=256)
+    return found
+
+
+def peak_memory(arguments: list[str]) -> float:
+    """Peak resident memory, MiB, of a build in a process of its own."""
+    subprocess.run([sys.executable, "-m", "curate.cli", "build-index", *arguments], check=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pool", type=Path, required=True, help="a folder of WebDataset tars")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="scratch folder; the indexes in it are replaced"
+    )
+    parser.add_argument("--encoder", default="embedded")
+    parser.add_argument("--images", type=int, default=4_000)
+    parser.add_argument("--memory", action="store_true")
+    chosen = parser.parse_args()
+    workers = len(os.sched_getaffinity(0))
+    tars = first_tars(chosen.pool, chosen.images)
+    encoder = open_encoder(EncoderRequest(chosen.encoder)).model
+    preprocessing = encoder.preprocessing
+    data: list[bytes] = []
+
+    def read() -> int:
+        data[:] = read_all(tars, workers)
+        return len(data)
+
+    def prepare(one: bytes) -> np.ndarray:
+        read_header(one)
+        rgb = decode(one, short_side=preprocessing.resize_short_side)
+        perceptual_hash(rgb)
+        return preprocessing.render(rgb)
+
+    def decoding() -> int:
+        return sum(1 for _ in ordered_map(prepare, data, workers=workers, window=256))
+
+    def encoding() -> int:
+        for _ in range(len(data) // encoder.batch_size):
+            encoder(batch)
+        return len(data) // encoder.batch_size * encoder.batch_size
+
+    reading = measure("read and hash", read)
+    batch = np.stack([prepare(one) for one in data[: encoder.batch_size]])
+    rates = [
+        reading,
+        measure("decode and render", decoding),
+        measure(f"encode ({encoder.info.runtime})", encoding),
+    ]
+    out = chosen.work / "index_rate"
+    shutil.rmtree(out, ignore_errors=True)
+    report = build_index(tars, out, BuildOptions(encoder=chosen.encoder))
+    print(*lines(rates, report.rate), sep="\n")
+    if chosen.memory:
+        shutil.rmtree(out)
+        some = [part for tar in tars for part in ("--pool", str(tar))]
+        small = peak_memory([*some, "--index", str(out), "--encoder", chosen.encoder])
+        shutil.rmtree(out)
+        large = peak_memory(["--pool", str(chosen.pool), "--index", str(out), "--encoder", chosen.encoder])
+        print(
+            f"peak memory {small:.0f} MiB on {len(data)} images, {large:.0f} MiB on the whole pool: "
+            f"{large / small - 1:+.1%}"
+        )
+
+
+if __name__ == "__main__":
+    main()
