@@ -268,7 +268,7 @@ def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
         say(f"shortfall: {selection.missing} images are missing{why}")
-    say(guard_statement(excluded))
+    say(f"leakage: {guard_statement(excluded)}")
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

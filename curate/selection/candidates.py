@@ -9,8 +9,11 @@ from curate.index.numbering import Numbering
 if TYPE_CHECKING:
     from curate.index.index import Engine, Index
 
-OVERFETCH = 4
-"""How many candidates are fetched at first for each image that a query may take."""
+OVERFETCH = 8
+"""How many candidates are fetched at first for each image that a query may take: a deeper search costs
+little more than a shallow one, a second search costs as much as the first."""
+WANTED_WITHIN = 4
+"""A query wanted what stands among its first candidates: so many for each image that it may take."""
 SCORE_DECIMALS = 5
 """The index rounds similarities to this; equal ones rank by item id."""
 _PAIRS_A_SEARCH = 1 << 25
@@ -20,7 +23,7 @@ class CandidateLists:
     """Ranked candidates of every query: `rows[q]` (see `Numbering`) and `scores[q]`, best first, from rank 1.
 
     A list is `complete[q]` when nothing of the index follows it: the index is exhausted or the similarity
-    floor is reached (`floored[q]`). `deepen` doubles the others.
+    floor is reached (`floored[q]`). `deepen` lengthens the others.
     """
 
     def __init__(
@@ -48,10 +51,10 @@ class CandidateLists:
         return len(self.rows)
 
     def deepen(self, queries: list[int]) -> None:
-        """Double the depth of these queries' lists; complete ones stay as they are."""
+        """Fetch those of these queries' lists that are not complete to twice the depth of the deepest."""
         wanted = np.array([query for query in queries if not self.complete[query]], dtype=np.int64)
-        for depth in np.unique(self._depth[wanted]):
-            self._fetch(wanted[self._depth[wanted] == depth], 2 * int(depth))
+        if len(wanted):
+            self._fetch(wanted, 2 * int(self._depth[wanted].max()))
 
     def _fetch(self, queries: np.ndarray, depth: int) -> None:
         depth = min(depth, max(1, self.numbering.total))

@@ -109,26 +109,29 @@ def _train_split(labelled: LabelledSet, query_dir: Path) -> tuple[LabelledSet, s
             hint="name the folder whose images are to be the queries",
         )
     left = f"; {', '.join(others)} left alone" if others else ""
-    return labelled.split("train"), f"queries are the train split of {query_dir.name}{left}"
+    return labelled.split("train"), f"queries are the train split{left}"
 
 
 def _read(image: LabelledImage, root: Path, max_pixels: int) -> Query | QueryError:
-    name = _name(image.path, root)
+    name, label = _name(image.path, root), _text(image.label)
     try:
         data = image.path.read_bytes()
         decode(data, short_side=256, max_pixels=max_pixels)
     except OSError as error:
-        return QueryError(name, image.label, error.strerror or str(error))
+        return QueryError(name, label, error.strerror or str(error))
     except ImageError as error:
-        return QueryError(name, image.label, error.reason)
-    return Query(item_id(data).hex(), image.label, name, path=image.path)
+        return QueryError(name, label, error.reason)
+    return Query(item_id(data).hex(), label, name, path=image.path)
 
 
 def _name(path: Path, root: Path) -> str:
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.name
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    return str(_text(name))
+
+
+def _text(name: str | None) -> str | None:
+    """A name that UTF-8 can hold: undecodable bytes of a file name become escapes."""
+    return name if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _distinct(outcomes: Iterable[Query | QueryError], notes: list[str]) -> QuerySet:
@@ -156,7 +159,10 @@ def _check_classes(query_dir: Path, labelled: LabelledSet, query_set: QuerySet) 
     if not query_set.queries:
         reasons = "; ".join(f"{error.name}: {error.reason}" for error in query_set.errors[:3])
         raise DataError(f"no query image of {query_dir} is readable" + (f" ({reasons})" if reasons else ""))
-    empty = sorted(set(labelled.classes) - {label for label in query_set.labels if label is not None})
+    empty = sorted(
+        {str(_text(name)) for name in labelled.classes}
+        - {label for label in query_set.labels if label is not None}
+    )
     if not empty:
         return
     failed = [error for error in query_set.errors if error.label == empty[0]]

@@ -1,7 +1,7 @@
 """One selection: which items are retrieved for which queries, what was kept out, what is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Literal, get_args
@@ -10,7 +10,7 @@ import numpy as np
 
 from curate.index.numbering import Numbering
 from curate.selection.best_match import best_match
-from curate.selection.candidates import OVERFETCH, SCORE_DECIMALS, others_that_wanted
+from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_that_wanted
 from curate.selection.guard import LeakageGuard
 from curate.selection.query_balanced import query_balanced
 from curate.selection.quotas import check_amount
@@ -90,7 +90,6 @@ class Selection:
     quotas: tuple[int, ...]
     removed: tuple[Removed, ...] = ()
     floored: tuple[int, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def requested(self) -> int:
@@ -204,7 +203,7 @@ def _picks(
     if strategy == "random":
         return tuple(Pick(position, None, None, None) for position in positions.tolist())
     others = others_that_wanted(
-        request.lists, OVERFETCH * request.quotas, assignment.rows, assignment.queries
+        request.lists, WANTED_WITHIN * request.quotas, assignment.rows, assignment.queries
     )
     columns = zip(
         positions.tolist(),

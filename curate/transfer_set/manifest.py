@@ -72,9 +72,9 @@ def describe_guard(excluded: ExcludedSet | None) -> dict[str, Any]:
 def guard_statement(excluded: ExcludedSet | None) -> str:
     """What was checked against leakage, and what was not, as one sentence."""
     if excluded is None:
-        return "leakage was not checked: no --exclude-dir with val or test images was given"
+        return "not checked: no --exclude-dir with val or test images was given"
     statement = (
-        f"leakage: compared with {len(excluded.images)} images of {', '.join(excluded.folders)} for "
+        f"compared with {len(excluded.images)} images of {', '.join(excluded.folders)} for "
         f"{' and '.join(CHECKED)}; not for {'; '.join(NOT_CHECKED)}"
     )
     if excluded.unreadable:

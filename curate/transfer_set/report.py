@@ -20,7 +20,7 @@ MOST_PICTURES = 1_500
 MOST_REMOVED = 40
 MOST_RANDOM = 200
 _LEAST_PER_QUERY, _MOST_PER_QUERY = 3, 8
-_ROW = "border-top:1px solid #8885;padding:.4rem 0"
+_ROW = "border-bottom:1px solid #8885;padding:.4rem 0"
 _BAR = "display:inline-block;height:.7em;background:#4a90d9;vertical-align:middle;width:"
 
 
@@ -70,7 +70,7 @@ def _summary(reported: Reported) -> str:
         lines.append(
             f"Queries closed at similarity {closing['min']:.3f} (least), {closing['median']:.3f} (median)."
         )
-    paragraphs = [" ".join(lines), reported.guard["statement"], *reported.query_set.notes]
+    paragraphs = [" ".join(lines), f"Leakage: {reported.guard['statement']}.", *reported.query_set.notes]
     return "\n".join(f"<p>{text(paragraph)}</p>" for paragraph in paragraphs)
 
 

@@ -34,7 +34,7 @@ def test_every_query_stands_with_its_images(small_pool: Any, query_dir: Path, tm
     assert page.tags.count("img") == 4 + 24
     assert all(link.startswith("data:image/jpeg;base64,") for link in page.links)
     assert "<h2>red</h2>" in text and "<h2>blue</h2>" in text
-    assert "leakage was not checked" in text
+    assert "Leakage: not checked" in text
 
 
 def test_names_and_captions_are_text(small_pool: Any, query_dir: Path, tmp_path: Path) -> None:

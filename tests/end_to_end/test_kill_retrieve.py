@@ -1,0 +1,119 @@
+"""`curate retrieve` killed at chosen moments, or on a full disk: the same command goes on, with the same
+bytes."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Make = Callable[..., Any]
+SHARDS = 6
+
+# The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.
+KILLED = """
+import os, signal, sys
+from curate.transfer_set import writing
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+moment = sys.argv.pop(1)
+if moment == "within a shard":
+    read, count = writing._read, 0
+    def dying_read(index, sample):
+        global count
+        count += 1
+        return die() if count == 35 else read(index, sample)
+    writing._read = dying_read
+elif moment == "before the manifest":
+    writing.build_manifest = die
+from curate.cli import main
+main()
+"""
+
+# The command where no file may pass 40,000 bytes, which fails as a full disk does.
+CRAMPED = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+from curate.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def task(
+    tmp_path_factory: pytest.TempPathFactory, picture: Make, encode: Make, run_python: Make
+) -> list[str]:
+    """A pool, its index and queries; the command line without --out."""
+    root = tmp_path_factory.mktemp("task")
+    for folder, count, first in (("pool", 90, 0), ("queries/a", 2, 900), ("queries/b", 2, 950)):
+        (root / folder).mkdir(parents=True)
+        for seed in range(first, first + count):
+            (root / folder / f"{seed}.png").write_bytes(encode(picture(32, 32, seed=seed), "png"))
+    build = [
+        "-m", "curate.cli", "build-index", "--pool", str(root / "pool"), "--index", str(root / "index"),
+        "--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager",
+    ]  # fmt: skip
+    _succeed(run_python(build))
+    return [
+        "retrieve", "--index", str(root / "index"), "--query-dir", str(root / "queries"),
+        "--total", "60", "--shard-size", "10", "--workers", "2",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
+    """What a run that nobody kills writes."""
+    out = tmp_path_factory.mktemp("unbroken") / "out"
+    _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    return _tree(out)
+
+
+def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("moment", "finished"), [("within a shard", range(1, 4)), ("before the manifest", [SHARDS])]
+)
+def test_a_killed_run_goes_on(
+    moment: str,
+    finished: Any,
+    task: list[str],
+    unbroken: dict[str, bytes],
+    tmp_path: Path,
+    run_python: Make,
+) -> None:
+    out = tmp_path / "out"
+    killed = run_python(["-c", KILLED, moment, *task, "--out", str(out)])
+    assert killed.returncode == -9, killed.stderr
+    assert not (out / "manifest.json").exists()
+    whole = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("[0-9]*.tar")}
+    assert len(whole) in finished
+
+    resumed = _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    assert "going on with the selection" in resumed.stderr, "searching again would be doing what was done"
+    assert _tree(out) == unbroken
+    assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished shards are kept"
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(
+    task: list[str], unbroken: dict[str, bytes], tmp_path: Path, run_python: Make
+) -> None:
+    largest = max(len(data) for name, data in unbroken.items() if name.startswith("shards/"))
+    assert largest > 40_000
+    out = tmp_path / "out"
+    full = run_python(["-c", CRAMPED, *task, "--out", str(out)])
+    assert full.returncode == 6, full.stderr
+    assert "Traceback" not in full.stderr
+    assert not list(out.rglob(".tmp-*")) and not (out / "manifest.json").exists()
+    _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    assert _tree(out) == unbroken
