@@ -1,0 +1,139 @@
+"""`curate build-index` killed (SIGKILL, nothing is cleaned up), then run again: the same bytes as without the
+kill."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from transferset.writes import sha256_file
+
+Make = Callable[..., Any]
+ROOT = Path(__file__).resolve().parents[2]
+
+# The command in a process of its own, with small parts; it kills itself at a moment.
+BUILD = """
+import os, signal, sys
+from curate.index import encode_part, manifest
+from curate.pools import partition
+partition.FOLDER_FILES = 40
+
+def die(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def stop(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+moment = sys.argv.pop(1)
+if moment in ("within the second part", "told to end"):
+    encode, count = encode_part.encode_items, 0
+    def dying(*arguments):
+        global count
+        for outcome in encode(*arguments):
+            count += 1
+            if count == 65:
+                die() if moment == "within the second part" else stop()
+            yield outcome
+    encode_part.encode_items = dying
+elif moment == "between parts.parquet and the manifest":
+    write = manifest.atomic_file
+    class Dying:
+        def __init__(self, path):
+            self.path, self.file = path, write(path)
+        def __enter__(self):
+            return self.file.__enter__()
+        def __exit__(self, *error):
+            return die() if self.path.name == "manifest.json" else self.file.__exit__(*error)
+    manifest.atomic_file = Dying
+from curate.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory, picture: Make, encode: Make) -> Path:
+    """A hundred images, one of them damaged: three parts of up to 40."""
+    folder = tmp_path_factory.mktemp("killed") / "pool"
+    folder.mkdir()
+    for number in range(100):
+        (folder / f"{number:03d}.jpg").write_bytes(encode(picture(32, 32, seed=number)))
+    (folder / "050.jpg").write_bytes(b"")
+    return folder
+
+
+def command(moment: str, pool: Path, index: Path) -> list[str]:
+    options = ["--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager"]
+    cheap = ["--batch-size", "8", "--threads", "1", "--workers", "2"]
+    return ["-c", BUILD, moment, "build-index", "--pool", str(pool), "--index", str(index), *options, *cheap]
+
+
+def checksums(index: Path) -> dict[str, str]:
+    files = (path for path in index.rglob("*") if path.is_file())
+    return {path.relative_to(index).as_posix(): sha256_file(path) for path in files}
+
+
+@pytest.fixture(scope="module")
+def unbroken(pool: Path, run_python: Make) -> dict[str, str]:
+    """What a run that nobody kills writes."""
+    done = run_python(command("never", pool, pool.parent / "unbroken"), timeout=300)
+    assert done.returncode == 0, done.stderr
+    return checksums(pool.parent / "unbroken")
+
+
+@pytest.mark.parametrize(
+    ("moment", "parts"), [("within the second part", 1), ("between parts.parquet and the manifest", 3)]
+)
+def test_a_killed_build_goes_on(
+    moment: str, parts: int, pool: Path, unbroken: dict[str, str], run_python: Make
+) -> None:
+    index = pool.parent / moment.replace(" ", "-")
+    killed = run_python(command(moment, pool, index), timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (index / "manifest.json").exists()
+    written = {path: path.stat().st_mtime_ns for path in index.glob("parts/[0-9]*/done.json")}
+    assert len(written) == parts
+    assert list(index.rglob(".tmp-*"))
+
+    resumed = run_python(command("never", pool, index), timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    assert checksums(index) == unbroken
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "what was done is not done again"
+
+
+def test_a_build_that_is_told_to_end_tidies_up(pool: Path, run_python: Make) -> None:
+    index = pool.parent / "told"
+    stopped = run_python(command("told to end", pool, index), timeout=300)
+    assert stopped.returncode == 75, stopped.stderr
+    assert "re-run the same command to resume" in stopped.stderr
+    assert [path.name for path in (index / "parts").iterdir()] == ["000000"]
+    assert not list(index.rglob(".tmp-*"))
+    assert not (index / ".lock").exists()
+
+
+@pytest.mark.soak
+def test_a_build_killed_again_and_again(pool: Path, unbroken: dict[str, str]) -> None:
+    rng = random.Random(0)
+    for trial in range(5):
+        index = pool.parent / f"soak-{trial}"
+        kills = 0
+        while True:
+            arguments = [sys.executable, *command("never", pool, index)]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + rng.uniform(0.5, 8) + kills
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if process.poll() is not None:
+                break
+            process.kill()
+            process.wait()
+            kills += 1
+        assert process.returncode == 0
+        assert checksums(index) == unbroken, f"trial {trial}, {kills} kills"
