@@ -5,7 +5,7 @@ Libraries are imported inside the commands, so that help and usage errors come a
 
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +15,7 @@ from transferset.console import print_json, print_table, run_cli, say
 if TYPE_CHECKING:
     from curate.index import BuildReport
     from curate.retrieval import RetrieveReport
+    from curate.selection.selection import Shortfall, StrategyName
 
 COMMANDS_GROUP = "transferset.curate_commands"
 _PATHS_SHOWN = 5
@@ -203,23 +204,23 @@ def retrieve(
     from curate.selection.selection import SelectOptions
 
     selection = SelectOptions(
-        total,
-        per_query,
-        strategy,
-        include_queries,
-        min_similarity,
-        shortfall,
-        seed,  # type: ignore[arg-type]
+        total=total,
+        per_query=per_query,
+        strategy=cast("StrategyName", strategy),
+        include_queries=include_queries,
+        min_similarity=min_similarity,
+        shortfall=cast("Shortfall", shortfall),
+        seed=seed,
     )
     options = RetrieveOptions(
-        selection,
-        tuple(exclude_dir or ()),
-        shard_size,
-        parse_moved(pool_root or []),
-        max_pixels,
-        max_error_rate,
-        workers,
-        device,
+        selection=selection,
+        exclude_dirs=tuple(exclude_dir or ()),
+        shard_size=shard_size,
+        pool_roots=parse_moved(pool_root or []),
+        max_pixels=max_pixels,
+        max_error_rate=max_error_rate,
+        workers=workers,
+        device=device,
     )
     _print_retrieved(run(index, query_dir, out, options), json)
 
@@ -228,21 +229,19 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     if json:
         print_json(report.to_dict())
         return
-    outcome, guard = report.outcome, report.manifest["guard"]
-    closing = outcome["closing_similarity"]
+    outcome, closing = report.outcome, report.outcome["closing_similarity"]
+    retrieved, asked = outcome["retrieved"], outcome["requested"]
     rows = [
-        [
-            "retrieved",
-            f"{outcome['retrieved']:,} of {outcome['requested']:,} for {outcome['queries']:,} queries",
-        ],
+        ["retrieved", f"{retrieved:,} of {asked:,} images for {outcome['queries']:,} queries"],
         ["samples", f"{outcome['samples']:,} in {len(report.manifest['shards'])} shards"],
-        *([f"class {one['label']}", f"{one['retrieved']:,}"] for one in outcome["classes"] if closing),
-        [
-            "closing similarity",
-            "none" if closing is None else f"{closing['min']} least, {closing['median']} median",
-        ],
-        ["leakage", guard["statement"]],
+        ["leakage", report.manifest["guard"]["statement"]],
     ]
+    if closing is not None:
+        counts = [one["retrieved"] for one in outcome["classes"]]
+        rows += [
+            ["images a class", f"{min(counts):,} to {max(counts):,} ({len(counts)} classes)"],
+            ["closing similarity", f"{closing['min']:.3f} least, {closing['median']:.3f} median"],
+        ]
     print_table(f"Transfer set {report.out}", ["", ""], rows)
     say(f"look at {report.out / 'report.html'}")
     say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")

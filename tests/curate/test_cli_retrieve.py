@@ -1,0 +1,115 @@
+"""`curate retrieve`: exit codes, and what goes to stdout and stderr."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate import cli
+from transferset.console import run_cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def retrieve(small_pool: Any, query_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`retrieve(*arguments)`: exit code, stdout and stderr; queries and --out as given by default."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        given = ["retrieve", *map(str, arguments)]
+        for name, value in (
+            ("--index", small_pool.index),
+            ("--query-dir", query_dir),
+            ("--out", tmp_path / "out"),
+        ):
+            if name not in given:
+                given += [name, str(value)]
+        with pytest.raises(SystemExit) as caught:
+            run_cli(cli.app, given)
+        output = capsys.readouterr()
+        return int(caught.value.code or 0), output.out, output.err
+
+    return run
+
+
+def test_it_tells_what_was_retrieved_and_what_was_not_checked(retrieve: Run, tmp_path: Path) -> None:
+    code, out, err = retrieve("--total", 12)
+    assert code == 0, err
+    assert "12 of 12 images for 4 queries" in out and "6 to 6 (2 classes)" in out
+    assert "queries closed at similarity" in err
+    assert "leakage: not checked" in err and "report.html" in err
+
+
+def test_json_is_one_object_on_stdout(retrieve: Run) -> None:
+    code, out, _ = retrieve("--per-query", 3, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["retrieved"], found["requested"], found["missing"]) == (12, 12, 0)
+    assert found["guard"]["checked"] == [] and found["already_complete"] is False
+    assert json.loads(retrieve("--per-query", 3, "--json")[1])["already_complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "neither of --total and --per-query"),
+        (("--total", 3, "--per-query", 1), "both of --total and --per-query"),
+        (("--total", 0), "--total"),
+        (("--total", 3, "--strategy", "best"), "--strategy must be one of"),
+        (("--total", 3, "--shortfall", "ignore"), "--shortfall must be one of"),
+        (("--total", 3, "--min-similarity", 2), "--min-similarity"),
+        (("--total", 7, "--include-queries"), "the smallest --total is 8"),
+        (("--total", 3, "--exclude", "x"), "No such option"),
+        (("--total", 3, "--exclude-dir", "no-such-folder"), "not a folder"),
+        (("--total", 3, "--query-dir", "no-such-folder"), "does not exist"),
+        (("--total", 3, "--pool-root", "nonsense"), "OLD=NEW"),
+    ],
+)
+def test_usage_errors_exit_with_2(retrieve: Run, arguments: tuple[object, ...], told: str) -> None:
+    begin = time.perf_counter()
+    code, out, err = retrieve(*arguments)
+    assert (code, out) == (2, "")
+    assert told in err
+    assert time.perf_counter() - begin < 5
+
+
+def test_other_arguments_for_the_same_folder_exit_with_2(retrieve: Run) -> None:
+    assert retrieve("--total", 12)[0] == 0
+    code, _, err = retrieve("--total", 16)
+    assert code == 2 and "selection.total: 12 there, 16 now" in err
+
+
+def test_bad_data_exits_with_3(retrieve: Run, query_dir: Path, tmp_path: Path) -> None:
+    code, _, err = retrieve("--total", 3, "--index", tmp_path)
+    assert code == 3 and "is not an index" in err
+    assert retrieve("--total", 500, "--shortfall", "fail")[0] == 3
+    (query_dir / "green").mkdir()
+    (query_dir / "green" / "x.jpg").write_bytes(b"no")
+    code, _, err = retrieve("--total", 3)
+    assert code == 3 and "class green" in err
+    (query_dir / "green" / "x.jpg").unlink()
+    code, _, err = retrieve("--total", 3)
+    assert code == 3 and "green" in err
+
+
+def test_an_index_of_another_encoder_is_told(retrieve: Run, small_pool: Any, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(small_pool.index, tmp_path / "other")
+    plan = tmp_path / "other" / "plan.json"
+    old = json.loads(plan.read_text())["encoder"]["fingerprint"]
+    text = plan.read_text().replace(old, "0" * 64)
+    plan.write_text(text)
+    manifest = tmp_path / "other" / "manifest.json"
+    from curate.index.plan import read_plan
+
+    changed, _ = read_plan(tmp_path / "other")
+    content = json.loads(manifest.read_text())
+    content["plan_fingerprint"] = changed.fingerprint
+    manifest.write_text(json.dumps(content))
+    code, _, err = retrieve("--total", 3, "--index", tmp_path / "other")
+    assert code in (2, 3)
+    assert "not the one that the index was built with" in err
