@@ -66,8 +66,8 @@ class DemoSizes:
 
     labelled: int = 5
     test: int = 60
-    pool_relevant: int = 40
-    pool_distractor: int = 260
+    pool_relevant: int = 80
+    pool_distractor: int = 320
 
 
 @dataclass(frozen=True)

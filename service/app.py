@@ -1,5 +1,6 @@
 """The application: routes, limits and errors over one open index."""
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
@@ -12,6 +13,7 @@ from service.retrieval import Retrieval
 from service.schemas import RetrieveForm, RetrieveRequest
 from service.settings import Settings
 
+_THUMBNAILS_AT_A_TIME = 4
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -24,12 +26,14 @@ def create_app(
     be had or is not the one that the index was built with.
     """
     settings = settings or Settings()
+    index.find(bytes(16))  # maps the ids now, not in the first request
     app = FastAPI(
         title="transferset",
         summary="Retrieval of pool images for a few labelled ones",
         version=transferset.__version__,
     )
     app.state.retrieval = Retrieval(index, encoder or open_encoder(index), settings)
+    app.state.thumbnail_limiter = CapacityLimiter(_THUMBNAILS_AT_A_TIME)
     app.include_router(routes.router)
     errors.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

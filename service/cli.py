@@ -36,8 +36,10 @@ def serve(
         "max_total_pixels": max_total_pixels,
         "max_results": max_results,
     }
+    from curate.pools.roots import parse_moved
+
     settings = _settings({name: value for name, value in limits.items() if value is not None})
-    run(index, bind(host, port), settings, _roots(pool_root or []), device)
+    run(index, bind(host, port), settings, parse_moved(pool_root or []), device)
 
 
 def run(
@@ -95,15 +97,3 @@ def _settings(limits: dict[str, Any]) -> "Settings":
         raise UsageError(
             f"limits of the service: {wrong}", "see curate serve --help and TRANSFERSET_… variables"
         ) from error
-
-
-def _roots(pairs: list[str]) -> dict[str, str]:
-    roots = {}
-    for pair in pairs:
-        old, separator, new = pair.partition("=")
-        if not (old and separator and new):
-            raise UsageError(
-                f"--pool-root {pair!r} is not OLD=NEW", "for example --pool-root /old/pool=/new/pool"
-            )
-        roots[old] = new
-    return roots

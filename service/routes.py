@@ -140,25 +140,31 @@ async def image(
             "ask for a smaller one",
         )
     tag = f'"{item_id}-{size}"'
+    known = tag in request.headers.get("if-none-match", "")
+    limiter = request.app.state.thumbnail_limiter
+    data = await to_thread.run_sync(_thumbnail, service, item_id, None if known else size, limiter=limiter)
+    headers = {**_CACHE, "ETag": tag}
+    return Response(data, 304 if known else 200, headers, None if known else "image/jpeg")
+
+
+def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
+    """The JPEG; empty if no size is given. ApiError where the index has no such item, or the pool no such
+    image."""
     position = service.index.find(bytes.fromhex(item_id))
     if position is None:
         raise ApiError(404, "unknown_item", f"{item_id} is not in the index", None)
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={**_CACHE, "ETag": tag})
-    data = await to_thread.run_sync(_thumbnail, service, position, size)
-    return Response(data, media_type="image/jpeg", headers={**_CACHE, "ETag": tag})
-
-
-def _thumbnail(service: Retrieval, position: int, size: int) -> bytes:
-    item = service.index.item(position)
+    if size is None:
+        return b""
     try:
-        return thumbnail(service.index.read_bytes(item), size, MAX_PIXELS)
+        return thumbnail(service.index.read_bytes(service.index.item(position)), size, MAX_PIXELS)
     except DataError as error:
         say(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         raise ApiError(
-            503, "image_unavailable", f"the pool's image {item.item_id.hex()} can't be read now",
+            503,
+            "image_unavailable",
+            f"the pool's image {item_id} can't be read now",
             "the operator finds the reason in the service's log",
-        ) from error  # fmt: skip
+        ) from error
 
 
 @router.get("/healthz")

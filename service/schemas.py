@@ -81,11 +81,11 @@ class RetrieveRequest(Selecting):
 class RetrieveForm(Selecting):
     """The same as multipart/form-data: each image is a file."""
 
-    images: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
+    files: list[Annotated[bytes, Field(json_schema_extra={"format": "binary"})]] = Field(
         min_length=1,
         description="image files; the folder in a file name (`cat/1.jpg`) is its label without `labels`",
     )
-    labels: list[Label] | None = Field(None, description="one for each of `images`, in the same order")
+    labels: list[Label] | None = Field(None, description="one for each of `files`, in the same order")
 
 
 class RetrievedItem(BaseModel):

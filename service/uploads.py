@@ -11,7 +11,7 @@ from service.queries import image_query
 from service.schemas import Selecting
 from service.settings import Settings
 
-_FILES, _LABELS = "images", "labels"
+_FILES, _LABELS = "files", "labels"
 _MAX_LABEL = 200
 _SCALARS = 16
 
@@ -19,7 +19,7 @@ _SCALARS = 16
 async def read_form(request: Request, settings: Settings) -> tuple[Selecting, list[Query]]:
     """The options and the image queries of an upload.
 
-    The files are in fields called `images`; a file's label is the folder in its name (`cat/1.jpg`), or stands
+    The files are in fields called `files`; a file's label is the folder in its name (`cat/1.jpg`), or stands
     in the parallel fields `labels`, one for each file.
     """
     async with request.form(

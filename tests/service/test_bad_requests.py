@@ -48,7 +48,7 @@ def test_broken_images_are_named(
         error = error_of(post(client, queries=[as_query(query_images[1]), as_query(data)], total=1), 422)
         assert error["code"] == "unreadable_image"
         assert "queries.1" in error["message"]
-        upload = client.post("/retrieve", files=[("images", ("a.jpg", data))], data={"total": "1"})
+        upload = client.post("/retrieve", files=[("files", ("a.jpg", data))], data={"total": "1"})
         assert error_of(upload, 422)["code"] == "unreadable_image"
 
 
@@ -153,7 +153,7 @@ def test_other_types_of_body(client: TestClient, kind: str, error_of: ErrorOf) -
 
 
 def test_malformed_uploads(client: TestClient, query_images: list[bytes], error_of: ErrorOf) -> None:
-    image = ("images", ("a.jpg", query_images[0]))
+    image = ("files", ("a.jpg", query_images[0]))
     for files, data in (
         ([image], {}),
         ([image], {"total": "x"}),
@@ -210,7 +210,7 @@ def test_limits_on_counts_and_pixels(
     Image.new("L", (30_000, 30_000)).save(buffer, "PNG")
     error = error_of(post(client, queries=[as_query(buffer.getvalue())], total=1), 413)
     assert error["code"] == "too_many_pixels" and "900000000" in error["message"]
-    files = [("images", ("a.jpg", data)) for data in query_images[:3]]
+    files = [("files", ("a.jpg", data)) for data in query_images[:3]]
     response = client.post("/retrieve", files=files, data={"total": "3"})
     error_of(response, response.status_code)
     assert 400 <= response.status_code < 500
@@ -231,7 +231,7 @@ def test_limit_on_the_body_announced_or_not(
         "/retrieve", content=(large[n : n + 999] for n in range(0, len(large), 999)), headers=headers
     )
     assert error_of(chunked, 413)["code"] == "body_too_large"
-    upload = client.post("/retrieve", files=[("images", ("a.jpg", large))], data={"total": "1"})
+    upload = client.post("/retrieve", files=[("files", ("a.jpg", large))], data={"total": "1"})
     assert error_of(upload, 413)["code"] == "body_too_large"
 
 

@@ -104,13 +104,13 @@ def test_upload_gives_what_json_gives(
         },
     ).json()
     by_folder = [
-        ("images", (f"{label}/{n}.jpg", data, "image/jpeg"))
+        ("files", (f"{label}/{n}.jpg", data, "image/jpeg"))
         for n, (data, label) in enumerate(zip(query_images, LABELS, strict=True))
     ]
     in_folders = client.post("/retrieve", files=by_folder, data={"total": "10", "seed": "2"})
     assert in_folders.status_code == 200, in_folders.text
     assert in_folders.json() == expected
-    plain = [("images", (f"{n}.jpg", data, "image/jpeg")) for n, data in enumerate(query_images)]
+    plain = [("files", (f"{n}.jpg", data, "image/jpeg")) for n, data in enumerate(query_images)]
     parallel = client.post("/retrieve", files=plain, data={"total": "10", "seed": "2", "labels": LABELS})
     assert parallel.json() == expected
 

@@ -1,0 +1,248 @@
+"""`make demo`: the whole way from a pool to a small model, with no network, on two cores in a few minutes.
+
+The images are crops of photographs that come with scikit-image and scikit-learn (`demo_images.py` says how
+pool, labelled and test crops are kept apart). Every step is one of the product's own commands, printed before
+it is run. Run again, it goes on where it was stopped, or finds everything done and only prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo_images import write_demo_images
+from rich.console import Console
+from rich.table import Table
+
+SEED = 0
+TRANSFER_IMAGES = 600
+STUDENT = "timm:test_resnet@none"
+STUDENT_SIZE = 64
+TEACHER_SIZE = 128
+STEPS = 400
+MEASURED, SECONDS = "measured.json", "seconds.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: what it is for, its words, and the name that its result and seconds are kept under."""
+
+    name: str
+    purpose: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the final table: a model's name, its directory, and the steps that it took to make it."""
+
+    title: str
+    model: str
+    made_by: tuple[str, ...]
+
+
+ROWS = (
+    Row("labels only", "runs/labels-only", ("labels-only",)),
+    Row(
+        "transfer on random images", "runs/transfer-random", ("index", "random", "teacher", "transfer-random")
+    ),
+    Row("transfer on retrieved images", "runs/transfer", ("index", "retrieved", "teacher", "transfer")),
+    Row("teacher (10 x the student)", "runs/teacher", ("teacher",)),
+)
+
+
+def steps(out: Path) -> list[Step]:
+    """The commands of the demo, in order; all paths are below `out`."""
+    task, index, teacher = f"{out}/task", f"{out}/index", f"{out}/runs/teacher"
+    amount = ("--total", str(TRANSFER_IMAGES), "--seed", str(SEED))
+    student = (
+        "--student",
+        STUDENT,
+        "--image-size",
+        str(STUDENT_SIZE),
+        "--steps",
+        str(STEPS),
+        "--seed",
+        str(SEED),
+    )
+    retrieve = (
+        "curate",
+        "retrieve",
+        "--index",
+        index,
+        "--query-dir",
+        task,
+        "--exclude-dir",
+        f"{task}/test",
+        *amount,
+    )
+    train = ("distill", "train", "--teacher", teacher, *student)
+    return [
+        Step(
+            "index",
+            "embed the pool",
+            ("curate", "build-index", "--pool", f"{out}/pool", "--index", index, "--encoder", "embedded",
+             "--image-size", str(TEACHER_SIZE)),
+        ),
+        Step(
+            "retrieved",
+            "retrieve images for the labelled ones, the same number for each",
+            (*retrieve, "--out", f"{out}/sets/retrieved"),
+        ),
+        Step(
+            "random",
+            "as many random images, to compare with",
+            (*retrieve, "--strategy", "random", "--out", f"{out}/sets/random"),
+        ),
+        Step(
+            "teacher",
+            "give the large model a head for the task",
+            ("distill", "adapt", "--data", task, "--teacher", "embedded", "--image-size", str(TEACHER_SIZE),
+             "--out", teacher),
+        ),
+        Step(
+            "labels-only",
+            "baseline: the small model learns from the labels alone",
+            ("distill", "finetune", "--data", task, *student, "--folds", "0", "--out", f"{out}/runs/labels-only"),
+        ),
+        Step(
+            "transfer-random",
+            "the small model learns from the teacher on random images",
+            (*train, "--shards", f"{out}/sets/random", "--out", f"{out}/runs/transfer-random"),
+        ),
+        Step(
+            "transfer",
+            "the small model learns from the teacher on retrieved images",
+            (*train, "--shards", f"{out}/sets/retrieved", "--out", f"{out}/runs/transfer"),
+        ),
+    ]  # fmt: skip
+
+
+def evaluation(out: Path, row: Row) -> Step:
+    """The command that measures a model on the test crops."""
+    words = ("distill", "evaluate", "--model", f"{out}/{row.model}", "--data", f"{out}/task", "--json")
+    return Step(row.model, f"test: {row.title}", words)
+
+
+def run(step: Step, capture: bool = False) -> str:
+    """Print a command and run it as a user would; returns its stdout if captured. SystemExit where it
+    fails."""
+    print(f"\n# {step.purpose}\n$ {shlex.join(step.words)}", flush=True)
+    command, *words = step.words
+    script = Path(sys.executable).with_name(command)
+    start = (
+        [str(script)]
+        if script.is_file()
+        else [sys.executable, "-c", f"from {command}.cli import main; main()"]
+    )
+    done = subprocess.run(
+        [*start, *words], stdout=subprocess.PIPE if capture else None, text=True, check=False
+    )
+    if done.returncode:
+        print(
+            f"\nThe demo stops: this command ended with {done.returncode}. `make demo` goes on from here; to begin anew, "
+            "remove the output folder.",
+            file=sys.stderr,
+        )
+        raise SystemExit(done.returncode)
+    return done.stdout or ""
+
+
+def timed(step: Step, seconds: dict[str, float]) -> None:
+    """Run a step and note its seconds, unless an earlier run of the demo did the work already."""
+    start = time.monotonic()
+    run(step)
+    seconds.setdefault(step.name, round(time.monotonic() - start, 1))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A JSON object from an earlier run; empty if there is none."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object; a stopped demo leaves the old one."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(content, indent=2) + "\n")
+    fresh.replace(path)
+
+
+def print_results(
+    out: Path, measured: dict[str, Any], seconds: dict[str, float], images: dict[str, int]
+) -> None:
+    """The table, what it means, and where everything is."""
+    table = Table(title="What the small model makes of it", title_justify="left")
+    table.add_column("")
+    table.add_column("test accuracy", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("seconds", justify="right")
+    for row in ROWS:
+        top1 = float(measured[row.model]["top1"])
+        low, high = interval(top1, images["test"])
+        spent = sum(seconds.get(name, 0.0) for name in row.made_by)
+        table.add_row(row.title, f"{100 * top1:.1f} %", f"{100 * low:.0f}-{100 * high:.0f}", f"{spent:.0f}")
+    Console(width=None if sys.stdout.isatty() else 110, highlight=False).print("", table)
+    print(
+        f"""
+{images["train"]} labelled images of 10 classes, {images["test"]} test images, a pool of {images["pool"]} images of which 800 show a class
+of the task. Both transfer sets hold {TRANSFER_IMAGES} images; both students take the same {STEPS} steps, as does labels only.
+Seconds are of all commands behind a row, from the run that did the work.
+
+What to make of it: one seed, one toy task. All images are grey crops of twenty photographs, pool and test crops of a
+class from different places of the same photograph, so retrieval finds more of the same than it would in a crawl.
+benchmarks/transfer.py does this properly: real scenes, several seeds, intervals, the baseline tuned.
+
+what was retrieved, as pictures   {out}/sets/retrieved/report.html
+the small model                   {out}/runs/transfer/model.safetensors
+the index                         {out}/index
+next                              curate serve --index {out}/index     (then http://127.0.0.1:8000/docs)"""
+    )
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share of `count` test images (Wilson, 1927)."""
+    z = 1.959964
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo_output"), help="folder for everything (default: %(default)s)"
+    )
+    out: Path = parser.parse_args(arguments).out
+    start = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    seconds, measured = load(out / SECONDS), load(out / MEASURED)
+    print("# crops of packaged photographs: a pool, a labelled set, a test set", flush=True)
+    images = write_demo_images(out, seed=SEED)
+    print(
+        f"{images['pool']} images in {out}/pool, {images['train']} labelled and {images['test']} test images in {out}/task"
+    )
+    for step in steps(out):
+        timed(step, seconds)
+        save(out / SECONDS, seconds)
+    for row in ROWS:
+        measured[row.model] = json.loads(run(evaluation(out, row), capture=True))
+        save(out / MEASURED, measured)
+    print_results(out, measured, seconds, images)
+    print(f"\ndone in {time.monotonic() - start:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
