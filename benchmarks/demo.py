@@ -111,7 +111,8 @@ def steps(out: Path) -> list[Step]:
         Step(
             "labels-only",
             "baseline: the small model learns from the labels alone",
-            ("distill", "finetune", "--data", task, *student, "--folds", "0", "--out", f"{out}/runs/labels-only"),
+            ("distill", "finetune", "--data", task, *student, "--folds", "0",
+             "--out", f"{out}/runs/labels-only"),
         ),
         Step(
             "transfer-random",
@@ -148,8 +149,8 @@ def run(step: Step, capture: bool = False) -> str:
     )
     if done.returncode:
         print(
-            f"\nThe demo stops: this command ended with {done.returncode}. `make demo` goes on from here; to begin anew, "
-            "remove the output folder.",
+            f"\nThe demo stops: this command ended with {done.returncode}. `make demo` goes on "
+            "from here; to begin anew, remove the output folder.",
             file=sys.stderr,
         )
         raise SystemExit(done.returncode)
@@ -196,18 +197,19 @@ def print_results(
     Console(width=None if sys.stdout.isatty() else 110, highlight=False).print("", table)
     print(
         f"""
-{images["train"]} labelled images of 10 classes, {images["test"]} test images, a pool of {images["pool"]} images of which 800 show a class
-of the task. Both transfer sets hold {TRANSFER_IMAGES} images; both students take the same {STEPS} steps, as does labels only.
-Seconds are of all commands behind a row, from the run that did the work.
+{images["train"]} labelled and {images["test"]} test images of 10 classes; a pool of {images["pool"]} images, 800 of which show
+a class of the task. Both transfer sets hold {TRANSFER_IMAGES} images; the three small models take the same {STEPS}
+steps. Seconds are of all commands behind a row, from the run that did the work.
 
-What to make of it: one seed, one toy task. All images are grey crops of twenty photographs, pool and test crops of a
-class from different places of the same photograph, so retrieval finds more of the same than it would in a crawl.
-benchmarks/transfer.py does this properly: real scenes, several seeds, intervals, the baseline tuned.
+What to make of it: one seed, one toy task. All images are grey crops of twenty photographs, and pool
+and test crops of a class are from different places of the same photograph, so retrieval finds more of
+the same than it would in a crawl. benchmarks/transfer.py does this properly: real scenes, several
+seeds, intervals, and a baseline that is tuned.
 
 what was retrieved, as pictures   {out}/sets/retrieved/report.html
 the small model                   {out}/runs/transfer/model.safetensors
 the index                         {out}/index
-next                              curate serve --index {out}/index     (then http://127.0.0.1:8000/docs)"""
+next                              curate serve --index {out}/index (then http://127.0.0.1:8000/docs)"""
     )
 
 
@@ -231,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("# crops of packaged photographs: a pool, a labelled set, a test set", flush=True)
     images = write_demo_images(out, seed=SEED)
     print(
-        f"{images['pool']} images in {out}/pool, {images['train']} labelled and {images['test']} test images in {out}/task"
+        f"{out}/pool: {images['pool']}, {out}/task: {images['train']} labelled, {images['test']} test images"
     )
     for step in steps(out):
         timed(step, seconds)
