@@ -187,7 +187,7 @@ class Trainer:
         self.hooks.log({"step": self.at.step, "event": "skipped", "samples": batch.indices.tolist()})
         if self.at.skipped_in_row > SKIPS_ALLOWED:
             raise NumericError(
-                f"loss or gradient not finite {self.at.skipped_in_row} steps in a row, to step {self.at.step}",
+                f"loss or gradient not finite in {self.at.skipped_in_row} steps in a row, at {self.at.step}",
                 hint="try a lower --lr; metrics.jsonl lists the samples of the skipped steps",
             )
 

@@ -19,13 +19,13 @@ from distill.loop.ledger import Ledger
 from distill.loop.plan import Plan
 from distill.loop.run_directory import CHECKPOINTS, RunDirectory
 from distill.loop.trainer import Hooks, Recipe, Trainer
+from distill.metrics import wilson_interval
 from distill.models.student import Student
 from distill.stages.result import (
     StudentReport,
     finish,
     report_from_json,
     scorer,
-    wilson_interval,
     write_student_facts,
 )
 from distill.task import CLASSIFICATION, Task
@@ -131,8 +131,8 @@ def _open(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) -> _In
     lacking = sorted(set(student.classes) - set(training.classes))
     if lacking and options.from_run is not None:
         raise DataError(
-            f"{options.data} lacks training images of {len(lacking)} of {len(student.classes)} classes that the"
-            f"  student of {options.from_run} knows: {', '.join(lacking[:3])}",
+            f"{options.data} lacks training images of {len(lacking)} of {len(student.classes)} classes that"
+            f" the student of {options.from_run} knows: {', '.join(lacking[:3])}",
             hint="finetuning without them would unlearn them",
         )
     if lacking:

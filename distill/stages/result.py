@@ -1,6 +1,5 @@
 """What training stages share at their end: the score that selects, the final student's files, the report."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,14 +38,6 @@ class StudentReport:
     skipped_steps: int
     dropped: int
     costs: dict[str, Any]
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share observed over `count` images (Wilson, 1927)."""
-    z = 1.959964
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def scorer(

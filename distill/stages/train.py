@@ -17,13 +17,13 @@ from distill.loop.ledger import Ledger
 from distill.loop.plan import Plan
 from distill.loop.run_directory import CHECKPOINTS, RunDirectory
 from distill.loop.trainer import Hooks, Recipe, Trainer
+from distill.metrics import wilson_interval
 from distill.models.student import Student
 from distill.stages.result import (
     StudentReport,
     finish,
     report_from_json,
     scorer,
-    wilson_interval,
     write_student_facts,
 )
 from distill.task import CLASSIFICATION, Task

@@ -130,7 +130,7 @@ def test_a_step_that_is_not_finite_is_skipped(tmp_path: Path) -> None:
 
 
 def test_three_in_a_row_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(NumericError, match="3 steps in a row, to step 8"):
+    with pytest.raises(NumericError, match="3 steps in a row, at 8"):
         _trainer(tmp_path, RECIPE, method=_failing(5, 6, 7)).run()
 
 

@@ -1,0 +1,262 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.loop.execution import Execution
+from distill.loop.plan import Plan
+from distill.loop.run_directory import RunDirectory
+from distill.models.student import open_student
+from distill.stages.adapt import AdaptOptions, adapt
+from distill.stages.train import TrainOptions, train
+from transferset.errors import DataError, UsageError
+
+TINY = "timm:test_efficientnet@none"
+ROOT = Path(__file__).resolve().parents[3]
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+CHANNELS = ("blue", "green", "red")
+
+
+def _noise(channel: int, seed: int) -> np.ndarray:
+    rgb = np.random.default_rng(seed).integers(0, 120, (40, 48, 3), dtype=np.uint8)
+    rgb[..., 2 - channel] += 60
+    return rgb
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, encode: Callable[..., bytes]) -> Path:
+    """Red, green and blue noise in train and val."""
+    root = tmp_path_factory.mktemp("labelled")
+    for start, split, count in ((0, "train", 6), (100, "val", 4)):
+        for channel, label in enumerate(CHANNELS):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                (folder / f"{number}.png").write_bytes(encode(_noise(channel, start + number), "png"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+    out = tmp_path_factory.mktemp("teacher") / "teacher"
+    adapt(AdaptOptions(labelled, TINY, out, image_size=48, runtime="eager", execution=ONE_THREAD))
+    return out
+
+
+@pytest.fixture(scope="module")
+def shards(
+    tmp_path_factory: pytest.TempPathFactory, encode: Callable[..., bytes], write_tar: Callable[..., Path]
+) -> Path:
+    """A foreign tar of unlabelled noise; one of its images is cut off."""
+    members = {f"{n:04d}.jpg": encode(_noise(n % 3, 1000 + n)) for n in range(41)}
+    members["0007.jpg"] = members["0007.jpg"][:-300]
+    return write_tar(tmp_path_factory.mktemp("shards") / "noise.tar", members)
+
+
+def _options(shards: Path, teacher: Path, out: Path, **values: object) -> TrainOptions:
+    plan = values.pop("plan", Plan(steps=30, batch_size=16, lr=5e-3, checkpoint_every=6))
+    options = TrainOptions((shards,), teacher, TINY, out, image_size=32, views=3, runtime="eager", plan=plan)  # type: ignore[arg-type]
+    return replace(options, **{"execution": ONE_THREAD, **values})  # type: ignore[arg-type]
+
+
+def _weights(run: Path) -> str:
+    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, shards: Path, teacher: Path) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(_options(shards, teacher, out))
+    return out
+
+
+def test_a_run_without_labels(undisturbed: Path, shards: Path, teacher: Path, labelled: Path) -> None:
+    run = RunDirectory(undisturbed)
+    report = run.report()
+    assert report is not None and report["score"] is None and report["dropped"] == 1
+    assert report["images_seen"] == 480 and report["chosen_step"] == 30
+    assert report["costs"]["teacher"]["images"] == 3 * 41
+    assert all(report["costs"][stage]["flops"] > 0 for stage in ("teacher", "student"))
+    lines = [entry for entry in run.metrics() if "loss" in entry]
+    assert [entry["step"] for entry in lines] == list(range(3, 31, 3))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    keys = {"lr", "images_seen", "images_per_second", "data_wait_percent", "teacher_percent"}
+    assert keys <= lines[0].keys()
+    assert (
+        "truncated"
+        in json.loads((undisturbed / "unreadable.json").read_text())[f"{shards}@{_offset(shards)}"]
+    )
+    student = open_student(undisturbed)
+    assert student.classes == CHANNELS and student.preprocessing.size == 32
+    assert not (undisturbed / "teacher_outputs.npy").exists()
+    again = train(_options(shards, teacher, undisturbed))
+    assert again.costs == report["costs"]
+
+
+def _offset(shards: Path) -> int:
+    from transferset.tars import list_members
+
+    return next(member.offset for member in list_members(shards) if member.name == "0007.jpg")
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_workers_and_cache_change_no_bit(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, workers: int
+) -> None:
+    execution = Execution("cpu", threads=1, workers=workers, cache_mb=0)
+    train(_options(shards, teacher, tmp_path / "run", execution=execution))
+    assert _weights(tmp_path / "run") == _weights(undisturbed)
+
+
+@pytest.mark.parametrize("step", [4, 19])
+def test_a_killed_run_ends_with_the_same_bits(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, step: int
+) -> None:
+    """Killed before the first checkpoint, and between two: with the teacher's outputs complete by then."""
+    out = tmp_path / "run"
+    arguments = ["train", "--shards", shards, "--teacher", teacher, "--student", TINY, "--out", out]
+    arguments += ["--image-size", 32, "--views", 3, "--runtime", "eager", "--steps", 30, "--batch-size", 16]
+    arguments += ["--lr", 5e-3, "--checkpoint-every", 6, "--threads", 1, "--device", "cpu", "--workers", 1]
+    slowly = f"""
+import distill.loop.trainer as trainer, os, signal
+original = trainer.Trainer.train_step
+def train_step(self, batch):
+    if self.at.step == {step} and not os.path.exists({str(tmp_path / "killed")!r}):
+        open({str(tmp_path / "killed")!r}, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, batch)
+trainer.Trainer.train_step = train_step
+from distill.cli import main
+main()
+"""
+    command = [sys.executable, "-c", slowly, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert _weights(out) == _weights(undisturbed)
+    metrics = [entry["step"] for entry in RunDirectory(out).metrics() if "loss" in entry]
+    assert metrics == list(range(3, 31, 3))
+
+
+def test_an_interrupted_run_says_so_and_resumes(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = [
+        "--shards",
+        shards,
+        "--teacher",
+        teacher,
+        "--student",
+        TINY,
+        "--out",
+        out,
+        "--image-size",
+        32,
+    ]
+    arguments += ["--views", 3, "--runtime", "eager", "--steps", 30, "--batch-size", 16, "--lr", 5e-3]
+    arguments += ["--checkpoint-every", 6, "--threads", 1, "--device", "cpu"]
+    slow = "import distill.data.batches as b, time\nr = b.BatchReader.read\n"
+    slow += "b.BatchReader.read = lambda self, step: (time.sleep(0.3), r(self, step))[1]\n"
+    slow += "from distill.cli import main\nmain()"
+    command = [sys.executable, "-c", slow, "train", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    metrics = out / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 75, errors
+    assert "stopped at step" in errors and "re-run" in errors
+    assert len(list((out / "checkpoints").glob("*.json"))) >= 1
+    train(_options(shards, teacher, out))
+    assert _weights(out) == _weights(undisturbed)
+
+
+def test_lost_teacher_outputs_are_computed_again(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distill.loop.trainer import Trainer
+
+    options = _options(shards, teacher, tmp_path / "run")
+    step = Trainer.train_step
+
+    def stops_at_20(self: Trainer, batch: object) -> None:
+        if self.at.step == 20:
+            raise KeyboardInterrupt
+        step(self, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "train_step", stops_at_20)
+    with pytest.raises(KeyboardInterrupt):
+        train(options)
+    monkeypatch.undo()
+    (tmp_path / "run" / "teacher_outputs.npy").unlink()
+    train(options)
+    assert _weights(tmp_path / "run") == _weights(undisturbed)
+
+
+def test_labelled_images_are_mixed_in_and_val_selects(
+    shards: Path, teacher: Path, labelled: Path, tmp_path: Path
+) -> None:
+    options = _options(shards, teacher, tmp_path / "run", data=labelled, labelled_share=0.5, views=0)
+    report = train(options)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["inputs"]["samples"] == 41 + 2 * 18
+    assert report.costs["teacher"]["images"] >= 480 and report.scored_on == "val"
+    scores = {e["step"]: e["score"] for e in RunDirectory(tmp_path / "run").metrics() if "score" in e}
+    assert report.score == max(scores.values()) and scores[report.chosen_step] == report.score
+    assert report.interval is not None and report.costs["evaluate"]["images"] == 10 * 12
+    from transferset.writes import read_json
+
+    assert read_json(tmp_path / "run" / "labels.json") == list(CHANNELS)
+
+
+def test_other_arguments_and_inputs_are_refused(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, write_tar: Callable[..., Path]
+) -> None:
+    with pytest.raises(UsageError, match=r"temperature: 1\.0 there, 2\.0 now"):
+        train(_options(shards, teacher, undisturbed, temperature=2.0))
+    other = write_tar(tmp_path / "noise.tar", {"a.jpg": b"x"})
+    with pytest.raises(UsageError, match="samples: 41 there, 1 now"):
+        train(_options(other, teacher, undisturbed))
+
+
+def test_bad_options_and_data(
+    shards: Path, teacher: Path, tmp_path: Path, labelled: Path, write_tar: Callable[..., Path]
+) -> None:
+    for values in (
+        {"method": "magic"},
+        {"augment": "x"},
+        {"views": -1},
+        {"temperature": 0},
+        {"labelled_share": 1},
+    ):
+        with pytest.raises(UsageError):
+            train(_options(shards, teacher, tmp_path / "run", **values))
+    rubbish = write_tar(tmp_path / "rubbish.tar", {f"{n}.jpg": b"x" * 100 for n in range(3)})
+    with pytest.raises(DataError, match="none of the 3 images"):
+        train(_options(rubbish, teacher, tmp_path / "rubbish"))
+    strange = tmp_path / "labelled"
+    (strange / "val" / "violet").mkdir(parents=True)
+    (strange / "val" / "violet" / "a.png").write_bytes((labelled / "val" / "red" / "0.png").read_bytes())
+    with pytest.raises(DataError, match="violet"):
+        train(_options(shards, teacher, tmp_path / "strange", data=strange))
+    with pytest.raises(DataError):
+        train(_options(shards, tmp_path / "no teacher", tmp_path / "none"))
