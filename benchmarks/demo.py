@@ -26,23 +26,23 @@ SEED = 0
 TRANSFER_IMAGES = 600
 STUDENT = "timm:test_resnet@none"
 STUDENT_SIZE = 64
-TEACHER_SIZE = 128
+SIZE = 128
 STEPS = 400
 MEASURED, SECONDS = "measured.json", "seconds.json"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command: what it is for, its words, and the name that its result and seconds are kept under."""
+    """One command as a user would type it, what it is for, and the name its seconds are kept under."""
 
     name: str
     purpose: str
-    words: tuple[str, ...]
+    command: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the final table: a model's name, its directory, and the steps that it took to make it."""
+    """One line of the final table: a model, its directory, and the steps that it took to make it."""
 
     title: str
     model: str
@@ -51,101 +51,78 @@ class Row:
 
 ROWS = (
     Row("labels only", "runs/labels-only", ("labels-only",)),
-    Row(
-        "transfer on random images", "runs/transfer-random", ("index", "random", "teacher", "transfer-random")
-    ),
-    Row("transfer on retrieved images", "runs/transfer", ("index", "retrieved", "teacher", "transfer")),
-    Row("teacher (10 x the student)", "runs/teacher", ("teacher",)),
+    Row("transfer, random images", "runs/transfer-random", ("index", "random", "teacher", "transfer-random")),
+    Row("transfer, retrieved images", "runs/transfer", ("index", "retrieved", "teacher", "transfer")),
+    Row("teacher, ten times the size", "runs/teacher", ("teacher",)),
 )
 
 
 def steps(out: Path) -> list[Step]:
     """The commands of the demo, in order; all paths are below `out`."""
-    task, index, teacher = f"{out}/task", f"{out}/index", f"{out}/runs/teacher"
-    amount = ("--total", str(TRANSFER_IMAGES), "--seed", str(SEED))
-    student = (
-        "--student",
-        STUDENT,
-        "--image-size",
-        str(STUDENT_SIZE),
-        "--steps",
-        str(STEPS),
-        "--seed",
-        str(SEED),
-    )
+    to = shlex.quote(str(out))
     retrieve = (
-        "curate",
-        "retrieve",
-        "--index",
-        index,
-        "--query-dir",
-        task,
-        "--exclude-dir",
-        f"{task}/test",
-        *amount,
+        f"curate retrieve --index {to}/index --query-dir {to}/task --exclude-dir {to}/task/test "
+        f"--total {TRANSFER_IMAGES} --seed {SEED}"
     )
-    train = ("distill", "train", "--teacher", teacher, *student)
+    student = f"--student {STUDENT} --image-size {STUDENT_SIZE} --steps {STEPS} --seed {SEED}"
+    train = f"distill train --teacher {to}/runs/teacher {student}"
     return [
         Step(
             "index",
             "embed the pool",
-            ("curate", "build-index", "--pool", f"{out}/pool", "--index", index, "--encoder", "embedded",
-             "--image-size", str(TEACHER_SIZE)),
+            f"curate build-index --pool {to}/pool --index {to}/index --encoder embedded --image-size {SIZE}",
         ),
         Step(
             "retrieved",
             "retrieve images for the labelled ones, the same number for each",
-            (*retrieve, "--out", f"{out}/sets/retrieved"),
+            f"{retrieve} --out {to}/sets/retrieved",
         ),
         Step(
             "random",
             "as many random images, to compare with",
-            (*retrieve, "--strategy", "random", "--out", f"{out}/sets/random"),
+            f"{retrieve} --strategy random --out {to}/sets/random",
         ),
         Step(
             "teacher",
             "give the large model a head for the task",
-            ("distill", "adapt", "--data", task, "--teacher", "embedded", "--image-size", str(TEACHER_SIZE),
-             "--out", teacher),
+            f"distill adapt --data {to}/task --teacher embedded --image-size {SIZE} --out {to}/runs/teacher",
         ),
         Step(
             "labels-only",
-            "baseline: the small model learns from the labels alone",
-            ("distill", "finetune", "--data", task, *student, "--folds", "0",
-             "--out", f"{out}/runs/labels-only"),
+            "to compare with: the small model learns from the labels alone",
+            f"distill finetune --data {to}/task {student} --folds 0 --out {to}/runs/labels-only",
         ),
         Step(
             "transfer-random",
-            "the small model learns from the teacher on random images",
-            (*train, "--shards", f"{out}/sets/random", "--out", f"{out}/runs/transfer-random"),
+            "the small model learns from the teacher on the random images",
+            f"{train} --shards {to}/sets/random --out {to}/runs/transfer-random",
         ),
         Step(
             "transfer",
-            "the small model learns from the teacher on retrieved images",
-            (*train, "--shards", f"{out}/sets/retrieved", "--out", f"{out}/runs/transfer"),
+            "the small model learns from the teacher on the retrieved images",
+            f"{train} --shards {to}/sets/retrieved --out {to}/runs/transfer",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def evaluation(out: Path, row: Row) -> Step:
     """The command that measures a model on the test crops."""
-    words = ("distill", "evaluate", "--model", f"{out}/{row.model}", "--data", f"{out}/task", "--json")
-    return Step(row.model, f"test: {row.title}", words)
+    to = shlex.quote(str(out))
+    command = f"distill evaluate --model {to}/{row.model} --data {to}/task --json"
+    return Step(row.model, f"test: {row.title}", command)
 
 
 def run(step: Step, capture: bool = False) -> str:
-    """Print a command and run it as a user would; returns its stdout if captured. SystemExit where it
-    fails."""
-    print(f"\n# {step.purpose}\n$ {shlex.join(step.words)}", flush=True)
-    command, *words = step.words
-    script = Path(sys.executable).with_name(command)
-    start = (
-        [str(script)]
-        if script.is_file()
-        else [sys.executable, "-c", f"from {command}.cli import main; main()"]
-    )
+    """Print a command and run it; returns its stdout if captured. SystemExit where it fails."""
+    print(f"\n# {step.purpose}\n$ {step.command}", flush=True)
+    program, *words = shlex.split(step.command)
+    installed = Path(sys.executable).with_name(program)
+    module = [sys.executable, "-c", f"from {program}.cli import main; main()"]
     done = subprocess.run(
-        [*start, *words], stdout=subprocess.PIPE if capture else None, text=True, check=False
+        [*([str(installed)] if installed.is_file() else module), *words],
+        stdout=subprocess.PIPE if capture else None,
+        text=True,
+        check=False,
     )
     if done.returncode:
         print(
@@ -195,11 +172,13 @@ def print_results(
         spent = sum(seconds.get(name, 0.0) for name in row.made_by)
         table.add_row(row.title, f"{100 * top1:.1f} %", f"{100 * low:.0f}-{100 * high:.0f}", f"{spent:.0f}")
     Console(width=None if sys.stdout.isatty() else 110, highlight=False).print("", table)
+    pool = images["pool"]
     print(
         f"""
-{images["train"]} labelled and {images["test"]} test images of 10 classes; a pool of {images["pool"]} images, 800 of which show
-a class of the task. Both transfer sets hold {TRANSFER_IMAGES} images; the three small models take the same {STEPS}
-steps. Seconds are of all commands behind a row, from the run that did the work.
+{images["train"]} labelled and {images["test"]} test images of 10 classes. The pool holds {pool} images,
+800 of which show a class of the task; both transfer sets hold {TRANSFER_IMAGES}.
+The three small models take the same {STEPS} steps. Seconds are of all commands behind a row,
+from the run that did the work.
 
 What to make of it: one seed, one toy task. All images are grey crops of twenty photographs, and pool
 and test crops of a class are from different places of the same photograph, so retrieval finds more of
@@ -229,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = parser.parse_args(arguments).out
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    seconds, measured = load(out / SECONDS), load(out / MEASURED)
+    seconds = load(out / SECONDS)
     print("# crops of packaged photographs: a pool, a labelled set, a test set", flush=True)
     images = write_demo_images(out, seed=SEED)
     print(
@@ -238,9 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for step in steps(out):
         timed(step, seconds)
         save(out / SECONDS, seconds)
-    for row in ROWS:
-        measured[row.model] = json.loads(run(evaluation(out, row), capture=True))
-        save(out / MEASURED, measured)
+    measured = {row.model: json.loads(run(evaluation(out, row), capture=True)) for row in ROWS}
+    save(out / MEASURED, measured)
     print_results(out, measured, seconds, images)
     print(f"\ndone in {time.monotonic() - start:.0f} s")
     return 0

@@ -176,10 +176,12 @@ def write_demo_images(out: Path, sizes: DemoSizes = DemoSizes(), seed: int = 0) 
 
 
 def write_folder(folder: Path, images: list[bytes]) -> int:
-    """Write JPEGs as `00000.jpg`, …; returns how many."""
+    """Write JPEGs as `00000.jpg`, …; returns how many. What is there already stays as it is, with its time."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(images):
-        (folder / f"{number:05d}.jpg").write_bytes(data)
+        path = folder / f"{number:05d}.jpg"
+        if not path.is_file() or path.read_bytes() != data:
+            path.write_bytes(data)
     return len(images)
 
 
