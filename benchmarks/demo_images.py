@@ -176,7 +176,7 @@ def write_demo_images(out: Path, sizes: DemoSizes = DemoSizes(), seed: int = 0) 
 
 
 def write_folder(folder: Path, images: list[bytes]) -> int:
-    """Write JPEGs as `00000.jpg`, …; returns how many. What is there already stays as it is, with its time."""
+    """Write JPEGs as `00000.jpg`, …; returns how many. What is there already keeps its time of change."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(images):
         path = folder / f"{number:05d}.jpg"
