@@ -240,7 +240,7 @@ def _select(
     """Load the encoder if it is needed, search, and say how it went."""
     model = None
     if options.selection.strategy != "random":
-        encoder = resume(index.plan, BuildOptions(device=options.device))
+        encoder = resume(index.plan, BuildOptions(device=options.device), obey_runtime=False)
         for note in encoder.notes:
             say(f"note: {note}")
         model = encoder.model

@@ -130,12 +130,7 @@ def _build(run: _Run) -> BuildReport:
     finished = finished_parts(run.index)
     with run.stages.timed("look"):
         listing, changes = _look(run, roots, finished)
-    encoder = _encoder(run, plan, changes)
-    plan = encoder.plan if encoder is not None else plan
-    assert plan is not None
-    _check_parts(run.index, plan, finished)
-    write_plan(run.index, plan, roots)
-    new = _encode_parts(run, changes.new, roots, finished, encoder) if encoder is not None else []
+    plan, new = _encode(run, plan, roots, finished, changes)
     report = _report(run, plan, finished, new)
     report.changed, report.gone, report.skipped = changes.changed, changes.gone, listing.skipped
     if report.images == 0:
@@ -169,6 +164,18 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
             hint="a pool is a folder of JPEG, PNG and WebP files or of uncompressed tars with such files",
         )
     return listing, known.compare(listing.sources, roots, run.pools)
+
+
+def _encode(
+    run: _Run, plan: Plan | None, roots: Roots, finished: list[FinishedPart], changes: Changes
+) -> tuple[Plan, list[FinishedPart]]:
+    """Settle the plan and write the new parts. The encoder's memory is free again afterwards."""
+    encoder = _encoder(run, plan, changes)
+    plan = encoder.plan if encoder is not None else plan
+    assert plan is not None
+    _check_parts(run.index, plan, finished)
+    write_plan(run.index, plan, roots)
+    return plan, _encode_parts(run, changes.new, roots, finished, encoder) if encoder is not None else []
 
 
 def _encoder(run: _Run, plan: Plan | None, changes: Changes) -> "OpenEncoder | None":

@@ -96,10 +96,12 @@ def _encoder_plan(backbone: Backbone, image_size: int | None, seed: int) -> Enco
     )
 
 
-def resume(plan: Plan, options: BuildOptions) -> OpenEncoder:
+def resume(plan: Plan, options: BuildOptions, *, obey_runtime: bool = True) -> OpenEncoder:
     """Load the plan's encoder and put it on the plan's runtime.
 
-    Raises UsageError if the encoder is another one now, or if its runtime can't be had here.
+    Where that can't be had here (another machine), the encoder of a build is a UsageError; that of queries
+    (`obey_runtime` False) takes what there is: vectors agree to about 1e-3, and `notes` say so. UsageError
+    too if the encoder is another one now.
     """
     spec = options.encoder or plan.encoder.spec
     backbone = load_backbone(
@@ -111,17 +113,29 @@ def resume(plan: Plan, options: BuildOptions) -> OpenEncoder:
             + _differences(backbone, plan.encoder),
             hint="give the encoder that the index was built with, or another --index",
         )
-    device = plan.runtime.device if options.device == "auto" else options.device
-    model = open_runtime(
-        backbone,
-        runtime=plan.runtime.runtime,  # type: ignore[arg-type]
-        batch_size=plan.runtime.batch_size,
-        device=device,
-        threads=plan.runtime.threads,
-    )
+    model = _open_planned(backbone, plan.runtime, options.device, obey_runtime)
     if str(backbone.spec) != plan.encoder.spec:
         plan = replace(plan, encoder=replace(plan.encoder, spec=str(backbone.spec)))
     return OpenEncoder(model, plan, tuple(_runtime_notes(model.info, plan.runtime)), backbone.text)
+
+
+def _open_planned(backbone: Backbone, plan: RuntimePlan, device: str, obey: bool) -> FrozenModel:
+    """The plan's runtime on the plan's device, unless another device is asked for."""
+    try:
+        return open_runtime(
+            backbone,
+            runtime=plan.runtime,  # type: ignore[arg-type]
+            batch_size=plan.batch_size,
+            device=plan.device if device == "auto" else device,
+            threads=plan.threads,
+        )
+    except UsageError as error:
+        if not obey:
+            return open_runtime(backbone, batch_size=plan.batch_size, device=device, threads=plan.threads)
+        raise UsageError(
+            f"the index was begun on {plan.runtime} on {plan.device}, and here: {error.message}",
+            hint=error.hint or "go on with it on such a machine, or build another index",
+        ) from error
 
 
 def _differences(backbone: Backbone, plan: EncoderPlan) -> str:
@@ -136,12 +150,9 @@ def _differences(backbone: Backbone, plan: EncoderPlan) -> str:
 
 
 def _runtime_notes(info: RuntimeInfo, plan: RuntimePlan) -> list[str]:
-    now = (info.precision, info.version, info.device)
-    was = (plan.precision, plan.version, plan.device)
+    now = (info.runtime, info.precision, info.version, info.device)
+    was = (plan.runtime, plan.precision, plan.version, plan.device)
     if now == was:
         return []
     differing = ", ".join(f"{new} (was {old})" for new, old in zip(now, was, strict=True) if new != old)
-    return [
-        f"the encoder runs on {info.runtime} {differing} here: "
-        "new embeddings agree with the old to about 1e-3, not to the bit"
-    ]
+    return [f"the encoder runs on {differing} here: embeddings agree with the index's to about 1e-3"]

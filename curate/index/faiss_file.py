@@ -58,6 +58,7 @@ def build_faiss(index: Path, parts: Sequence[Part], parts_sha256: str, old_sha25
     for part in parts:
         if part.number not in held:
             _add(content, part)
+            part.release()
     about = FaissAbout(
         choose_factory(rows), [part.number for part in parts], rows, PROBES if rows > FLAT_ROWS else None
     )
@@ -109,6 +110,7 @@ def _sample(parts: Sequence[Part], amount: int) -> np.ndarray:
     offset = 0
     for part in parts:
         pieces.append(part.mapped[(-offset) % step :: step].astype(np.float32))
+        part.release()
         offset += part.rows
     return np.concatenate(pieces)
 

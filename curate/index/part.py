@@ -84,6 +84,11 @@ class Part:
             raise _damaged(path, f"it holds {mapped.dtype} {mapped.shape}, expected float16 {shape}")
         return mapped.view(np.ndarray)
 
+    def release(self) -> None:
+        """Unmap what nobody else holds; it is mapped again when it is asked for."""
+        with self._lock:
+            self._embeddings = self._items = None
+
     @property
     def items(self) -> "pa.ipc.RecordBatchFileReader":
         """items.arrow, memory-mapped."""

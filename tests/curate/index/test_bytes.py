@@ -12,10 +12,8 @@ from transferset.errors import DataError
 
 def row(data: bytes, **where) -> ItemRow:
     values = {"source": None, "offset": None, "path": None, "size": len(data), **where}
-    return ItemRow(
-        item_id(data), "key", 0, values["source"], values["offset"], values["size"], values["path"], None, "jpeg",
-        1, 1, None, 0, None, 0, 0,
-    )  # fmt: skip
+    place = (values["source"], values["offset"], values["size"], values["path"])
+    return ItemRow(item_id(data), "key", 0, *place, None, "jpeg", 1, 1, None, 0, None, 0, 0)
 
 
 @pytest.fixture
