@@ -123,7 +123,7 @@ class FeatureStore:
         if not self._new:
             return
         ids = np.frombuffer(b"".join(self._new), np.uint8).reshape(-1, ID_BYTES)
-        features = np.stack([self._rows[identity] for identity in self._new])
+        features = np.ascontiguousarray(np.stack([self._rows[identity] for identity in self._new]))
         numbers = [int(path.stem.rpartition("-")[2]) for path in self._files()]
         path = self.directory / f"{self.key[:16]}-{max(numbers, default=-1) + 1:06d}.safetensors"
         write_bytes(path, save({"ids": ids, "features": features}, metadata={"key": self.key}))

@@ -146,12 +146,9 @@ def write_head(path: Path, head: LinearHead) -> None:
     """Write the head as safetensors: `weight`, `bias`, `temperature`."""
     from safetensors.numpy import save
 
-    tensors = {
-        "weight": np.ascontiguousarray(head.weight),  # safetensors writes the buffer as it lies in memory
-        "bias": np.ascontiguousarray(head.bias),
-        "temperature": np.array([head.temperature], np.float64),
-    }
-    write_bytes(path, save(tensors))
+    tensors = {"weight": head.weight, "bias": head.bias, "temperature": np.array([head.temperature])}
+    # safetensors 0.8 writes an array of another memory order as if it were in C order.
+    write_bytes(path, save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}))
 
 
 def read_head(path: Path) -> LinearHead:

@@ -10,10 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
-from curate.index.index import Index
+from curate.index.build import build_index
+from curate.index.index import Index, open_index
+from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
+from service.app import create_app
+from service.settings import Settings
+from transferset.models.backbone import load_backbone
 
 AsQuery = Callable[..., dict[str, str]]
 
@@ -193,3 +199,26 @@ def test_documents_both_bodies(client: TestClient) -> None:
     references = {text.split('"')[0] for text in json.dumps(schema).split("#/components/schemas/")[1:]}
     assert references <= set(schema["components"]["schemas"])
     assert client.get("/docs").status_code == 200
+
+
+def test_texts_find_images_where_the_encoder_has_a_text_tower(
+    tmp_path: Path, tinyclip: Path, write_tar: Callable[..., Path], encode: Callable[..., bytes]
+) -> None:
+    colours = ("red", "green", "blue")
+    plain = {f"{name}.png": encode(Image.new("RGB", (64, 64), name), "png") for name in colours}
+    write_tar(tmp_path / "pool" / "colours.tar", plain)
+    options = BuildOptions(encoder=f"open_clip:local-dir:{tinyclip}", runtime="eager", batch_size=4)
+    build_index([tmp_path / "pool"], tmp_path / "index", options)
+    index = open_index(tmp_path / "index")
+    client = TestClient(create_app(index, Settings()))
+    assert client.get("/healthz").json()["text_queries"] is True
+    text = load_backbone(options.encoder or "").text
+    assert text is not None
+    for name in colours:
+        feature = text.encode([f"a {name} square"])[0]
+        cosines = index.embeddings(0).astype(float) @ (feature / np.linalg.norm(feature))
+        body = {"queries": [{"text": f"a {name} square", "label": name}], "total": 3}
+        answer = client.post("/retrieve", json=body).json()
+        assert [one["score"] for one in answer["results"]] == pytest.approx(sorted(cosines)[::-1], abs=2e-5)
+        nearest = index.item(int(np.argmax(cosines)))
+        assert answer["results"][0]["item_id"] == nearest.item_id.hex()
