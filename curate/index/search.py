@@ -16,7 +16,10 @@ SCORE_STEPS = 100_000
 _ROUNDING = 0.5 / SCORE_STEPS
 _FLOAT32_ERROR = 0.5 / SCORE_STEPS
 _PAIRS = 1 << 23
-_CHUNK = 4_096
+_CHUNK = 128
+"""Rows scored at a time: few, so that they stay in the cache."""
+_GATHER_COST = 128
+"""Scoring one row that was looked up costs as much as scoring this many in a scan."""
 _ABSENT = np.iinfo(np.int64).max
 
 
@@ -40,14 +43,16 @@ class Ranker:
         present = np.flatnonzero(flat >= 0)
         part, local = self.numbering.split(flat[present])
         order = np.argsort(part, kind="stable")
+        buffers = torch.empty((2, _CHUNK, queries.shape[1]), dtype=torch.float64)
         cuts = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1))
         for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
             stored = self.parts[int(part[order[start]])].mapped
             for first in range(start, stop, _CHUNK):
                 chosen = order[first : min(first + _CHUNK, stop)]
-                vectors = torch.from_numpy(stored[local[chosen]]).double()
-                asked = queries[torch.from_numpy(owners[present[chosen]])]
-                scores[present[chosen]] = torch.einsum("nd,nd->n", vectors, asked).numpy()
+                vectors, asked = buffers[0, : len(chosen)], buffers[1, : len(chosen)]
+                vectors.copy_(torch.from_numpy(stored[local[chosen]]))
+                torch.index_select(queries, 0, torch.from_numpy(owners[present[chosen]]), out=asked)
+                scores[present[chosen]] = np.einsum("nd,nd->n", vectors.numpy(), asked.numpy())
         return scores.reshape(rows.shape)
 
     def rank(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +141,7 @@ class Searcher:
         """Candidates, their scores, and the lowest score as scanned. A large share of the index is scanned in
         float64 at once; of a small one the float32 scan only chooses."""
         precise = torch.from_numpy(queries).double()
-        scanned_precisely = fetch * 16 > self.available
+        scanned_precisely = fetch * _GATHER_COST > self.available
         values, numbers = self.scan.top(precise if scanned_precisely else precise.float(), fetch)
         rows = numbers.numpy()
         scores = values.numpy() if scanned_precisely else self.ranker.score(precise, rows)

@@ -52,6 +52,7 @@ def test_in_small_blocks_with_a_float32_scan_and_groups_of_queries(make_index, u
     monkeypatch.setattr(scan, "_BLOCK_BYTES", 16 * 24 * 4)
     monkeypatch.setattr(scan, "_SCORES_BYTES", 3 * 16 * 4)
     monkeypatch.setattr(search, "_PAIRS", 200)
+    monkeypatch.setattr(search, "_GATHER_COST", 1)
     index = open_index(make_index([unit_rows(700, 24, 1), unit_rows(300, 24, 2)]))
     assert_same(index, unit_rows(11, 24, 3), k)
 
@@ -84,7 +85,11 @@ def test_the_same_item_in_two_parts_counts_once_at_its_smallest_position(make_in
     assert sorted(positions[0].tolist())[:2] == [-1, -1]
 
 
-def test_a_score_does_not_depend_on_what_else_is_searched(make_index, unit_rows):
+@pytest.mark.parametrize("gather_cost", [1, 1000], ids=["float32 scan", "float64 scan"])
+def test_a_score_does_not_depend_on_what_else_is_searched(make_index, unit_rows, monkeypatch, gather_cost):
+    from curate.index import search
+
+    monkeypatch.setattr(search, "_GATHER_COST", gather_cost)
     index = open_index(make_index([unit_rows(500, 64, 1), unit_rows(37, 64, 2)]))
     queries = unit_rows(40, 64, 3)
     together_positions, together = index.search(queries, 20)
@@ -96,7 +101,10 @@ def test_a_score_does_not_depend_on_what_else_is_searched(make_index, unit_rows)
         np.testing.assert_array_equal(deep[0, :20], scores[0])
 
 
-def test_threads_change_nothing(make_index, unit_rows):
+def test_threads_change_nothing(make_index, unit_rows, monkeypatch):
+    from curate.index import search
+
+    monkeypatch.setattr(search, "_GATHER_COST", 1)
     index = open_index(make_index([unit_rows(500, 64, 1)]))
     queries = unit_rows(40, 64, 3)
     before = torch.get_num_threads()
