@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from rates import lines, measure
+
 from curate.encoding.encoder import EncoderRequest, open_encoder
 from curate.index.build import build_index
 from curate.index.options import BuildOptions
@@ -24,8 +26,6 @@ from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
 from transferset.parallel import ordered_map
 from transferset.tars import TarReader, list_members
-
-from rates import lines, measure
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rates import lines, measure
+
 from distill.data.batches import BatchReader, ViewPlan
 from distill.data.samples import ImageReader
 from distill.data.transfer_shards import open_transfer_shards
@@ -30,8 +32,6 @@ from distill.models.student import build_student
 from distill.models.teacher import open_teacher
 from distill.stages.train import TrainOptions, train
 from transferset.parallel import ordered_map
-
-from rates import lines, measure
 
 BATCH = 64
 MEASURED = 40

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from bootstrap import paired_difference
+
 from curate.index.build import build_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
@@ -28,8 +30,6 @@ from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
 from transferset.console import print_table, say
-
-from bootstrap import paired_difference
 
 STRATEGIES = ("random", "best-match", "query-balanced")
 AUGMENTS = ("light", "standard", "strong")
