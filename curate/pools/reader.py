@@ -17,6 +17,8 @@ from transferset.images import IMAGE_SUFFIXES
 from transferset.tars import Member, TarReader, TarScan, scan
 
 _OPEN_TARS = 64
+LARGEST_FILE = 1 << 30
+"""Bytes of an encoded image; a larger file is not read at all."""
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
 
 
@@ -99,6 +101,8 @@ class PartReader:
         Raises DataError (a reason for the error table) if this one can't be had, InterruptedRun if the pool
         itself is out of reach: a build stops then, and goes on when it is back.
         """
+        if item.size > LARGEST_FILE:
+            raise DataError(f"too large: {item.size} bytes > {LARGEST_FILE}")
         path = self.roots.locate(item.source)
         try:
             if item.offset is not None:

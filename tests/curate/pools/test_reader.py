@@ -116,6 +116,15 @@ def test_a_file_that_went_away_is_an_error_of_its_own(tmp_path, open_part):
         assert reader.read(items[1]) == b"two"
 
 
+def test_a_gigantic_file_is_not_read(tmp_path, open_part):
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(1 << 40)
+    with open_part("a.jpg") as reader:
+        (item,) = reader.items()
+        with pytest.raises(DataError, match="too large: 1099511627776 bytes"):
+            reader.read(item)
+
+
 def test_a_pool_that_went_away_stops_the_run(tmp_path, open_part):
     (tmp_path / "a.jpg").write_bytes(b"one")
     with open_part("a.jpg") as reader:
