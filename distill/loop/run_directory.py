@@ -100,7 +100,10 @@ class RunDirectory:
 def read_config(run: Path, command: str | None = None) -> dict[str, Any]:
     """The configuration of a run; DataError where the directory is none (or not one of `command`)."""
     if not (run / CONFIG).is_file():
-        raise DataError(f"{run} is no run of distill: {CONFIG} is missing")
+        raise DataError(
+            f"{run} is no run of distill: {CONFIG} is missing",
+            hint="give a directory that distill adapt, train or finetune has written with --out",
+        )
     config: dict[str, Any] = read_json(run / CONFIG)
     if command is not None and config.get("command") != command:
         raise DataError(f"{run} is not a run of distill {command}")
