@@ -232,6 +232,11 @@ def _encode_part(
         write_part(run.index, number, plan.encoder.dimension, about) as writer,
     ):
         encode_part(reader, writer, encoder, run.options.workers, bar)
+        run.notes.extend(
+            f"{roots.locate(problem.source)}: {problem.reason}; the whole images in it are kept"
+            for problem in writer.problems
+            if problem.kind == "source"
+        )
         if part.of_tars:
             pairs = zip(part.sources, reader.images, strict=True)
             about["sources"] = [{**asdict(source), "images": images} for source, images in pairs]

@@ -165,6 +165,7 @@ def test_a_cut_off_tar_keeps_its_whole_members(pool, tmp_path):
     (pool / "00000.tar").write_bytes(data[: data.index(b"004.jpg") + 600])
     report = build_index([pool / "00000.tar"], tmp_path / "index", OPTIONS)
     assert report.images == 3
+    assert any("00000.tar: cut off" in note for note in report.notes)
     errors = pq.read_table(part_directory(tmp_path / "index", 0) / "errors.parquet").to_pylist()
     assert [row["source"] for row in errors if row["kind"] == "source"] == ["00000.tar"]
     (pool / "00000.tar").write_bytes(data)
