@@ -53,7 +53,7 @@ ROWS = (
     Row("labels only", "runs/labels-only", ("labels-only",)),
     Row("transfer, random images", "runs/transfer-random", ("index", "random", "teacher", "transfer-random")),
     Row("transfer, retrieved images", "runs/transfer", ("index", "retrieved", "teacher", "transfer")),
-    Row("teacher, ten times the size", "runs/teacher", ("teacher",)),
+    Row("teacher, nine times the size", "runs/teacher", ("teacher",)),
 )
 
 
