@@ -112,6 +112,7 @@ def train(
         str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
     ],
     out: Out,
+    more_shards: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="SHARDS")] = None,
     data: Annotated[
         Path | None, typer.Option(help="Labelled images, mixed in without their labels; val selects.")
     ] = None,
@@ -150,7 +151,7 @@ def train(
 
     plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
     options = TrainOptions(
-        shards=tuple(shards),
+        shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
         teacher=teacher,
         student=student,
         out=out,

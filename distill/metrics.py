@@ -87,7 +87,7 @@ def wilson_interval(share: float, count: int) -> Interval:
     spread = _Z95**2 / count
     centre = (share + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return max(0.0, float(min(share, centre - half))), min(1.0, float(max(share, centre + half)))
 
 
 def _mean_recall(per_class: dict[str, ClassMetrics]) -> tuple[float, Interval]:

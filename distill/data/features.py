@@ -94,7 +94,7 @@ class FeatureStore:
         try:
             tensors = load(path.read_bytes())
             ids, features = tensors["ids"], tensors["features"]
-        except (OSError, SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError) as error:
             say(f"{path} is damaged ({error}): its features are computed again")
             path.unlink(missing_ok=True)
             return

@@ -1,5 +1,6 @@
 """The choice of a linear head: a grid of penalties, judged on val or on held-out folds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from distill.data.folds import stratified_folds
 from distill.metrics import negative_log_likelihood
-from distill.models.heads import LinearHead, fit_head, fit_temperature, image_weights
+from distill.models.heads import LinearHead, fit_heads, fit_temperature, image_weights
 from transferset.console import progress, say
 from transferset.errors import DataError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from transferset.console import Progress
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-MIN_VAL_PER_CLASS = 5
+MIN_VAL, MIN_VAL_PER_CLASS, MIN_BALANCED = 30, 2, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,34 +81,37 @@ def choose_head(
     use_val = val is not None and why_val_does_not_suffice(val.labels, classes, class_weight) is None
     parts = 1 if use_val else _check_folds(train.labels, folds)
     with progress("head", len(STRENGTHS) * parts + (not use_val), "fits") as bar:
-        settings = _Settings(classes, class_weight, bar)
+        fitter = _Fitter(classes, class_weight, bar)
         if use_val and val is not None:
             labels, judged_on = val.labels, "val"
-            fitted = [settings.fit(train, strength) for strength in STRENGTHS]
-            held_out = [head.logits(val.features[:, 0]) for head in fitted]
+            heads = fitter.fit(train, STRENGTHS)
+            held_out = [head.logits(val.features[:, 0]) for head in heads]
         else:
             fold_of = held_out_folds(train.labels, parts, seed)
             labels, judged_on = train.labels[fold_of >= 0], f"cross-validation, {parts} folds"
-            held_out = [_by_folds(settings, train, strength, fold_of) for strength in STRENGTHS]
+            held_out = _by_folds(fitter, train, fold_of)
         weights = image_weights(labels, class_weight)
         trials = tuple(_trial(*pair, labels, weights) for pair in zip(STRENGTHS, held_out, strict=True))
         best = min(range(len(trials)), key=lambda number: (round(trials[number].loss, 6), number))
-        head = fitted[best] if use_val else settings.fit(train, STRENGTHS[best])
+        head = heads[best] if use_val else fitter.fit(train, STRENGTHS[best : best + 1])[0]
     chosen = trials[best]
     return Choice(head.at(chosen.temperature), trials, chosen, judged_on, held_out[best], labels)
 
 
 @dataclass(frozen=True)
-class _Settings:
+class _Fitter:
     classes: int
     class_weight: str
     bar: "Progress"
 
-    def fit(self, train: LabelledFeatures, strength: float) -> LinearHead:
+    def fit(self, train: LabelledFeatures, strengths: Sequence[float]) -> list[LinearHead]:
+        """One head for each strength."""
         weights = image_weights(train.labels, self.class_weight)
-        head = fit_head(train.features, train.labels, weights, strength, self.classes)
-        self.bar.advance()
-        return head
+        heads = []
+        for head in fit_heads(train.features, train.labels, weights, strengths, self.classes):
+            heads.append(head)
+            self.bar.advance()
+        return heads
 
 
 def without_copies(
@@ -134,14 +138,20 @@ def without_copies(
 
 
 def why_val_does_not_suffice(labels: np.ndarray, classes: int, class_weight: str) -> str | None:
-    """Why val's `labels` cannot judge: it lacks classes or is tiny; None if it can."""
+    """Why val's `labels` cannot judge, because it is tiny; None if it can.
+
+    Classes that val lacks are no obstacle while it has most of them: val comes from where the model is going
+    to be used, while training images of a class are often shots of the same thing, which flatters folds.
+    """
     counts = np.bincount(labels, minlength=classes)
-    if not counts.all():
-        return f"it has images of {np.count_nonzero(counts)} of the {classes} classes"
-    if class_weight == "balanced" and counts.min() < MIN_VAL_PER_CLASS:
-        return f"its smallest class has {counts.min()} images, too few where every class counts the same"
-    if len(labels) < MIN_VAL_PER_CLASS * classes:
+    present = int(np.count_nonzero(counts))
+    if 2 * present < classes:
+        return f"it has images of only {present} of the {classes} classes"
+    if len(labels) < max(MIN_VAL, MIN_VAL_PER_CLASS * classes):
         return f"it has only {len(labels)} images for {classes} classes"
+    smallest = int(counts[counts > 0].min())
+    if class_weight == "balanced" and smallest < MIN_BALANCED:
+        return f"its smallest class has {smallest} images, too few where every class counts the same"
     return None
 
 
@@ -162,16 +172,15 @@ def _check_folds(labels: np.ndarray, folds: int) -> int:
     return min(folds, largest)
 
 
-def _by_folds(
-    settings: _Settings, train: LabelledFeatures, strength: float, fold_of: np.ndarray
-) -> np.ndarray:
-    """Logits of every image that is held out once, by the head that did not see it."""
-    logits = np.empty((len(train), settings.classes), np.float32)
+def _by_folds(fitter: _Fitter, train: LabelledFeatures, fold_of: np.ndarray) -> list[np.ndarray]:
+    """For each strength, logits of every image that is held out once, by the head that did not see it."""
+    logits = np.empty((len(STRENGTHS), len(train), fitter.classes), np.float32)
     for fold in range(fold_of.max() + 1):
         held_out = np.flatnonzero(fold_of == fold)
-        head = settings.fit(train.subset(np.flatnonzero(fold_of != fold)), strength)
-        logits[held_out] = head.logits(train.features[held_out, 0])
-    return logits[fold_of >= 0]
+        if len(held_out):
+            heads = fitter.fit(train.subset(np.flatnonzero(fold_of != fold)), STRENGTHS)
+            logits[:, held_out] = [head.logits(train.features[held_out, 0]) for head in heads]
+    return list(logits[:, fold_of >= 0])
 
 
 def _trial(strength: float, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Trial:

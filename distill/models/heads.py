@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,16 +61,21 @@ def image_weights(labels: np.ndarray, kind: str) -> np.ndarray:
     return weights
 
 
-def fit_head(
-    features: np.ndarray, labels: np.ndarray, weights: np.ndarray, strength: float, classes: int
-) -> LinearHead:
-    """Multinomial logistic regression with L2 penalty, scikit-learn's.
+def fit_heads(
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    strengths: Sequence[float],
+    classes: int,
+) -> Iterator[LinearHead]:
+    """A head for every strength, weakest first: multinomial logistic regression with L2 penalty,
+    scikit-learn's, each fit starting from the one before.
 
     `features` (n, views, d) as the model gives them; every view of an image counts as a share of it. `labels`
     (n,) must hold every number below `classes`; `weights` (n,) as `image_weights` gives them. Features are
-    L2-normalised, centred and scaled to unit mean square length, so that one grid of `strength` (scikit-
-    learn's C: larger means less penalty) suits every model; centre and scale then go into the head. Raises
-    NumericError for features that are not finite.
+    L2-normalised, centred and scaled to unit mean square length, so that one grid of strengths
+    (scikit-learn's C: larger means less penalty) suits every model; centre and scale then go into the head.
+    Raises NumericError for features that are not finite.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -79,22 +85,23 @@ def fit_head(
         raise NumericError(
             "the teacher's features are not finite", hint="run it in float32 with --runtime eager"
         )
-    rows = normalised(features.reshape(-1, dimension).astype(np.float64))
     shares = np.repeat(weights / views, views)
+    rows = normalised(features.reshape(-1, dimension))
     centre = np.average(rows, axis=0, weights=shares)
-    rows -= centre
+    rows = (rows - centre).astype(np.float32)
     scale = float(np.sqrt(np.average(np.einsum("nd,nd->n", rows, rows), weights=shares))) or 1.0
-    rows /= scale
-    model = LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
-    with _threads(rows.size * classes), warnings.catch_warnings():
-        # A weak penalty on separable classes has no end; where it stops is as good a head.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows, np.repeat(labels, views), sample_weight=shares)
-    weight, bias = model.coef_ / scale, model.intercept_
-    if classes == 2:  # one logit, that of the second class against the first
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    bias = bias - weight @ centre
-    return LinearHead(weight.astype(np.float32), bias.astype(np.float32))
+    rows /= np.float32(scale)
+    model = LogisticRegression(max_iter=_MAX_ITERATIONS, warm_start=True)
+    for strength in strengths:
+        with _threads(rows.size * classes), warnings.catch_warnings():
+            # A weak penalty on separable classes has no end; where it stops is as good a head.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.set_params(C=strength).fit(rows, np.repeat(labels, views), sample_weight=shares)
+        weight = model.coef_.astype(np.float64) / scale
+        bias = model.intercept_ - weight @ centre
+        if classes == 2:  # one logit, that of the second class against the first
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        yield LinearHead(np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32))
 
 
 def _threads(products: int) -> AbstractContextManager[object]:

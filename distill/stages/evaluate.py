@@ -186,6 +186,8 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
     say(f"{lacking}: this is the estimate stored with the model, from {judged_on}, which also chose it")
     say(f"hint: {hint}")
+    if options.predictions is not None:
+        say(f"{options.predictions} is not written: there are no test images to predict")
     stored = report["estimate"] if teacher else {"top1": report["score"], "top1_interval": report["interval"]}
     return Evaluation(
         model=str(options.model),

@@ -126,7 +126,7 @@ def _open(options: TrainOptions, task: Task, resolved: dict[str, Any]) -> _Input
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
     teacher = open_teacher(
         options.teacher,
-        runtime=options.runtime,
+        runtime=resolved.get("runtime", options.runtime),
         batch_size=options.plan.batch_size,
         device=resolved["device"],
         threads=resolved["threads"],
@@ -166,6 +166,8 @@ def _val(options: TrainOptions, labelled: LabelledSet, student: Student) -> Labe
 
 def _config(options: TrainOptions, inputs: _Inputs, resolved: dict[str, Any]) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
+    from distill.models.teacher import runtime_facts
+
     recipe = asdict(inputs.recipe)
     free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
     parameters = sum(parameter.numel() for parameter in inputs.student.module.parameters())
@@ -187,7 +189,13 @@ def _config(options: TrainOptions, inputs: _Inputs, resolved: dict[str, Any]) ->
             "teacher_sha256": inputs.teacher.fingerprint,
             "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,
         },
-        "resolved": {**resolved, **free, "decode_size": _decode_size(inputs)},
+        "resolved": {
+            **resolved,
+            **free,
+            "decode_size": _decode_size(inputs),
+            "runtime": inputs.teacher.model.info.runtime,
+        },
+        "teacher": {"description": inputs.teacher.description, **runtime_facts(inputs.teacher.model)},
         "student": {"spec": inputs.student.spec, "parameters": parameters},
         "augmentation": augmentation(options.augment).to_dict(),
     }

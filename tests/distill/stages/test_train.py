@@ -16,7 +16,6 @@ from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import open_student
-from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.train import TrainOptions, train
 from transferset.errors import DataError, UsageError
 
@@ -26,38 +25,15 @@ ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 CHANNELS = ("blue", "green", "red")
 
 
-def _noise(channel: int, seed: int) -> np.ndarray:
-    rgb = np.random.default_rng(seed).integers(0, 120, (40, 48, 3), dtype=np.uint8)
-    rgb[..., 2 - channel] += 60
-    return rgb
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory, encode: Callable[..., bytes]) -> Path:
-    """Red, green and blue noise in train and val."""
-    root = tmp_path_factory.mktemp("labelled")
-    for start, split, count in ((0, "train", 6), (100, "val", 4)):
-        for channel, label in enumerate(CHANNELS):
-            folder = root / split / label
-            folder.mkdir(parents=True)
-            for number in range(count):
-                (folder / f"{number}.png").write_bytes(encode(_noise(channel, start + number), "png"))
-    return root
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
-    out = tmp_path_factory.mktemp("teacher") / "teacher"
-    adapt(AdaptOptions(labelled, TINY, out, image_size=48, runtime="eager", execution=ONE_THREAD))
-    return out
-
-
 @pytest.fixture(scope="module")
 def shards(
-    tmp_path_factory: pytest.TempPathFactory, encode: Callable[..., bytes], write_tar: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory,
+    encode: Callable[..., bytes],
+    write_tar: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
 ) -> Path:
     """A foreign tar of unlabelled noise; one of its images is cut off."""
-    members = {f"{n:04d}.jpg": encode(_noise(n % 3, 1000 + n)) for n in range(41)}
+    members = {f"{n:04d}.jpg": encode(noise(n % 3, 1000 + n)) for n in range(41)}
     members["0007.jpg"] = members["0007.jpg"][:-300]
     return write_tar(tmp_path_factory.mktemp("shards") / "noise.tar", members)
 

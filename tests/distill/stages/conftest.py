@@ -1,0 +1,47 @@
+"""Red, green and blue noise as a task that a tiny model learns in seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.loop.execution import Execution
+from distill.stages.adapt import AdaptOptions, adapt
+
+TINY = "timm:test_efficientnet@none"
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+CHANNELS = ("blue", "green", "red")
+
+
+def make_noise(channel: int, seed: int) -> np.ndarray:
+    """(40, 48, 3) uint8 in which one channel is stronger."""
+    rgb = np.random.default_rng(seed).integers(0, 120, (40, 48, 3), dtype=np.uint8)
+    rgb[..., 2 - channel] += 60
+    return rgb
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory, encode: Callable[..., bytes]) -> Path:
+    """Red, green and blue noise in train and val."""
+    root = tmp_path_factory.mktemp("labelled")
+    for start, split, count in ((0, "train", 6), (100, "val", 4)):
+        for channel, label in enumerate(CHANNELS):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                (folder / f"{number}.png").write_bytes(encode(make_noise(channel, start + number), "png"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+    out = tmp_path_factory.mktemp("teacher") / "teacher"
+    adapt(AdaptOptions(labelled, TINY, out, image_size=48, runtime="eager", execution=ONE_THREAD))
+    return out
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[[int, int], np.ndarray]:
+    """`noise(channel, seed)`: an image of one of the classes."""
+    return make_noise

@@ -1,0 +1,128 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.data.rendered import Rendering
+from distill.loop.execution import Execution
+from distill.loop.run_directory import RunDirectory
+from distill.models.heads import read_head
+from distill.models.teacher import open_teacher
+from distill.stages.adapt import AdaptOptions, adapt
+from transferset.errors import DataError, UsageError
+
+TINY = "timm:test_efficientnet@none"
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+
+
+def _options(data: Path, out: Path) -> AdaptOptions:
+    return AdaptOptions(data, TINY, out, image_size=48, runtime="eager", execution=ONE_THREAD)
+
+
+@pytest.fixture
+def unsplit(labelled: Path, tmp_path: Path) -> Path:
+    """The training images alone, as class folders."""
+    shutil.copytree(labelled / "train", tmp_path / "unsplit")
+    return tmp_path / "unsplit"
+
+
+def test_labels_without_splits_are_cross_validated(unsplit: Path, tmp_path: Path) -> None:
+    report = adapt(_options(unsplit, tmp_path / "teacher"))
+    assert report.judged_on == "cross-validation, 5 folds"
+    assert report.estimate["n"] == 18 and report.estimate["top1"] >= 0.8
+    low, high = report.estimate["top1_interval"]
+    assert low < report.estimate["top1"] <= high
+    best = min(report.trials, key=lambda trial: round(trial["loss"], 6))
+    assert report.strength == best["strength"] and report.temperature == best["temperature"]
+
+
+def test_the_opened_teacher_gives_the_calibrated_logits_of_its_head(teacher: Path, labelled: Path) -> None:
+    opened = open_teacher(teacher, runtime="eager", batch_size=8, device="cpu", threads=1)
+    assert opened.classes == ("blue", "green", "red")
+    paths = sorted((labelled / "val").rglob("*.png"))
+    batches = list(Rendering(opened.preprocessing, 8, 1).batches(paths))
+    logits = np.concatenate([opened.logits(batch.pixels[: len(batch)]) for batch in batches])  # type: ignore[index]
+    expected = [opened.classes.index(path.parent.name) for path in paths]
+    assert np.mean(logits.argmax(axis=1) == expected) >= 0.8
+    head = read_head(teacher / "head.safetensors")
+    features = opened.model(batches[0].pixels)  # type: ignore[arg-type]
+    np.testing.assert_allclose(head.logits(features), logits[: len(features)], rtol=1e-4, atol=1e-4)
+    assert np.array_equal(opened.logits(batches[0].pixels[:3]), logits[:3])  # type: ignore[index]
+
+
+def test_a_changed_head_is_refused(teacher: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "teacher"
+    shutil.copytree(teacher, copy)
+    (copy / "labels.json").write_text('["red", "green", "blue"]')
+    with pytest.raises(DataError, match="damaged"):
+        open_teacher(copy, runtime="eager")
+
+
+def test_unreadable_images_are_left_out_and_a_class_without_any_is_named(
+    unsplit: Path, tmp_path: Path
+) -> None:
+    (unsplit / "red" / "0.png").write_bytes(b"")
+    report = adapt(_options(unsplit, tmp_path / "one"))
+    assert report.dropped == 1 and report.images["train"] == 17
+    for image in (unsplit / "red").iterdir():
+        image.write_bytes(b"no image")
+    with pytest.raises(DataError, match="class red"):
+        adapt(_options(unsplit, tmp_path / "two"))
+
+
+def test_again_it_is_complete_and_other_arguments_are_refused(
+    unsplit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _options(unsplit, tmp_path / "teacher")
+    adapt(options)
+    before = (options.out / "head.safetensors").read_bytes()
+    adapt(options)
+    assert "complete" in capsys.readouterr().err
+    assert (options.out / "head.safetensors").read_bytes() == before
+    with pytest.raises(UsageError, match="image_size"):
+        adapt(replace(options, image_size=32))
+    assert RunDirectory(options.out).report() is not None
+
+
+def test_one_class_is_no_task(unsplit: Path, tmp_path: Path) -> None:
+    shutil.rmtree(unsplit / "red")
+    shutil.rmtree(unsplit / "blue")
+    with pytest.raises((DataError, UsageError)):
+        adapt(_options(unsplit, tmp_path / "teacher"))
+
+
+KILLED = """
+import os, signal, sys
+from distill.data import features
+features._FLUSH_SECONDS = 0
+add, count = features.FeatureStore.add, 0
+def dying(self, ids, rows):
+    global count
+    add(self, ids, rows)
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+features.FeatureStore.add = dying
+from distill.cli import main
+main()
+"""
+
+
+def test_a_killed_run_goes_on(unsplit: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
+    def command(out: str) -> list[str]:
+        return [
+            "adapt", "--data", str(unsplit), "--teacher", TINY, "--image-size", "48", "--runtime", "eager",
+            "--batch-size", "4", "--threads", "1", "--out", str(tmp_path / out),
+        ]  # fmt: skip
+
+    start = ["-c", "from distill.cli import main; main()"]
+    assert run_python([*start, *command("whole")]).returncode == 0  # type: ignore[attr-defined]
+    assert run_python(["-c", KILLED, *command("killed")]).returncode == -9  # type: ignore[attr-defined]
+    assert not (tmp_path / "killed" / "report.json").exists()
+    assert list((tmp_path / "killed" / "features").glob("*.safetensors")), "what was computed is kept"
+    assert run_python([*start, *command("killed")]).returncode == 0  # type: ignore[attr-defined]
+    heads = [(tmp_path / out / "head.safetensors").read_bytes() for out in ("whole", "killed")]
+    assert heads[0] == heads[1]
