@@ -44,6 +44,14 @@ def _options(shards: Path, teacher: Path, out: Path, **values: object) -> TrainO
     return replace(options, **{"execution": ONE_THREAD, **values})  # type: ignore[arg-type]
 
 
+def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
+    """The command line of `_options`."""
+    given = ["train", "--shards", shards, "--teacher", teacher, "--student", TINY, "--out", out]
+    given += ["--image-size", 32, "--views", 3, "--runtime", "eager", "--steps", 30, "--batch-size", 16]
+    given += ["--lr", 5e-3, "--checkpoint-every", 6, "--threads", 1, "--device", "cpu", "--workers", 1]
+    return [str(argument) for argument in given]
+
+
 def _weights(run: Path) -> str:
     return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
@@ -99,9 +107,6 @@ def test_a_killed_run_ends_with_the_same_bits(
 ) -> None:
     """Killed before the first checkpoint, and between two: with the teacher's outputs complete by then."""
     out = tmp_path / "run"
-    arguments = ["train", "--shards", shards, "--teacher", teacher, "--student", TINY, "--out", out]
-    arguments += ["--image-size", 32, "--views", 3, "--runtime", "eager", "--steps", 30, "--batch-size", 16]
-    arguments += ["--lr", 5e-3, "--checkpoint-every", 6, "--threads", 1, "--device", "cpu", "--workers", 1]
     slowly = f"""
 import distill.loop.trainer as trainer, os, signal
 original = trainer.Trainer.train_step
@@ -114,7 +119,7 @@ trainer.Trainer.train_step = train_step
 from distill.cli import main
 main()
 """
-    command = [sys.executable, "-c", slowly, *map(str, arguments)]
+    command = [sys.executable, "-c", slowly, *_arguments(shards, teacher, out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=240, check=False
@@ -133,24 +138,10 @@ def test_an_interrupted_run_says_so_and_resumes(
     undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    arguments = [
-        "--shards",
-        shards,
-        "--teacher",
-        teacher,
-        "--student",
-        TINY,
-        "--out",
-        out,
-        "--image-size",
-        32,
-    ]
-    arguments += ["--views", 3, "--runtime", "eager", "--steps", 30, "--batch-size", 16, "--lr", 5e-3]
-    arguments += ["--checkpoint-every", 6, "--threads", 1, "--device", "cpu"]
     slow = "import distill.data.batches as b, time\nr = b.BatchReader.read\n"
     slow += "b.BatchReader.read = lambda self, step: (time.sleep(0.3), r(self, step))[1]\n"
     slow += "from distill.cli import main\nmain()"
-    command = [sys.executable, "-c", slow, "train", *map(str, arguments)]
+    command = [sys.executable, "-c", slow, *_arguments(shards, teacher, out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     metrics = out / "metrics.jsonl"
@@ -166,12 +157,9 @@ def test_an_interrupted_run_says_so_and_resumes(
     assert _weights(out) == _weights(undisturbed)
 
 
-def test_lost_teacher_outputs_are_computed_again(
-    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _train_to_step_20(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.loop.trainer import Trainer
 
-    options = _options(shards, teacher, tmp_path / "run")
     step = Trainer.train_step
 
     def stops_at_20(self: Trainer, batch: object) -> None:
@@ -183,6 +171,31 @@ def test_lost_teacher_outputs_are_computed_again(
     with pytest.raises(KeyboardInterrupt):
         train(options)
     monkeypatch.undo()
+
+
+def test_a_full_disk_leaves_what_was_there(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of a file's size gives EFBIG where a full disk gives ENOSPC."""
+    out = tmp_path / "run"
+    _train_to_step_20(_options(shards, teacher, out), monkeypatch)
+    before = {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()}
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+    limited += "from distill.cli import main\nmain()"
+    command = [sys.executable, "-c", limited, *_arguments(shards, teacher, out)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    full = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert full.returncode == 6, full.stderr
+    assert {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()} == before
+    train(_options(shards, teacher, out))
+    assert _weights(out) == _weights(undisturbed)
+
+
+def test_lost_teacher_outputs_are_computed_again(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = _options(shards, teacher, tmp_path / "run")
+    _train_to_step_20(options, monkeypatch)
     (tmp_path / "run" / "teacher_outputs.npy").unlink()
     train(options)
     assert _weights(tmp_path / "run") == _weights(undisturbed)
