@@ -52,6 +52,7 @@ class ExcludedSet:
 
     @property
     def unreadable(self) -> tuple[ExcludedImage, ...]:
+        """Those that can only be compared by their bytes."""
         return tuple(image for image in self.images if image.width == 0)
 
     @property

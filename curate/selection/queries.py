@@ -72,6 +72,7 @@ class QuerySet:
 
     @property
     def labels(self) -> tuple[str | None, ...]:
+        """The label of each query."""
         return tuple(query.label for query in self.queries)
 
     @property

@@ -90,6 +90,7 @@ class _Rounds:
         return len(held)
 
     def assignment(self) -> Assignment:
+        """What was won, by query, then rank."""
         owners = np.repeat(np.arange(len(self.won)), [len(won) for won in self.won])
         flat = [candidate for won in self.won for candidate in won]
         return Assignment(

@@ -34,6 +34,7 @@ class Request:
 
     @cached_property
     def numbering(self) -> Numbering:
+        """Row numbers of the index's positions."""
         return Numbering(self.index.parts)
 
     @cached_property

@@ -93,10 +93,12 @@ class Selection:
 
     @property
     def requested(self) -> int:
+        """How many images were asked for."""
         return sum(self.quotas)
 
     @property
     def missing(self) -> int:
+        """How many of them there are not: the shortfall."""
         return self.requested - len(self.picks)
 
     @cached_property
