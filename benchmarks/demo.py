@@ -168,7 +168,7 @@ def print_results(
     table.add_column("seconds", justify="right")
     for row in ROWS:
         top1 = float(measured[row.model]["top1"])
-        low, high = interval(top1, images["test"])
+        low, high = measured[row.model]["top1_interval"]
         spent = sum(seconds.get(name, 0.0) for name in row.made_by)
         table.add_row(row.title, f"{100 * top1:.1f} %", f"{100 * low:.0f}-{100 * high:.0f}", f"{spent:.0f}")
     Console(width=None if sys.stdout.isatty() else 110, highlight=False).print("", table)
@@ -190,14 +190,6 @@ the small model                   {out}/runs/transfer/model.safetensors
 the index                         {out}/index
 next                              curate serve --index {out}/index (then http://127.0.0.1:8000/docs)"""
     )
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share of `count` test images (Wilson, 1927)."""
-    z = 1.959964
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,15 +14,12 @@ import io
 import os
 import shutil
 import statistics
-import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from curate.index import Index, open_index
 from curate.retrieval import DEFAULT_SHARD_SIZE, retrieve_items

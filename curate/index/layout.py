@@ -30,6 +30,7 @@ def part_name(number: int) -> str:
 
 
 def part_directory(index: Path, number: int) -> Path:
+    """The folder of a part."""
     return index / PARTS / part_name(number)
 
 

@@ -90,7 +90,7 @@ def test_again_it_is_complete_and_other_arguments_are_refused(
 def test_one_class_is_no_task(unsplit: Path, tmp_path: Path) -> None:
     shutil.rmtree(unsplit / "red")
     shutil.rmtree(unsplit / "blue")
-    with pytest.raises((DataError, UsageError)):
+    with pytest.raises((DataError, UsageError), match="class"):
         adapt(_options(unsplit, tmp_path / "teacher"))
 
 
