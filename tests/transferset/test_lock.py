@@ -14,11 +14,11 @@ import os, sys, time
 from pathlib import Path
 from transferset.lock import DirectoryLock
 with DirectoryLock(Path(sys.argv[1])):
-    if len(sys.argv) > 2 and os.fork() == 0:
-        time.sleep(60)
-        os._exit(0)
-    print("held", flush=True)
+    says_held = len(sys.argv) == 2 or os.fork() == 0
+    if says_held:
+        print("held", flush=True)
     time.sleep(60)
+    os._exit(0)
 """
 
 
