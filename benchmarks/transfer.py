@@ -4,7 +4,7 @@
 
 POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>/. For every seed a few labels
 a class are drawn, the teacher is adapted to them, and students are trained on transfer sets of the same size
-with the same steps, views and recipe; the labels-only student is tuned on val, under the first seed, over
+with the same steps, views and recipe; the labels-only student is tuned on val, under every seed, over
 schedules (up to as many images seen as the transfers) and augmentation strengths. Everything is written to
 DIR; running the same command again resumes, and prints the table of what is there.
 """
@@ -50,7 +50,7 @@ class Setting:
     steps: int
     batch_size: int
     teacher: str
-    teacher_size: int | None
+    teacher_size: int
     student: str
     image_size: int
     views: int
@@ -152,20 +152,24 @@ def labels_only(setting: Setting, seed: int, steps: int, augment: str, data: Pat
     return report.score or 0.0, out
 
 
-def tune_labels_only(setting: Setting, data: Path) -> tuple[int, str]:
-    """Steps and augmentation that are best on val under the first seed; of the longest schedule only the best
-    augmentation so far is tried. Within every run val also chooses the step."""
+def tuned_labels_only(setting: Setting, seed: int, data: Path) -> Row:
+    """The labels-only student whose steps and augmentation are best on val; of the longest schedule only the
+    best augmentation so far is tried. Within every run val also chooses the step."""
     tried = {
         (round(setting.steps * share), augment): labels_only(
-            setting, 0, round(setting.steps * share), augment, data
-        )[0]
+            setting, seed, round(setting.steps * share), augment, data
+        )
         for share in SHARES
         for augment in AUGMENTS
     }
     longest = round(setting.steps * SHARES[-1])
-    augment = max(AUGMENTS, key=lambda name: tried[longest, name])
-    tried[setting.steps, augment] = labels_only(setting, 0, setting.steps, augment, data)[0]
-    return max(tried, key=lambda key: tried[key])
+    augment = max(AUGMENTS, key=lambda name: tried[longest, name][0])
+    tried[setting.steps, augment] = labels_only(setting, seed, setting.steps, augment, data)
+    steps, augment = max(tried, key=lambda key: tried[key][0])
+    say(f"labels only, seed {seed}: {steps} steps with {augment} augmentation are best on val")
+    out = tried[steps, augment][1]
+    costs = json.loads((out / "report.json").read_text())["costs"]
+    return tested("labels only", seed, out, data, costs)
 
 
 def run(setting: Setting) -> list[Row]:
@@ -189,13 +193,7 @@ def run(setting: Setting) -> list[Row]:
         for seed, data in folders.items():
             for strategy in reversed(STRATEGIES):
                 rows += transferred(setting, seed, total, strategy, data)
-        if total == max(setting.totals):
-            steps, augment = tune_labels_only(setting, folders[0])
-            say(f"labels only: {steps} steps with {augment} augmentation are best on val")
-            for seed, data in folders.items():
-                _, out = labels_only(setting, seed, steps, augment, data)
-                costs = json.loads((out / "report.json").read_text())["costs"]
-                rows.append(tested("labels only", seed, out, data, costs))
+    rows += [tuned_labels_only(setting, seed, data) for seed, data in folders.items()]
     return rows
 
 
@@ -259,10 +257,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2_400, help="of the largest transfer")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
-    parser.add_argument("--teacher-size", type=int, default=None)
+    parser.add_argument("--teacher-size", type=int, default=160)
     parser.add_argument("--student", default="timm:mobilenetv3_small_075@none")
     parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--views", type=int, default=4, help="of every image, each labelled once")
+    parser.add_argument("--views", type=int, default=8, help="of every image, each labelled once")
     setting = Setting(**vars(parser.parse_args()))
     groups = grouped(run(setting))
     lines = [summary(name, group) for name, group in groups.items()]

@@ -167,9 +167,6 @@ def run_cli(app: "typer.Typer", args: Sequence[str] | None = None) -> NoReturn:
     """
     import typer
 
-    # Before torch is imported. Threads of OpenMP that wait actively starve each other as soon as anything
-    # else runs on the cores: training on two busy cores was ten times slower than with this.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command = typer.main.get_command(app)
     interrupts: list[int] = []
     _install_handlers(interrupts)
