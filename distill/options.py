@@ -1,0 +1,102 @@
+"""The options of `distill`'s commands, as typer reads them: each once, whichever commands have it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# What goes in and out.
+Labelled = Annotated[
+    Path, typer.Option(exists=True, help="Labelled images: class folders, split folders, or a table.")
+]
+MixedIn = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="Labelled images, mixed in without their labels; val selects."),
+]
+LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
+Shards = Annotated[
+    list[str], typer.Option(help="A transfer set, a folder of tars, a tar, or a glob; may be repeated.")
+]
+MoreShards = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="SHARDS")]
+Out = Annotated[
+    Path, typer.Option("--out", help="The run's directory; running the same command again resumes.")
+]
+TeacherOut = Annotated[
+    Path, typer.Option("--out", help="The teacher's directory; the same command again resumes.")
+]
+Split = Annotated[str, typer.Option(help="train, val or test of --data; all: every image.")]
+Predictions = Annotated[
+    Path | None, typer.Option(help="Write label, answer and probabilities of each image (.parquet).")
+]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images are errors.")]
+MaxErrorRate = Annotated[
+    float | None, typer.Option(min=0, max=1, help="A larger share of unreadable images is an error (3).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+# Models.
+TeacherSpec = Annotated[
+    str, typer.Option(help="embedded, open_clip:MODEL/PRETRAINED, timm:NAME, … the model to adapt.")
+]
+Teacher = Annotated[Path, typer.Option(help="The directory that distill adapt wrote.")]
+TeacherImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side of the teacher's input; default: the model's own.")
+]
+StudentSpec = Annotated[
+    str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
+]
+FromRun = Annotated[Path | None, typer.Option("--from", help="A run of distill train or finetune.")]
+BaselineSpec = Annotated[
+    str | None, typer.Option(help="Labels only: the student to start from, as in train.")
+]
+ImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side of the student's input; default: the model's own.")
+]
+Model = Annotated[Path, typer.Option(help="A teacher, or a run of train or finetune.")]
+
+# How a head is found.
+Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored images.")]
+ClassWeight = Annotated[
+    str, typer.Option(help="none, or balanced: every class counts the same, also the rare ones.")
+]
+HeadFolds = Annotated[int, typer.Option(min=2, help="Of the cross-validation, where val does not decide.")]
+
+# How a student is trained.
+Method = Annotated[str, typer.Option(help="task-oriented.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
+Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
+Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate of AdamW.")]
+WeightDecay = Annotated[float, typer.Option(min=0, help="Weight decay; norms and biases have none.")]
+Views = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Views of each image before they repeat, seen by the teacher once; 0: no repeats."
+    ),
+]
+Augment = Annotated[str, typer.Option(help="none, light, standard or strong.")]
+Temperature = Annotated[float, typer.Option(help="Softens both sides of the comparison.")]
+LabelSmoothing = Annotated[float, typer.Option(help="Share of the target spread over all classes.")]
+Folds = Annotated[
+    int, typer.Option(min=0, help="Cross-validation where there is no val split, two or more; 0: none.")
+]
+EvalEvery = Annotated[
+    int | None, typer.Option(min=0, help="Steps between scores on val; default: ten a run.")
+]
+CheckpointEvery = Annotated[
+    int | None, typer.Option(min=0, help="Steps between checkpoints; default: ten a run, at most 500.")
+]
+Patience = Annotated[
+    int, typer.Option(min=0, help="Scores without improvement that end the run; 0: none do.")
+]
+
+# Where and how fast.
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, openvino.")]
+ModelBatchSize = Annotated[int, typer.Option(min=1, help="Images that the model sees at once.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the model on a CPU; default: all cores.")
+]
+Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode and render ahead; 0: none.")]
+CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
