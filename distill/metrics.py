@@ -1,5 +1,6 @@
 """How well class probabilities fit labels: accuracy, balanced accuracy, calibration, and how sure that is."""
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 Interval = tuple[float, float]
 
 CALIBRATION_BINS = 15
+_SHARES = ("recall", "precision")
 _Z95 = 1.959963984540054
 
 
@@ -39,20 +41,43 @@ class ClassificationMetrics:
     per_class: dict[str, ClassMetrics]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
+        """As JSON types: what comes out of a file again is equal."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+
+def metrics_from_dict(values: dict[str, Any]) -> ClassificationMetrics:
+    """The inverse of `to_dict`. KeyError, TypeError or ValueError where `values` are none."""
+
+    def interval(pair: Any) -> Interval:
+        low, high = map(float, pair)
+        return low, high
+
+    def one(entry: dict[str, Any]) -> ClassMetrics:
+        recall, precision = (None if entry[name] is None else float(entry[name]) for name in _SHARES)
+        found = None if entry["recall_interval"] is None else interval(entry["recall_interval"])
+        return ClassMetrics(int(entry["support"]), recall, found, precision)
+
+    numbers = {name: float(values[name]) for name in ("top1", "balanced_accuracy", "ece", "nll")}
+    intervals = {name: interval(values[name]) for name in ("top1_interval", "balanced_accuracy_interval")}
+    per_class = {str(name): one(entry) for name, entry in dict(values["per_class"]).items()}
+    return ClassificationMetrics(n=int(values["n"]), per_class=per_class, **numbers, **intervals)  # type: ignore[arg-type]
 
 
 def classification_metrics(
     logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 ) -> ClassificationMetrics:
-    """Metrics of logits (n, C) against labels (n,), numbers of `classes`; n must be at least 1."""
+    """Metrics of finite logits (n, C) against labels (n,), numbers of `classes`; n must be at least 1."""
     from sklearn.metrics import confusion_matrix
 
     if logits.shape != (len(labels), len(classes)) or not len(labels):
         raise ValueError(
             f"expected logits (n >= 1, {len(classes)}) for {len(labels)} labels, got {logits.shape}"
         )
+    if not np.isfinite(logits).all():
+        raise ValueError("logits must be finite")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(f"labels must be numbers below {len(classes)}, got {labels.min()} to {labels.max()}")
     predicted = logits.argmax(axis=1)
     counts = confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
     right, support, called = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)

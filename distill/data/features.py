@@ -94,12 +94,15 @@ class FeatureStore:
         try:
             tensors = load(path.read_bytes())
             ids, features = tensors["ids"], tensors["features"]
-        except (SafetensorError, KeyError) as error:
+            if ids.dtype != np.uint8 or ids.shape != (len(features), ID_BYTES):
+                raise ValueError(f"ids are {ids.dtype} {ids.shape}")
+            if features.dtype != np.float32 or features.shape[1:] != self._shape:
+                raise ValueError(f"features are {features.dtype} {features.shape}")
+        except (SafetensorError, KeyError, ValueError) as error:
             say(f"{path} is damaged ({error}): its features are computed again")
             path.unlink(missing_ok=True)
             return
-        if features.shape == (len(ids), *self._shape):
-            self._rows.update(zip(map(bytes, ids), features))
+        self._rows.update(zip(map(bytes, ids), features))
 
     def known(self) -> Callable[[bytes], bool]:
         """Whether an id was in the store when this was called."""

@@ -29,12 +29,12 @@ class Plan:
             raise UsageError("--steps and --epochs were both given", hint="give one of them")
         for name in ("steps", "epochs", "batch_size", "lr"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"--{name.replace('_', '-')} {value} must be positive")
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must be positive and finite")
         for name in ("weight_decay", "eval_every", "checkpoint_every", "patience"):
             value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UsageError(f"--{name.replace('_', '-')} {value} must not be negative")
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"--{name.replace('_', '-')} {value} must not be negative or infinite")
 
     def recipe(self, samples: int, default_epochs: float, default_lr: float, seed: int) -> Recipe:
         """In steps, for a list of this many samples."""

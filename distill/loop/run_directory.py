@@ -13,6 +13,7 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 REPORT = "report.json"
 CHECKPOINTS = "checkpoints"
+RESTORE = "restore the directory, or remove it and run the command again"
 
 
 class RunDirectory:
@@ -41,7 +42,7 @@ class RunDirectory:
                     hint="give --out a new directory",
                 )
             write_json(self.path / CONFIG, given)
-        found: dict[str, Any] = read_json(self.path / CONFIG)
+        found = read_config(self.path)
         self._refuse_other(found, given)
         return found
 
@@ -49,8 +50,8 @@ class RunDirectory:
         """What an earlier piece of this run resolved for the machine; None: the run is new."""
         if not (self.path / CONFIG).exists():
             return None
-        resolved: dict[str, Any] = read_json(self.path / CONFIG).get("resolved", {})
-        return resolved if "threads" in resolved else None
+        resolved = read_config(self.path).get("resolved")
+        return resolved if isinstance(resolved, dict) and "threads" in resolved else None
 
     def _refuse_other(self, found: dict[str, Any], given: dict[str, Any]) -> None:
         changes = []
@@ -69,10 +70,7 @@ class RunDirectory:
 
     def report(self) -> dict[str, Any] | None:
         """The report of a finished run; None: it is not finished."""
-        if not (self.path / REPORT).exists():
-            return None
-        report: dict[str, Any] = read_json(self.path / REPORT)
-        return report
+        return read_object(self.path / REPORT) if (self.path / REPORT).exists() else None
 
     def log(self, entry: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -104,10 +102,18 @@ def read_config(run: Path, command: str | None = None) -> dict[str, Any]:
             f"{run} is no run of distill: {CONFIG} is missing",
             hint="give a directory that distill adapt, train or finetune has written with --out",
         )
-    config: dict[str, Any] = read_json(run / CONFIG)
+    config = read_object(run / CONFIG)
     if command is not None and config.get("command") != command:
         raise DataError(f"{run} is not a run of distill {command}")
     return config
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; DataError where the file is missing, damaged or holds anything else."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged: it holds no JSON object", hint=RESTORE)
+    return found
 
 
 def _whole(line: str) -> bool:

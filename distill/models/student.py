@@ -102,16 +102,30 @@ def open_student(run: Path) -> Student:
             else "give the --out of distill train or finetune"
         )
         raise DataError(f"{run} holds no finished student ({MODEL} is missing)", hint=hint)
-    config = read_json(run / CONFIG)
+    classes, preprocessing = read_classes(run), read_preprocessing(run)
     try:
-        spec = str(config["student"]["spec"])
-        classes = tuple(map(str, read_json(run / LABELS)))
-        preprocessing = Preprocessing.from_dict(read_json(run / PREPROCESSING))
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{run / CONFIG} is not that of a student: {error!r}") from error
-    module = _architecture(spec, len(classes), preprocessing.size)
+        spec = str(read_json(run / CONFIG)["student"]["spec"])
+        module = _architecture(spec, len(classes), preprocessing.size)
+    except (KeyError, TypeError, UsageError, RuntimeError) as error:
+        raise DataError(f"{run / CONFIG} is not that of a student: {error}") from error
     load_weights(module, run / MODEL)
     return Student(_layout(module).eval(), preprocessing, classes, spec)
+
+
+def read_classes(directory: Path) -> tuple[str, ...]:
+    """The classes of a teacher or a run, in the order of its logits; DataError where the file is damaged."""
+    found = read_json(directory / LABELS)
+    if not isinstance(found, list) or not found or len(set(map(str, found))) < len(found):
+        raise DataError(f"{directory / LABELS} is damaged: it is no list of different class names")
+    return tuple(map(str, found))
+
+
+def read_preprocessing(directory: Path) -> Preprocessing:
+    """The preprocessing of a teacher or a run; DataError where the file is damaged."""
+    try:
+        return Preprocessing.from_dict(read_json(directory / PREPROCESSING))
+    except TypeError as error:
+        raise DataError(f"{directory / PREPROCESSING} is damaged: {error}") from error
 
 
 def load_weights(module: "nn.Module", path: Path) -> None:

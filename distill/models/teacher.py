@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill.loop.run_directory import CONFIG, REPORT, read_config
+from distill.loop.run_directory import CONFIG, REPORT, read_config, read_object
 from distill.models.heads import LinearHead, read_head, write_head
-from distill.models.student import LABELS, PREPROCESSING
+from distill.models.student import LABELS, PREPROCESSING, read_classes, read_preprocessing
 from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.spec import ModelSpec, parse_spec
-from transferset.writes import read_json, write_json
+from transferset.writes import write_json
 
 if TYPE_CHECKING:
     from transferset.models.backbone import Backbone
@@ -73,10 +73,10 @@ def open_teacher(
             f"the teacher in {directory} is not finished", hint="run distill adapt again until it is done"
         )
     head = read_head(directory / HEAD)
-    classes = tuple(map(str, read_json(directory / LABELS)))
+    classes = read_classes(directory)
     backbone = _load_backbone(directory, config)
     fingerprint = teacher_fingerprint(backbone, head, classes)
-    if fingerprint != read_json(directory / REPORT).get("fingerprint"):
+    if fingerprint != read_object(directory / REPORT).get("fingerprint"):
         raise DataError(
             f"{directory} is damaged: head, labels or preprocessing are not those that its report describes",
             hint="restore the directory, or adapt the teacher again",
@@ -108,7 +108,7 @@ def _load_backbone(directory: Path, config: dict[str, Any]) -> "Backbone":
         spec, expected, seed = str(facts["spec"]), str(facts["weights_sha256"]), int(facts["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{directory / CONFIG} is not that of a teacher: {error!r}") from error
-    preprocessing = Preprocessing.from_dict(read_json(directory / PREPROCESSING))
+    preprocessing = read_preprocessing(directory)
     backbone = load_backbone(spec, image_size=preprocessing.size, seed=seed)
     if backbone.weights_sha256 != expected:
         raise DataError(

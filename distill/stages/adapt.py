@@ -12,7 +12,7 @@ from distill.data.features import VIEWS, FeatureStore, compute_features, feature
 from distill.data.rendered import Rendering, check_readable
 from distill.loop.execution import Execution
 from distill.loop.ledger import Ledger, flops_per_image
-from distill.loop.run_directory import REPORT, RunDirectory
+from distill.loop.run_directory import REPORT, RESTORE, RunDirectory
 from distill.metrics import classification_metrics, expected_calibration_error, negative_log_likelihood
 from distill.models.head_selection import (
     Choice,
@@ -118,8 +118,15 @@ def adapt(options: AdaptOptions) -> AdaptReport:
         done = run.report()
         if done is not None:
             say(f"{options.out} is complete: nothing to do")
-            return AdaptReport(**done)
+            return _report_from_json(options.out, done)
         return _Adapting(options, sets, backbone).run()
+
+
+def _report_from_json(out: Path, values: dict[str, Any]) -> AdaptReport:
+    try:
+        return AdaptReport(**values)
+    except TypeError as error:
+        raise DataError(f"{out / REPORT} is not that of a teacher: {error}", hint=RESTORE) from error
 
 
 def _check(options: AdaptOptions) -> None:
@@ -221,10 +228,8 @@ class _Adapting:
         if split == "train" or self.options.max_error_rate is not None:
             check_readable(paths, found.reasons, self.options.max_error_rate, what)
         numbers = {name: number for number, name in enumerate(self.sets.classes)}
-        labels = np.array(
-            [numbers[str(images.images[place].label)] for place in found.places], dtype=np.int64
-        )
-        return LabelledFeatures(found.features, labels), found.ids
+        labels = [numbers[str(images.images[place].label)] for place in found.places]
+        return LabelledFeatures(found.features, np.array(labels, np.int64)), found.ids
 
     def record(self, paths: list[Path], reasons: dict[int, str]) -> None:
         """The error list."""
@@ -248,10 +253,10 @@ class _Adapting:
     def tell(self, labels: np.ndarray, val: LabelledFeatures | None) -> None:
         """What the user should know before the head is chosen."""
         options, counts = self.options, np.bincount(labels)
-        if val is not None:
-            why = why_val_does_not_suffice(val.labels, len(self.sets.classes), options.class_weight)
-            if why is not None:
-                say(f"val does not choose the head, because {why}: cross-validation does")
+        if val is not None and (
+            why := why_val_does_not_suffice(val.labels, len(self.sets.classes), options.class_weight)
+        ):
+            say(f"val does not choose the head, because {why}: cross-validation does")
         if options.class_weight == "none" and counts.max() > _IMBALANCE * counts.min():
             say(
                 f"classes are imbalanced ({counts.min()} to {counts.max()} images): "

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from distill.data.rendered import Rendering, check_readable
 from distill.loop.execution import Execution, cores, torch_threads
-from distill.loop.run_directory import REPORT, read_config
-from distill.metrics import classification_metrics, log_softmax
+from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
+from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
 from distill.models.classifier import Classifier, open_classifier
 from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
-from transferset.writes import read_json, write_parquet
+from transferset.writes import write_parquet
 
 ALL = "all"
 
@@ -179,30 +179,40 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
         raise DataError(lacking, hint=hint)
     if not (options.model / REPORT).is_file():
         raise DataError(f"{options.model} is not finished", hint="run its command again until it is done")
-    report = read_json(options.model / REPORT)
     teacher = config.get("command") == "adapt"
-    judged_on = report["judged_on"] if teacher else report["scored_on"]
+    judged_on, stored = _read_estimate(options.model / REPORT, teacher)
     if judged_on is None:
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
     say(f"{lacking}: this is the estimate stored with the model, from {judged_on}, which also chose it")
     say(f"hint: {hint}")
     if options.predictions is not None:
         say(f"{options.predictions} is not written: there are no test images to predict")
-    stored = report["estimate"] if teacher else {"top1": report["score"], "top1_interval": report["interval"]}
     return Evaluation(
         model=str(options.model),
         kind="teacher" if teacher else "student",
         data=str(options.data),
         split=None,
         estimate=judged_on,
-        metrics={**_unknown_metrics(), **stored},
+        metrics=stored,
         unreadable={},
     )
 
 
-def _unknown_metrics() -> dict[str, Any]:
-    names = ("n", "top1", "top1_interval", "balanced_accuracy", "balanced_accuracy_interval", "ece", "nll")
-    return {**dict.fromkeys(names), "per_class": {}}
+def _read_estimate(path: Path, teacher: bool) -> tuple[str | None, dict[str, Any]]:
+    """What a report's estimate was measured on (None: there is none), and its metrics; what a student's does
+    not know is None. DataError where the report is damaged or another program's."""
+    report = read_object(path)
+    try:
+        if teacher:
+            return str(report["judged_on"]), metrics_from_dict(report["estimate"]).to_dict()
+        if report["scored_on"] is None:
+            return None, {}
+        low, high = map(float, report["interval"])
+        known = {"top1": float(report["score"]), "top1_interval": [low, high]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: it holds no estimate ({error!r})", hint=RESTORE) from error
+    names = (field.name for field in fields(ClassificationMetrics))
+    return str(report["scored_on"]), {**dict.fromkeys(names), "per_class": {}, **known}
 
 
 def _write_predictions(

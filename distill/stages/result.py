@@ -10,9 +10,10 @@ import numpy as np
 from distill.data.labelled_images import LabelledImages
 from distill.loop.checkpoints import write_tensors
 from distill.loop.ledger import Ledger
-from distill.loop.run_directory import REPORT
+from distill.loop.run_directory import REPORT, RESTORE
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student, predict
 from distill.task import Task
+from transferset.errors import DataError
 from transferset.writes import write_json
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def finish(out: Path, weights: dict[str, "Tensor"], report: StudentReport) -> St
 
 
 def report_from_json(values: dict[str, Any]) -> StudentReport:
-    """The inverse of what `finish` writes."""
-    interval = values["interval"]
-    return StudentReport(**{**values, "interval": tuple(interval) if interval else None})
+    """The inverse of what `finish` writes; DataError where it was not `finish` that wrote it."""
+    try:
+        interval = values["interval"]
+        return StudentReport(**{**values, "interval": tuple(interval) if interval else None})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{REPORT} is not that of a student: {error}", hint=RESTORE) from error

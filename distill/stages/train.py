@@ -1,5 +1,6 @@
 """`distill train`: a student learns from the teacher's predictions on a transfer set."""
 
+import math
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -112,8 +113,8 @@ def _check(options: TrainOptions, task: Task) -> None:
         raise UsageError(
             f"--views {options.views} must not be negative", hint="0 means new views in every epoch"
         )
-    if not options.temperature > 0:
-        raise UsageError(f"--temperature {options.temperature} must be positive")
+    if not 0 < options.temperature < math.inf:
+        raise UsageError(f"--temperature {options.temperature} must be positive and finite")
     if not 0 <= options.labelled_share < 1:
         raise UsageError(f"--labelled-share {options.labelled_share} must be at least 0 and less than 1")
 
