@@ -20,6 +20,7 @@ from transferset.images import ImageError, read_header
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII)
 _URL = re.compile(r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]{1,15}:/{0,2}\S|//|www\.)")
 _ID_BYTES = 16
+WHICH_IDS = "item ids are those that POST /retrieve answers with"
 
 
 def image_query(data: bytes, label: str | None, name: str) -> Query:
@@ -94,7 +95,7 @@ def to_query(
 def _stored(index: Index, identity: str, name: str) -> np.ndarray:
     position = index.find(bytes.fromhex(identity))
     if position is None:
-        raise ApiError(422, "unknown_item", f"{name}.item_id {identity} is not in the index", None)
+        raise ApiError(422, "unknown_item", f"{name}.item_id {identity} is not in the index", WHICH_IDS)
     item = index.item(position)
     return normalised(index.embeddings(item.part)[item.row].astype(np.float64))
 
@@ -105,7 +106,7 @@ def _text_query(text: str, label: str | None, name: str, encoder: SharedEncoder,
             413,
             "text_too_long",
             f"{name}.text has {len(text)} characters, more than {settings.max_text_length}",
-            None,
+            "send a shorter one",
         )
     if not encoder.has_text:
         raise ApiError(

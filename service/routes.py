@@ -4,11 +4,12 @@ from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import ValidationError
 
 import transferset
 from curate.selection.queries import Query as LibraryQuery
-from service.errors import ApiError
-from service.queries import check_images, to_query
+from service.errors import ApiError, from_validation
+from service.queries import WHICH_IDS, check_images, to_query
 from service.retrieval import Retrieval
 from service.schemas import (
     ITEM_ID,
@@ -87,7 +88,10 @@ def _parse(body: bytes, service: Retrieval) -> tuple[Selecting, list[LibraryQuer
             "the body holds more numbers and fields than a request can use",
             "send fewer queries",
         )
-    request = RetrieveRequest.model_validate_json(body)
+    try:
+        request = RetrieveRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error) from error
     _check_count(len(request.queries), service)
     queries = [
         to_query(query, number, service.index, service.encoder, limits)
@@ -152,7 +156,7 @@ def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
     image."""
     position = service.index.find(bytes.fromhex(item_id))
     if position is None:
-        raise ApiError(404, "unknown_item", f"{item_id} is not in the index", None)
+        raise ApiError(404, "unknown_item", f"{item_id} is not in the index", WHICH_IDS)
     if size is None:
         return b""
     try:

@@ -41,9 +41,14 @@ def visible(value: object) -> str:
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(value))
 
 
+def one_line(value: object) -> str:
+    """`visible(value)` with line breaks and tabs as escapes too, so that no name can forge a line of ours."""
+    return visible(value).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def say(message: str) -> None:
     """One line to stderr."""
-    print(visible(message), file=sys.stderr, flush=True)
+    print(one_line(message), file=sys.stderr, flush=True)
 
 
 def print_json(obj: Any) -> None:
@@ -57,11 +62,11 @@ def print_table(title: str, columns: list[str], rows: Sequence[Sequence[str]]) -
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(visible(title)), title_justify="left")
+    table = Table(title=Text(one_line(title)), title_justify="left")
     for column in columns:
-        table.add_column(Text(visible(column)), overflow="fold")
+        table.add_column(Text(one_line(column)), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
 
 
@@ -114,7 +119,7 @@ class _BarProgress:
         self._bar.advance(self._task, n)
 
     def note(self, text: str) -> None:
-        self._bar.update(self._task, note=visible(text))
+        self._bar.update(self._task, note=one_line(text))
 
 
 @contextlib.contextmanager
@@ -149,7 +154,7 @@ def progress(description: str, total: int | None, unit: str, initial: int = 0) -
         TextColumn("{task.fields[note]}", markup=False),
     )
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(visible(description), total=total, completed=initial, unit=unit, note="")
+        task = bar.add_task(one_line(description), total=total, completed=initial, unit=unit, note="")
         yield _BarProgress(bar, task)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.index.known import Changes, Known, follow_moved
 from curate.index.layout import FAISS, IDS, PARTS, PLAN, part_directory
-from curate.index.manifest import FinishedPart, finished_part, finished_parts
+from curate.index.manifest import FinishedPart, finished_part, finished_parts, refuse_other_format
 from curate.index.options import BuildOptions, BuildReport
 from curate.index.part_writer import write_part
 from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
@@ -149,6 +149,7 @@ def _existing(run: _Run) -> tuple[Plan | None, Roots]:
     if not (run.index / PLAN).exists():
         return None, Roots(run.index)
     plan, roots = read_plan(run.index)
+    refuse_other_format(run.index)
     refuse(run.index, run.asked.differences(plan))
     return plan, roots
 

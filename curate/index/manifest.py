@@ -1,5 +1,6 @@
 """manifest.json and parts.parquet: what readers go by. They change together, the manifest last."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -58,6 +59,7 @@ def finished_part(directory: Path) -> FinishedPart:
     path = directory / DONE
     done = read_json(path)
     if not isinstance(done, dict) or not {
+        "format_version",
         "number",
         "rows",
         "errors",
@@ -66,6 +68,7 @@ def finished_part(directory: Path) -> FinishedPart:
         "fingerprint",
     } <= set(done):
         raise DataError(f"{path} is damaged: it lacks fields", hint="restore the index from a copy")
+    require_format(done["format_version"], path)
     return FinishedPart(int(done["number"]), directory, done, sha256_file(path))
 
 
@@ -102,6 +105,24 @@ def write_manifest(index: Path, table: bytes, manifest: dict[str, Any]) -> None:
             table_file.write(table)
 
 
+def require_format(version: object, path: Path) -> None:
+    """DataError if the file `path` has another `format_version` than ours."""
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format_version {version}, this program reads {FORMAT_VERSION}",
+            hint="use the version of transferset that wrote it, or build the index again",
+        )
+
+
+def refuse_other_format(index: Path) -> None:
+    """DataError if the manifest that a build would replace is of another format; a damaged one may go."""
+    manifest = None
+    with contextlib.suppress(DataError):
+        manifest = read_json(index / MANIFEST)
+    if isinstance(manifest, dict) and "format_version" in manifest:
+        require_format(manifest["format_version"], index / MANIFEST)
+
+
 def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The manifest and the rows of parts.parquet that it vouches for.
 
@@ -117,11 +138,7 @@ def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             expected = manifest["parts"]["sha256"]
         except (KeyError, TypeError) as error:
             raise DataError(f"{index / MANIFEST} is damaged: it lacks {error}") from error
-        if version != FORMAT_VERSION:
-            raise DataError(
-                f"{index / MANIFEST}: format_version {version}, this program reads {FORMAT_VERSION}",
-                hint="use the version of transferset that wrote it, or build the index again",
-            )
+        require_format(version, index / MANIFEST)
         table = _read_table(index / PARTS_TABLE)
         if digest(table) == expected:
             return manifest, _rows(index / PARTS_TABLE, table)

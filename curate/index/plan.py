@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.index.layout import FORMAT_VERSION, PLAN
+from curate.index.manifest import require_format
 from curate.pools import Roots
 from transferset.errors import DataError, UsageError
 from transferset.models.spec import LOCAL_DIR, ModelSpec, parse_spec
@@ -78,11 +79,7 @@ def read_plan(index: Path, moved: dict[str, str] | None = None) -> tuple[Plan, R
     content = read_json(path)
     try:
         version = content["format_version"]
-        if version != FORMAT_VERSION:
-            raise DataError(
-                f"{path}: format_version {version}, this program reads {FORMAT_VERSION}",
-                hint="use the version of transferset that wrote it, or build the index again",
-            )
+        require_format(version, path)
         plan = Plan(
             EncoderPlan(**content["encoder"]),
             RuntimePlan(**content["runtime"]),

@@ -30,6 +30,10 @@ STRATEGIES: dict[StrategyName, Strategy] = {
 }
 
 
+class NotRetrievable(DataError):
+    """The index holds nothing, or not enough, for what was asked."""
+
+
 @dataclass(frozen=True)
 class SelectOptions:
     """How many images to select and how; checked when made (UsageError)."""
@@ -221,14 +225,14 @@ def _picks(
 def _check(selection: Selection, options: SelectOptions) -> None:
     if not selection.picks:
         floor = "" if options.min_similarity is None else f" at similarity {options.min_similarity} or more"
-        raise DataError(
+        raise NotRetrievable(
             f"nothing can be retrieved{floor}",
             hint="lower --min-similarity"
             if floor
             else "the index holds nothing but the queries and excluded images",
         )
     if options.shortfall == "fail" and selection.missing:
-        raise DataError(
+        raise NotRetrievable(
             f"{selection.missing} of {selection.requested} images are missing and --shortfall is fail",
             hint="ask for fewer, lower --min-similarity, or use --shortfall report",
         )

@@ -1,17 +1,24 @@
 """What the client did wrong is a 4xx that says so, in one shape."""
 
+import asyncio
 import base64
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from starlette.types import Message
 
-from curate.index.index import Index
+from curate.index.build import build_index
+from curate.index.index import Index, open_index
+from curate.index.options import BuildOptions
+from service.app import create_app
+from service.settings import Settings
 
 ErrorOf = Callable[[Any, int], dict[str, Any]]
 AsQuery = Callable[..., dict[str, str]]
@@ -239,3 +246,41 @@ def test_image_value_is_not_taken_for_markup_or_path(client: TestClient, error_o
     text = base64.b64encode(b"<svg onload=alert(1)>").decode()
     error = error_of(post(client, queries=[{"image": text, "label": "<script>"}], total=1), 422)
     assert "<s" not in error["message"]
+
+
+def test_an_answer_does_not_grow_with_what_was_wrong(client: TestClient, error_of: ErrorOf) -> None:
+    long = json.dumps({"x" * 1_000_000: 1})
+    error = error_of(
+        client.post("/retrieve", content=long, headers={"Content-Type": "application/json"}), 422
+    )
+    assert len(error["message"]) < 2_000
+    many = post(client, queries=[{"embedding": ["x"] * 5_000}], total=1)
+    assert "5000 values" in error_of(many, 422)["message"]
+
+
+def test_a_damaged_index_is_not_the_clients_fault(
+    tmp_path: Path,
+    pool: Path,
+    tiny: BuildOptions,
+    capfd: pytest.CaptureFixture[str],
+    error_of: ErrorOf,
+) -> None:
+    build_index([pool / "00000.tar"], tmp_path / "index", tiny)
+    index = open_index(tmp_path / "index")
+    with TestClient(create_app(index, Settings()), raise_server_exceptions=False) as client:
+        (tmp_path / "index/parts/000000/embeddings.npy").write_bytes(b"")
+        error = error_of(post(client, queries=[{"embedding": [1.0] * index.dimension}], total=1), 500)
+    assert str(tmp_path) not in str(error)
+    assert "embeddings.npy" in capfd.readouterr().err
+
+
+def test_a_client_that_leaves_within_its_request_is_no_failure(client: TestClient) -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": "/retrieve", "query_string": b"", "headers": headers}
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]  # raises what a server would log

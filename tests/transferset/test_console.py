@@ -185,6 +185,8 @@ def test_messages_go_to_stderr_with_controls_visible(capsys: pytest.CaptureFixtu
     out, err = capsys.readouterr()
     assert out == "" and err == "name\\x1b]0;title\\x07\\r\\udcff\\u202e[bold]\n"
     assert visible("a\tb\nc é 漢") == "a\tb\nc é 漢"
+    say("a\nhint: b\tc")
+    assert capsys.readouterr().err == "a\\nhint: b\\tc\n", "a name can't forge a line"
 
 
 def test_json_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
