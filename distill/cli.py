@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import options
+from distill import cli_export, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 
@@ -204,6 +204,10 @@ def evaluate(
     )
     evaluation = run(given)
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
+
+
+for command in cli_export.COMMANDS:
+    app.command()(command)
 
 
 def _print_student(report: "StudentReport", as_json: bool) -> None:

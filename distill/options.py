@@ -52,7 +52,9 @@ BaselineSpec = Annotated[
 ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Side of the student's input; default: the model's own.")
 ]
-Model = Annotated[Path, typer.Option(help="A teacher, or a run of train or finetune.")]
+Model = Annotated[
+    Path, typer.Option(help="A teacher, a run of train or finetune, an export, or an ONNX file in an export.")
+]
 
 # How a head is found.
 Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored images.")]
@@ -100,3 +102,57 @@ Threads = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode and render ahead; 0: none.")]
 CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
+
+# Exports.
+Run = Annotated[Path, typer.Option("--model", help="A finished run of distill train or finetune.")]
+ExportOut = Annotated[
+    Path, typer.Option("--out", help="A new directory; nothing is left in it if the export fails.")
+]
+CompareOn = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", exists=True, help="Real images to compare on: class or split folders, a table, or a folder."
+    ),
+]
+CompareSplit = Annotated[
+    str | None,
+    typer.Option(help="train, val, test or all of --data; default: test, else val, else all."),
+]
+Onnx = Annotated[bool, typer.Option("--onnx", help="Write an ONNX graph (any number of images).")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Write an 8-bit ONNX graph too; needs labels in --data.")]
+WithPreprocessing = Annotated[
+    bool,
+    typer.Option(
+        "--with-preprocessing", help="The graphs take resized, cropped uint8 images, and normalise them."
+    ),
+]
+Tolerance = Annotated[float, typer.Option(min=0, help="Largest difference of a logit to the run's.")]
+MaxDrop = Annotated[float, typer.Option(min=0, max=1, help="Accuracy that --int8 may lose; 0.02: 2 points.")]
+CalibrationImages = Annotated[int, typer.Option(min=1, help="Training images of --data that calibrate int8.")]
+
+# Predictions.
+Images = Annotated[
+    list[str], typer.Option(help="A folder, a tar, an image, a glob, or - for paths on stdin; repeatable.")
+]
+MoreImages = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="IMAGES")]
+Table = Annotated[Path | None, typer.Option(help="Write one row an image: .parquet, or .csv.")]
+PredictionsAsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object: every prediction, then the summary.")
+]
+RejectFrom = Annotated[
+    list[str] | None,
+    typer.Option(help="Random images (a pool) to fit the rejection threshold with; an export keeps it."),
+]
+RejectQuantile = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of those images that the threshold rejects.")
+]
+RejectImages = Annotated[int, typer.Option(min=1, help="How many of those images are drawn.")]
+Reject = Annotated[bool, typer.Option(help="Use the threshold that the export holds.")]
+
+# Choosing a student.
+MaxMs = Annotated[float | None, typer.Option(min=0, help="Latency of one image, measured here.")]
+MaxMb = Annotated[float | None, typer.Option(min=0, help="Size of the weights in float32, MB.")]
+Classes = Annotated[int, typer.Option(min=1, help="Of the task: they size the classifier.")]
+Match = Annotated[
+    list[str] | None, typer.Option(help="Glob of timm names instead of the shortlist; repeatable.")
+]

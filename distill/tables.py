@@ -8,6 +8,9 @@ from transferset.console import print_table
 if TYPE_CHECKING:
     from distill.stages.adapt import AdaptReport
     from distill.stages.evaluate import Evaluation
+    from distill.stages.export import ExportReport
+    from distill.stages.predict import PredictReport
+    from distill.stages.students import StudentsReport
 
 
 def _percent(share: float | None, interval: Sequence[float] | None = None) -> str:
@@ -75,3 +78,53 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     ]
     if classes:
         print_table("classes", ["class", "images", "recall", "precision"], classes)
+
+
+def print_export(report: "ExportReport") -> None:
+    """Every model file: its size, its speed, and how it compares with the run."""
+    rows = []
+    for name, facts in report.files.items():
+        speed, parity = facts["speed"], facts["parity"]
+        row = [name, f"{facts['bytes'] / 1e6:.2f}", f"{speed['latency_ms']:.2f}"]
+        row += [f"{speed['images_per_second']:,.0f}"]
+        if parity is None:
+            row += ["–", "–", "–"]
+        else:
+            row += [f"{parity['max_difference']:.2g}", f"{parity['top1_changed']} of {parity['images']}"]
+            row += [_percent(parity["score"])]
+        rows.append(row)
+    columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed", "accuracy"]
+    on = "" if report.compared_on is None else f", compared on {report.compared_on['split']} images"
+    print_table(f"export {report.out}, {report.machine['threads']} threads{on}", columns, rows)
+
+
+def print_predictions(report: "PredictReport") -> None:
+    """How many images are of which class."""
+    rows = [[name, f"{count:,}"] for name, count in report.classes.items() if count]
+    if report.rejected is not None:
+        rows.append(["rejected: none of the classes", f"{report.rejected:,}"])
+    rows += [["unreadable", f"{len(report.unreadable):,}"]]
+    rate = (report.predicted + len(report.unreadable)) / max(report.seconds, 1e-9)
+    print_table(f"{report.predicted:,} images, {rate:,.0f} a second: {report.table}", ["", "images"], rows)
+
+
+def print_students(report: "StudentsReport") -> None:
+    """The models that are small and fast enough."""
+    rows = [
+        [
+            f"timm:{one.name}",
+            str(one.image_size),
+            f"{one.parameters / 1e6:.2f}",
+            f"{one.mb:.1f}",
+            f"{one.flops / 1e6:,.0f}",
+            f"{one.latency_ms:.1f}",
+            "yes" if one.weights else "no",
+        ]
+        for one in report.students
+    ]
+    columns = ["student", "pixels", "M parameters", "MB", "MFLOPs", "ms, one image", "hub weights"]
+    left_out = f"left out: {report.too_large} too large, {report.too_slow} too slow"
+    if report.unusable:
+        left_out += f", {len(report.unusable)} unusable ({next(iter(report.unusable))}, …)"
+    threads = report.machine["threads"]
+    print_table(f"students, eager torch, {threads} threads; {left_out}", columns, rows)

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.export.format import check_files, is_export, locate
+from distill.export.onnx_graph import open_graph
 from distill.loop.run_directory import read_config
-from distill.models.student import open_student
+from distill.models.student import (
+    LABELS,
+    MODEL,
+    PREPROCESSING,
+    open_student,
+    read_classes,
+    read_preprocessing,
+)
 from distill.models.teacher import open_teacher
 from transferset.models.preprocessing import Preprocessing
 
@@ -15,7 +24,7 @@ from transferset.models.preprocessing import Preprocessing
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """`logits(batch)`: uint8 (n, size, size, 3) images as `preprocessing` renders them, n <= batch_size, to
-    logits (n, C) float32. `kind`: `teacher` or `student`."""
+    logits (n, C) float32. `kind`: `teacher`, `student` or `export`."""
 
     kind: str
     classes: tuple[str, ...]
@@ -24,10 +33,22 @@ class Classifier:
 
 
 def open_classifier(
-    directory: Path, *, runtime: str, batch_size: int, device: str, threads: int | None
+    model: Path, *, runtime: str, batch_size: int, device: str, threads: int | None
 ) -> Classifier:
-    """A teacher (`runtime` applies) or the final student of a run. Raises DataError where the directory is
-    neither, or not finished."""
+    """A teacher (`runtime` applies), the final student of a run, an export, or an ONNX graph in an export
+    (its file; on the CPU, whatever `device`).
+
+    Raises DataError where it is none of these, damaged or not finished, UsageError for a graph without the
+    extra `export`.
+    """
+    directory, name = locate(model)
+    exported = is_export(directory)
+    if exported:
+        check_files(directory, (name, LABELS, PREPROCESSING))
+    if name != MODEL:
+        preprocessing = read_preprocessing(directory)
+        logits = open_graph(directory / name, preprocessing, threads)
+        return Classifier("export", read_classes(directory), preprocessing, logits)
     if read_config(directory).get("command") == "adapt":
         teacher = open_teacher(
             directory, runtime=runtime, batch_size=batch_size, device=device, threads=threads
@@ -36,7 +57,8 @@ def open_classifier(
     student = open_student(directory)
     student.module.to(device)
 
-    def logits(batch: np.ndarray) -> np.ndarray:
+    def logits_of_student(batch: np.ndarray) -> np.ndarray:
         return student.logits(batch, batch_size)
 
-    return Classifier("student", student.classes, student.preprocessing, logits)
+    kind = "export" if exported else "student"
+    return Classifier(kind, student.classes, student.preprocessing, logits_of_student)

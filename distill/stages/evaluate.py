@@ -1,4 +1,4 @@
-"""`distill evaluate`: how good a teacher or a student is on labelled images."""
+"""`distill evaluate`: how good a teacher, a student or an export is on labelled images."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distill.data.rendered import Rendering, check_readable
+from distill.export.format import INT8, locate
 from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
 from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
@@ -26,8 +27,9 @@ ALL = "all"
 class EvaluateOptions:
     """What `distill evaluate` is given.
 
-    `model`: the directory of a teacher or a run. `split`: of `data`, or `all` its images. `predictions`: a
-    Parquet file for the answer to every image. `max_error_rate`: share of unreadable images that is an error.
+    `model`: the directory of a teacher, a run or an export, or an ONNX file in an export. `split`: of `data`,
+    or `all` its images. `predictions`: a Parquet file for the answer to every image. `max_error_rate`: share
+    of unreadable images that is an error.
     """
 
     model: Path
@@ -174,14 +176,14 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
     there = f"it has {', '.join(sorted(labelled.splits))}" if labelled.has_splits else "it has no splits"
     lacking = f"{options.data} has no {options.split} split ({there})"
     hint = f"--split {ALL} evaluates every image; too high for images that the model has learnt from"
-    config = read_config(options.model)
+    directory, name = locate(options.model)
+    command = read_config(directory).get("command")
     if options.split != "test":
         raise DataError(lacking, hint=hint)
-    if not (options.model / REPORT).is_file():
+    if not (directory / REPORT).is_file():
         raise DataError(f"{options.model} is not finished", hint="run its command again until it is done")
-    teacher = config.get("command") == "adapt"
-    judged_on, stored = _read_estimate(options.model / REPORT, teacher)
-    if judged_on is None:
+    judged_on, stored = _read_estimate(directory / REPORT, command == "adapt")
+    if judged_on is None or name == INT8:
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
     say(f"{lacking}: this is the estimate stored with the model, from {judged_on}, which also chose it")
     say(f"hint: {hint}")
@@ -189,7 +191,7 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
         say(f"{options.predictions} is not written: there are no test images to predict")
     return Evaluation(
         model=str(options.model),
-        kind="teacher" if teacher else "student",
+        kind={"adapt": "teacher", "export": "export"}.get(str(command), "student"),
         data=str(options.data),
         split=None,
         estimate=judged_on,

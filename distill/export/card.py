@@ -1,0 +1,171 @@
+"""The model card of an export: what its run's files say and what the export measured, nothing else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from distill.export.format import INT8, ONNX
+from distill.export.lineage import Ancestor, part
+from distill.models.student import MODEL
+
+_FRONT = """---
+library_name: timm
+pipeline_tag: image-classification
+tags:
+- image-classification
+- timm
+- transferset
+---"""
+_UNKNOWN = "not recorded by the run"
+
+
+def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[Ancestor], input_: str) -> str:
+    """Markdown from an export's report (as JSON), its classes, its runs (oldest first) and what its ONNX
+    graphs take (empty: there are none)."""
+    sections = [
+        _FRONT,
+        f"# {_code(report['spec'])}, {len(classes)} classes",
+        f"An image classifier with {report['parameters']:,} parameters that takes"
+        f" {report['image_size']} × {report['image_size']} pixels"
+        f" ({report['flops_per_image'] / 1e6:.0f} MFLOPs an image), exported by transferset"
+        f" {report['versions']['transferset']}.",
+        "## Classes",
+        ", ".join(map(_code, classes)),
+        _use(report["files"], len(classes), input_),
+        _training(runs),
+        _metrics(report, runs),
+        _cost(runs),
+        _files(report),
+        _licences(runs),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _use(files: dict[str, Any], classes: int, input_: str) -> str:
+    lines = ["## Use", "", "    distill predict --model DIR --images PATH", ""]
+    graphs = ", or a graph in it" if input_ else ""
+    lines += [f"`DIR` is this folder, for the weights in `{MODEL}`{graphs}. `preprocessing.json` says how an"]
+    lines += ["image is resized, cropped and normalised; `labels.json` names the logits.", ""]
+    for name in (ONNX, INT8):
+        if name in files:
+            lines.append(f"- `{name}`: `images` {input_} → `logits` float32 (n, {classes}).")
+    return "\n".join(lines).rstrip()
+
+
+def _training(runs: Sequence[Ancestor]) -> str:
+    rows = ["## Training", "| | " + " | ".join(f"`distill {run.command}`" for run in runs) + " |"]
+    rows.append("|---" * (len(runs) + 1) + "|")
+    for title, tell in (
+        ("student started from", _start),
+        ("teacher", _teacher),
+        ("method", lambda run: str(part(run.config, "arguments").get("method", "labels"))),
+        ("images", _images),
+        ("steps × batch size", _length),
+        ("images seen", lambda run: f"{run.report.get('images_seen', 0):,}"),
+        ("learning rate", lambda run: f"{part(run.config, 'arguments').get('lr', _UNKNOWN)}"),
+        ("augmentation", lambda run: f"{part(run.config, 'arguments').get('augment', _UNKNOWN)}"),
+        ("seed", lambda run: f"{part(run.config, 'arguments').get('seed', _UNKNOWN)}"),
+    ):
+        rows.append(f"| {title} | " + " | ".join(tell(run) for run in runs) + " |")
+    return "\n".join(rows[:1]) + "\n\n" + "\n".join(rows[1:])
+
+
+def _start(run: Ancestor) -> str:
+    student = part(run.config, "student")
+    return "the run before" if student.get("from") else _code(student.get("spec", _UNKNOWN))
+
+
+def _teacher(run: Ancestor) -> str:
+    sha = part(run.config, "inputs").get("teacher_sha256")
+    if sha is None:
+        return "none"
+    name = part(run.config, "teacher").get("description", "description " + _UNKNOWN)
+    return f"{_plain(name)} (fingerprint {str(sha)[:12]}…)"
+
+
+def _images(run: Ancestor) -> str:
+    inputs = part(run.config, "inputs")
+    if "samples_sha256" in inputs:
+        share = part(run.config, "arguments").get("labelled_share")
+        mixed = f", about {share:.0%} of them labelled images without their labels" if share else ""
+        return f"{inputs.get('samples', 0):,}{mixed} (list {str(inputs['samples_sha256'])[:12]}…)"
+    return f"labelled ones (list {str(inputs.get('train_sha256'))[:12]}…)"
+
+
+def _length(run: Ancestor) -> str:
+    return f"{run.report.get('steps', '?')} × {part(run.config, 'arguments').get('batch_size', '?')}"
+
+
+def _metrics(report: dict[str, Any], runs: Sequence[Ancestor]) -> str:
+    lines = ["## Metrics", ""]
+    for run in runs:
+        score, where = run.report.get("score"), run.report.get("scored_on")
+        if score is None:
+            lines.append(f"- after `distill {run.command}`: not scored")
+        else:
+            bounds = [f"{100 * bound:.1f}" for bound in run.report.get("interval") or ()]
+            interval = f" (95 % interval {'–'.join(bounds)})" if bounds else ""
+            lines.append(f"- after `distill {run.command}`: {100 * score:.1f} %{interval} on {_plain(where)}")
+    compared = report["compared_on"]
+    if compared is not None and compared["score"] is not None:
+        lines.append(
+            f"- measured at export: {100 * compared['score']:.1f} % of {compared['images']:,} images"
+            f" ({_plain(compared['split'])})"
+        )
+    return "\n".join(lines)
+
+
+def _cost(runs: Sequence[Ancestor]) -> str:
+    rows = ["| command | stage | images | seconds | FLOPs |", "|---|---|---:|---:|---:|"]
+    for run in runs:
+        for stage, cost in part(run.report, "costs").items():
+            rows.append(
+                f"| `distill {run.command}` | {_plain(stage)} | {cost['images']:,} | {cost['seconds']:,.1f} |"
+                f" {cost['flops']:.2g} |"
+            )
+    return "## Cost\n\n" + "\n".join(rows)
+
+
+def _files(report: dict[str, Any]) -> str:
+    rows = ["| file | MB | ms, one image | images/s | logits differ by | answers changed | accuracy |"]
+    rows.append("|---|---:|---:|---:|---:|---:|---:|")
+    for name, facts in report["files"].items():
+        speed, parity = facts["speed"], facts["parity"]
+        score = None if parity is None else parity["score"]
+        rows.append(
+            f"| `{name}` | {facts['bytes'] / 1e6:.2f} | {speed['latency_ms']:.2f}"
+            f" | {speed['images_per_second']:,.0f}"
+            + (" | 0 | 0" if parity is None else f" | {parity['max_difference']:.2g}")
+            + ("" if parity is None else f" | {parity['top1_changed']} of {parity['images']}")
+            + (f" | {'' if score is None else f'{100 * score:.1f} %'} |")
+        )
+    where, versions = report["machine"], report["versions"]
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    batch = next(iter(report["files"].values()))["speed"]["batch_size"]
+    note = (
+        f"Speed in batches of {batch}, {where['threads']} threads, {_plain(where['processor'])}; {libraries}."
+    )
+    return "## Files\n\n" + "\n".join(rows) + f"\n\n{note} Differences are to the run's own answers."
+
+
+def _licences(runs: Sequence[Ancestor]) -> str:
+    lines = ["## Licences", "", "The run records no licences. What this model depends on:", ""]
+    if any(part(run.config, "inputs").get("teacher_sha256") for run in runs):
+        lines.append("- the teacher's weights, under their own licence;")
+        lines.append(
+            "- the transfer set: its `samples.parquet` keeps the licence of every image where the pool"
+        )
+        lines.append("  states one;")
+    start = str(part(runs[0].config, "student").get("spec"))
+    if not start.endswith("@none"):
+        lines.append(f"- the weights that the student started from ({_code(start)});")
+    lines.append("- the labelled images, under theirs.")
+    return "\n".join(lines)
+
+
+def _code(value: object) -> str:
+    return f"`{_plain(value).replace('`', '')}`"
+
+
+def _plain(value: object) -> str:
+    """Text that cannot break a table or start markup."""
+    return " ".join(str(value).replace("|", "/").replace("<", "‹").replace(">", "›").split())

@@ -1,0 +1,107 @@
+"""Whether a model that was written answers as the run does, on real images."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.rendered import Rendering, check_readable
+from transferset.console import progress, say
+from transferset.errors import NumericError
+
+REFERENCE = "run"
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Logits of every model by name, and the places of the n readable images in the list that was asked."""
+
+    logits: dict[str, np.ndarray]
+    places: list[int]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """One model against the run: `max_difference` of any logit, the images whose largest logit is another
+    (`top1_changed`), and what the selecting score of both is (None without labels)."""
+
+    images: int
+    max_difference: float
+    top1_changed: int
+    score_of_run: float | None
+    score: float | None
+
+    @property
+    def drop(self) -> float | None:
+        """By how much the score is below the run's."""
+        if self.score is None or self.score_of_run is None:
+            return None
+        return self.score_of_run - self.score
+
+
+def ask_all(
+    models: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+    paths: Sequence[Path],
+    rendering: Rendering,
+    what: str,
+) -> Answers:
+    """Show the same images to all models; `what` is done. Raises DataError if none can be read."""
+    logits: dict[str, list[np.ndarray]] = {name: [] for name in models}
+    places: list[int] = []
+    reasons: dict[int, str] = {}
+    with progress(what, len(paths), "images") as bar:
+        for batch in rendering.batches(paths):
+            reasons.update(batch.reasons)
+            rows = [row for row in range(len(batch)) if batch.start + row not in batch.reasons]
+            if batch.pixels is not None and rows:
+                for name, model in models.items():
+                    logits[name].append(model(batch.pixels[rows]))
+                places += [batch.start + row for row in rows]
+            bar.advance(len(batch))
+    if reasons:
+        place, reason = next(iter(reasons.items()))
+        say(f"{len(reasons)} of {len(paths)} images could not be read; the first: {paths[place]}: {reason}")
+    check_readable(paths, reasons, None, "images")
+    return Answers({name: np.concatenate(parts) for name, parts in logits.items()}, places)
+
+
+def compare(
+    answers: Answers,
+    name: str,
+    labels: np.ndarray | None,
+    score: Callable[[np.ndarray, np.ndarray], float],
+) -> Parity:
+    """One model's answers beside the run's; `labels` (n,) of the images, if there are any."""
+    run, model = answers.logits[REFERENCE], answers.logits[name]
+    if not np.isfinite(model).all() or not np.isfinite(run).all():
+        raise NumericError(f"{name} or the run itself gives logits that are not finite")
+    return Parity(
+        images=len(run),
+        max_difference=float(np.abs(run - model).max()),
+        top1_changed=int(np.count_nonzero(run.argmax(axis=1) != model.argmax(axis=1))),
+        score_of_run=None if labels is None else score(run, labels),
+        score=None if labels is None else score(model, labels),
+    )
+
+
+def check_same(parity: Parity, name: str, tolerance: float) -> None:
+    """Raise NumericError where a model differs from the run by more than `tolerance` in a logit, or in an
+    answer."""
+    if parity.max_difference > tolerance or parity.top1_changed:
+        raise NumericError(
+            f"{name} does not answer as the run: logits differ by up to {parity.max_difference:.2g} (allowed"
+            f" {tolerance:.2g}) and {parity.top1_changed} of {parity.images} answers changed",
+            hint="nothing was exported; --tolerance allows larger differences of logits, not other answers",
+        )
+
+
+def check_drop(parity: Parity, name: str, max_drop: float) -> None:
+    """Raise NumericError where a model's score is below the run's by more than `max_drop`."""
+    if parity.drop is not None and parity.drop > max_drop:
+        raise NumericError(
+            f"{name} loses too much: {parity.score:.4f} where the run has {parity.score_of_run:.4f} on"
+            f" {parity.images} images (allowed drop {max_drop:g})",
+            hint="nothing was exported; leave out --int8, give more --calibration-images, or allow it with "
+            "--max-drop",
+        )

@@ -1,0 +1,61 @@
+"""How fast a model answers here: latency of one image, images a second in batches."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+_SECONDS = 1.0
+_WARM_UP = 3
+_MIN_RUNS = 5
+
+
+@dataclass(frozen=True)
+class Speed:
+    """`latency_ms`: the median for one image; `images_per_second`: in batches of `batch_size`, from the
+    median batch. From rendered uint8 images to logits; reading and decoding are not in it."""
+
+    latency_ms: float
+    images_per_second: float
+    batch_size: int
+
+
+def measure_speed(logits: Callable[[np.ndarray], np.ndarray], size: int, batch_size: int) -> Speed:
+    """Time a model on noise of `size` pixels for about two seconds."""
+    images = np.random.default_rng(0).integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8)
+    return Speed(
+        latency_ms=1000 * median_seconds(lambda: logits(images[:1])),
+        images_per_second=batch_size / median_seconds(lambda: logits(images)),
+        batch_size=batch_size,
+    )
+
+
+def median_seconds(run: Callable[[], object], seconds: float = _SECONDS) -> float:
+    """The median time of `run`, called for about `seconds` after warming up."""
+    for _ in range(_WARM_UP):
+        run()
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < _MIN_RUNS or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - before)
+    return statistics.median(times)
+
+
+def machine(threads: int) -> dict[str, str | int]:
+    """What figures were measured on."""
+    return {"processor": _processor(), "threads": threads}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,162 @@
+"""What a model says of images, and the forms in which it is handed on: lines, JSON, tables."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from distill.tables import print_predictions
+from transferset.console import say, visible
+from transferset.errors import UsageError
+from transferset.writes import atomic_file, atomic_path
+
+if TYPE_CHECKING:
+    from distill.stages.predict import PredictReport
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One image: the most probable class and its probability, `probabilities` (C,) of all. `rejected`: it is
+    none of the classes (None: no threshold was used). `error`: why it could not be read; the rest is None
+    then."""
+
+    image: str
+    item_id: str | None
+    predicted: str | None
+    probability: float | None
+    rejected: bool | None
+    probabilities: np.ndarray | None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, without the other classes' probabilities."""
+        names = ("image", "item_id", "predicted", "probability", "rejected", "error")
+        return {name: getattr(self, name) for name in names}
+
+
+class Shown(Protocol):
+    """What stdout gets."""
+
+    def add(self, prediction: Prediction) -> None:
+        """One more image."""
+
+    def summary(self, report: "PredictReport") -> None:
+        """The end."""
+
+
+class _Lines:
+    """`image, tab, class (or rejected, or error: …), tab, probability`; the summary on stderr."""
+
+    def add(self, prediction: Prediction) -> None:
+        answer = "rejected" if prediction.rejected else prediction.predicted
+        if prediction.error is not None:
+            answer = f"error: {prediction.error}"
+        probability = "" if prediction.probability is None else f"{prediction.probability:.3f}"
+        cells = (prediction.image, answer, probability)
+        print(
+            "\t".join(visible(cell).replace("\t", "\\t").replace("\n", "\\n") for cell in cells), flush=True
+        )
+
+    def summary(self, report: "PredictReport") -> None:
+        rejected = "" if report.rejected is None else f", {report.rejected} rejected"
+        say(f"{report.predicted} images{rejected}, {len(report.unreadable)} unreadable")
+
+
+class _Table:
+    """Nothing but the summary."""
+
+    def add(self, prediction: Prediction) -> None:
+        pass
+
+    def summary(self, report: "PredictReport") -> None:
+        print_predictions(report)
+
+
+class _Json:
+    """One object that is written as it grows."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def add(self, prediction: Prediction) -> None:
+        text = json.dumps(prediction.to_dict(), sort_keys=True, allow_nan=False)
+        print((",\n" if self.begun else '{"predictions": [\n') + text, end="")
+        self.begun = True
+
+    def summary(self, report: "PredictReport") -> None:
+        start = "" if self.begun else '{"predictions": ['
+        text = json.dumps(asdict(report), sort_keys=True, allow_nan=False)
+        print(f'{start}\n], "summary": {text}}}', flush=True)
+
+
+def shown_as(as_json: bool, table: bool) -> Shown:
+    """JSON, or lines, or, where a table is written, its summary only."""
+    return _Json() if as_json else _Table() if table else _Lines()
+
+
+class TableWriter(Protocol):
+    """A table under way."""
+
+    def write(self, predictions: list[Prediction]) -> None:
+        """Some more rows."""
+
+
+@contextlib.contextmanager
+def table_writer(path: Path, classes: tuple[str, ...]) -> Iterator[TableWriter]:
+    """A table of predictions, one row an image, that stands at `path` when all of it is written.
+
+    `.parquet`: the fields of `Prediction`, `probabilities` as a list in the order of the classes, which are
+    in the schema's metadata as JSON. `.csv`: the same without `probabilities`.
+    """
+    if path.suffix == ".csv":
+        with atomic_file(path, "w") as file:
+            yield _Csv(file)
+    else:
+        with atomic_path(path) as temporary:
+            writer = _Parquet(temporary, classes)
+            try:
+                yield writer
+            finally:
+                writer.close()
+
+
+def check_table(path: Path) -> None:
+    """UsageError for a format that is not known."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"--table {path} ends in neither .parquet nor .csv")
+
+
+class _Csv:
+    def __init__(self, file: IO[str]) -> None:
+        names = ("image", "item_id", "predicted", "probability", "rejected", "error")
+        self.writer = csv.DictWriter(file, names, lineterminator="\n")
+        self.writer.writeheader()
+
+    def write(self, predictions: list[Prediction]) -> None:
+        self.writer.writerows(prediction.to_dict() for prediction in predictions)
+
+
+class _Parquet:
+    def __init__(self, path: Path, classes: tuple[str, ...]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        strings = {name: pa.string() for name in ("image", "item_id", "predicted")}
+        rest = {"probability": pa.float32(), "rejected": pa.bool_(), "error": pa.string()}
+        fields = {**strings, **rest, "probabilities": pa.list_(pa.float32())}
+        self.schema = pa.schema(list(fields.items()), metadata={"classes": json.dumps(classes)})
+        self.writer = pq.ParquetWriter(path, self.schema, compression="zstd")
+
+    def write(self, predictions: list[Prediction]) -> None:
+        import pyarrow as pa
+
+        rows = [{**one.to_dict(), "probabilities": one.probabilities} for one in predictions]
+        self.writer.write_table(pa.Table.from_pylist(rows, schema=self.schema))
+
+    def close(self) -> None:
+        self.writer.close()
