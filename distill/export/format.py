@@ -23,9 +23,11 @@ def locate(model: Path) -> tuple[Path, str]:
 
     Raises UsageError for a file that is no model of an export.
     """
-    if not model.is_file():
+    if model.is_dir():
         return model, MODEL
     if model.name not in (MODEL, ONNX, INT8):
+        if not model.exists():
+            return model, MODEL  # told as a directory that is missing
         raise UsageError(
             f"--model {model} is no model of an export", hint=f"give its directory, or {ONNX} or {INT8} in it"
         )

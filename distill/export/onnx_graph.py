@@ -13,7 +13,7 @@ from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from distill.models.student import Student
 
@@ -80,8 +80,8 @@ def _normalising(student: "Student") -> "nn.Module":
     import torch
 
     class Normalised(torch.nn.Module):
-        mean: Tensor
-        std: Tensor
+        mean: torch.Tensor
+        std: torch.Tensor
 
         def __init__(self) -> None:
             super().__init__()
@@ -90,9 +90,9 @@ def _normalising(student: "Student") -> "nn.Module":
                 self.register_buffer(name, values.view(1, 3, 1, 1))
             self.inner = student.module
 
-        def forward(self, images: Tensor) -> Tensor:
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
             pixels = images.permute(0, 3, 1, 2).float()
-            logits: Tensor = self.inner((pixels - self.mean) / self.std)
+            logits: torch.Tensor = self.inner((pixels - self.mean) / self.std)
             return logits
 
     return Normalised().eval()

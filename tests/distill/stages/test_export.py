@@ -1,0 +1,240 @@
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.export.format import INT8, ONNX, check_files
+from distill.loop.execution import Execution
+from distill.loop.plan import Plan
+from distill.models.student import MODEL, open_student
+from distill.stages.evaluate import EvaluateOptions, evaluate
+from distill.stages.export import ExportOptions, export
+from distill.stages.finetune import FinetuneOptions, finetune
+from transferset.errors import BusyError, DataError, NumericError, UsageError
+from transferset.lock import DirectoryLock
+
+TINY = "timm:test_efficientnet@none"
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_measurements() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distill.export.speed.SECONDS", 0.02)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
+    """A student that tells the noise apart."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    plan = Plan(steps=40, batch_size=18, lr=1e-2)
+    finetune(FinetuneOptions(labelled, out, student=TINY, image_size=32, plan=plan, execution=ONE_THREAD))
+    return out
+
+
+def _options(run: Path, out: Path, **values: object) -> ExportOptions:
+    return replace(ExportOptions(run, out, execution=ONE_THREAD, batch_size=8), **values)  # type: ignore[arg-type]
+
+
+def _needs_onnx() -> None:
+    pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, run: Path, labelled: Path) -> Path:
+    _needs_onnx()
+    out = tmp_path_factory.mktemp("exported") / "model"
+    export(_options(run, out, data=labelled, int8=True, with_preprocessing=True, max_drop=1.0))
+    return out
+
+
+def test_a_plain_export_needs_no_images_and_no_extra(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    report = export(_options(run, tmp_path / "out"))
+    assert list(report.files) == [MODEL] and report.compared_on is None
+    names = {"config.json", "labels.json", "manifest.json", "preprocessing.json", "README.md", "report.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*names, MODEL}
+    assert (tmp_path / "out" / MODEL).read_bytes() == (run / MODEL).read_bytes()
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    assert np.array_equal(open_student(tmp_path / "out").logits(images), open_student(run).logits(images))
+    for wanted in ({"onnx": True}, {"int8": True}):
+        with pytest.raises(UsageError, match="needs onnx") as caught:
+            export(_options(run, tmp_path / "other", **wanted))
+        assert "transferset[export]" in str(caught.value.hint)
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_report_says_how_every_file_compares(exported: Path) -> None:
+    manifest = check_files(exported)
+    assert {MODEL, ONNX, INT8, "README.md"} <= manifest["files"].keys()
+    report = json.loads((exported / "report.json").read_text())
+    assert report["compared_on"] == {"images": 12, "score": report["score"], "split": "val"}
+    onnx, int8 = report["files"][ONNX], report["files"][INT8]
+    assert onnx["parity"]["max_difference"] < 1e-3 and onnx["parity"]["top1_changed"] == 0
+    assert int8["parity"]["max_difference"] > 0 and int8["parity"]["drop"] is not None
+    assert all(facts["speed"]["latency_ms"] > 0 for facts in report["files"].values())
+    assert report["calibration_images"] == 16
+
+
+def test_the_card_tells_only_what_is_recorded(exported: Path, run: Path) -> None:
+    card = (exported / "README.md").read_text()
+    stored = json.loads((run / "report.json").read_text())
+    assert f"{100 * stored['score']:.1f} %" in card and "`blue`, `green`, `red`" in card
+    assert "records no licences" in card and "| teacher | none |" in card
+    assert str(run) not in card and str(exported) not in card
+    assert "uint8 (n, size, size, 3)" in card
+
+
+@pytest.mark.parametrize("name", ["", MODEL, ONNX, INT8])
+def test_every_form_can_be_evaluated(exported: Path, run: Path, labelled: Path, name: str) -> None:
+    found = evaluate(EvaluateOptions(exported / name, labelled, split="val", execution=ONE_THREAD))
+    assert found.kind == "export" and found.metrics["n"] == 12
+    if name != INT8:
+        of_run = evaluate(EvaluateOptions(run, labelled, split="val", execution=ONE_THREAD))
+        assert found.metrics["nll"] == pytest.approx(of_run.metrics["nll"], abs=1e-4)
+
+
+def test_without_a_test_split_an_export_gives_the_estimate_of_its_run(exported: Path, labelled: Path) -> None:
+    found = evaluate(EvaluateOptions(exported, labelled, execution=ONE_THREAD))
+    stored = json.loads((exported / "report.json").read_text())
+    assert (found.kind, found.estimate, found.metrics["top1"]) == ("export", "val", stored["score"])
+    with pytest.raises(DataError, match="holds no estimate"):  # the run's is not that of eight bits
+        evaluate(EvaluateOptions(exported / INT8, labelled, execution=ONE_THREAD))
+
+
+def test_again_is_nothing_and_other_arguments_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = export(_options(run, tmp_path / "out"))
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    again = export(_options(run, tmp_path / "out"))
+    assert "nothing to do" in capsys.readouterr().err
+    assert json.dumps(asdict(again), sort_keys=True) == json.dumps(asdict(first), sort_keys=True)
+    with pytest.raises(UsageError, match="seed: 0 there, 1 now"):
+        export(_options(run, tmp_path / "out", seed=1))
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    with DirectoryLock(tmp_path / "out"), pytest.raises(BusyError):
+        export(_options(run, tmp_path / "out"))
+    weights = tmp_path / "out" / MODEL
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(DataError, match="damaged"):
+        export(_options(run, tmp_path / "out"))
+    with pytest.raises(DataError, match="damaged"):
+        evaluate(EvaluateOptions(tmp_path / "out", tmp_path, execution=ONE_THREAD))
+
+
+def test_nothing_is_left_of_an_export_that_differs(
+    run: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _needs_onnx()
+    out = tmp_path / "out"
+    with pytest.raises(NumericError, match="does not answer as the run"):
+        export(_options(run, out, data=labelled, onnx=True, tolerance=0.0))
+    assert not out.exists()
+    monkeypatch.setattr("distill.stages.export.publish", _interrupted)
+    out.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        export(_options(run, out))
+    assert list(out.iterdir()) == []
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_killed_export_is_done_again(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(_options(run, out))
+    (out / "manifest.json").unlink()  # what a kill before the end leaves
+    (out / "report.json").unlink()
+    (out / ".tmp-export").mkdir()
+    (out / ".tmp-export" / "report.json").write_text("{}")
+    with pytest.raises(DataError, match="not finished"):
+        evaluate(EvaluateOptions(out, tmp_path, execution=ONE_THREAD, split="all"))
+    export(_options(run, out))
+    check_files(out)
+    assert not (out / ".tmp-export").exists()
+
+
+def test_files_of_others_are_left_alone(run: Path, tmp_path: Path) -> None:
+    (tmp_path / MODEL).write_bytes(b"mine")
+    with pytest.raises(UsageError, match="not empty"):
+        export(_options(run, tmp_path))
+    assert (tmp_path / MODEL).read_bytes() == b"mine"
+
+
+def test_what_does_not_fit(run: Path, teacher: Path, exported: Path, labelled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for options, message in (
+        (_options(teacher, out), "is a teacher"),
+        (_options(exported, out), "is an export already"),
+        (_options(run, out, with_preprocessing=True), "for ONNX graphs"),
+        (_options(run, out, onnx=True), "without --data"),
+        (_options(run, out, data=labelled, split="validation"), "unknown split"),
+        (_options(run, out, data=labelled / "val/red", int8=True), "no labels"),
+        (_options(run, out, max_drop=2.0), "--max-drop"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            export(options)
+    with pytest.raises(DataError, match="no test split"):
+        export(_options(run, out, data=labelled, split="test"))
+    shutil.copytree(labelled / "val", tmp_path / "data")
+    (tmp_path / "data/red").rename(tmp_path / "data/violet")
+    with pytest.raises(DataError, match="violet"):
+        export(_options(run, out, data=tmp_path / "data"))
+    assert not out.exists()
+
+
+def test_images_without_labels_compare_too(run: Path, labelled: Path, tmp_path: Path) -> None:
+    _needs_onnx()
+    report = export(_options(run, tmp_path / "out", data=labelled / "val/red", onnx=True))
+    assert report.compared_on == {"images": 4, "score": None, "split": "all"}
+    assert report.files[ONNX]["parity"]["top1_changed"] == 0
+
+
+def test_a_graph_that_answers_otherwise_is_found(
+    run: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _needs_onnx()
+    from distill.stages import export as stage
+
+    write = stage.write_onnx
+
+    def sloppy(student, path, with_preprocessing):
+        other = open_student(run)
+        with torch.no_grad():
+            other.module.get_classifier().bias.add_(torch.tensor([0.0, 0.01, 0.0]))
+        write(other, path, with_preprocessing)
+
+    monkeypatch.setattr(stage, "write_onnx", sloppy)
+    with pytest.raises(NumericError, match=r"differ by up to 0\.01"):
+        export(_options(run, tmp_path / "out", data=labelled, onnx=True))
+
+
+def test_on_the_command_line(run: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
+    start = ["-c", "from distill.cli import main; main()", "export", "--model", str(run)]
+    done = run_python([*start, "--out", str(tmp_path / "out"), "--threads", "1", "--json"])
+    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+    assert json.loads(done.stdout)["spec"] == TINY  # type: ignore[attr-defined]
+    again = run_python([*start, "--out", str(tmp_path / "out"), "--threads", "1", "--seed", "4"])
+    assert again.returncode == 2 and "seed" in again.stderr  # type: ignore[attr-defined]
+
+
+def test_the_card_follows_the_run_that_a_run_started_from(run: Path, labelled: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "first")
+    options = FinetuneOptions(labelled, tmp_path / "second", from_run=tmp_path / "first")
+    finetune(replace(options, plan=Plan(steps=1, batch_size=4), execution=ONE_THREAD))
+    export(_options(tmp_path / "second", tmp_path / "a"))
+    assert "| | `distill finetune` | `distill finetune` |" in (tmp_path / "a/README.md").read_text()
+    shutil.rmtree(tmp_path / "first")  # its files are what is known of it
+    export(_options(tmp_path / "second", tmp_path / "b"))
+    assert "| | `distill finetune` |\n" in (tmp_path / "b/README.md").read_text()
