@@ -112,7 +112,7 @@ def test_without_a_test_split_an_export_gives_the_estimate_of_its_run(exported: 
 
 
 def test_again_is_nothing_and_other_arguments_are_refused(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = export(_options(run, tmp_path / "out"))
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
@@ -129,7 +129,7 @@ def test_again_is_nothing_and_other_arguments_are_refused(
     with pytest.raises(DataError, match="damaged"):
         export(_options(run, tmp_path / "out"))
     with pytest.raises(DataError, match="damaged"):
-        evaluate(EvaluateOptions(tmp_path / "out", tmp_path, execution=ONE_THREAD))
+        evaluate(EvaluateOptions(tmp_path / "out", labelled, split="val", execution=ONE_THREAD))
 
 
 def test_nothing_is_left_of_an_export_that_differs(
@@ -151,7 +151,7 @@ def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_killed_export_is_done_again(run: Path, tmp_path: Path) -> None:
+def test_a_killed_export_is_done_again(run: Path, labelled: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export(_options(run, out))
     (out / "manifest.json").unlink()  # what a kill before the end leaves
@@ -159,7 +159,7 @@ def test_a_killed_export_is_done_again(run: Path, tmp_path: Path) -> None:
     (out / ".tmp-export").mkdir()
     (out / ".tmp-export" / "report.json").write_text("{}")
     with pytest.raises(DataError, match="not finished"):
-        evaluate(EvaluateOptions(out, tmp_path, execution=ONE_THREAD, split="all"))
+        evaluate(EvaluateOptions(out, labelled, split="val", execution=ONE_THREAD))
     export(_options(run, out))
     check_files(out)
     assert not (out / ".tmp-export").exists()
