@@ -75,7 +75,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     finite.
     """
     if options.split not in (*SPLITS, ALL):
-        raise UsageError(f"unknown split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+        raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
     from transferset.models.runtime import resolve_device
 
     labelled = load_labelled(options.data)

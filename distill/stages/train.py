@@ -107,7 +107,7 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
 
 def _check(options: TrainOptions, task: Task) -> None:
     if options.method not in task.transfer:
-        raise UsageError(f"unknown method {options.method!r}", hint=f"one of: {', '.join(task.transfer)}")
+        raise UsageError(f"unknown --method {options.method!r}", hint=f"one of: {', '.join(task.transfer)}")
     augmentation(options.augment)
     if options.views < 0:
         raise UsageError(
