@@ -14,8 +14,8 @@ from transferset.tars import TarReader
 _OPEN_TARS = 128
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
 _CHANGED = (
-    "the pool was changed since it was indexed: restore this file from a copy, or build another index of what "
-    "the pool holds now"
+    "the pool was changed since it was indexed: restore this file from a copy, or build another index of"
+    " what the pool holds now"
 )
 
 

