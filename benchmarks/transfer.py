@@ -7,7 +7,8 @@ a class are drawn, the teacher is adapted to them, and students are trained on t
 with the same steps, views and recipe; the labels-only student is tuned on val, under every seed, over
 schedules (up to as many images seen as the transfers) and augmentation strengths. Everything is written to
 DIR; running the same command again resumes, and prints the table of what is there. Seeds may be worked on by
-several processes at once, each with its own `--seeds`; a last run with all of them prints the table.
+several processes at once, each with its own `--seeds`, once the index is there; a last run with all of them
+prints the table.
 """
 
 import argparse
@@ -189,7 +190,8 @@ def tuned_labels_only(setting: Setting, seed: int, data: Path) -> Row:
 
 def run(setting: Setting) -> list[Row]:
     """Everything, seed by seed; the largest transfer sets first."""
-    build_index(setting.pool, setting.out / "index", BuildOptions(encoder=setting.teacher))
+    if not (setting.out / "index" / "manifest.json").exists():
+        build_index(setting.pool, setting.out / "index", BuildOptions(encoder=setting.teacher))
     rows: list[Row] = []
     folders = {seed: few_labels(setting, seed) for seed in setting.seeds}
     for seed, data in folders.items():
