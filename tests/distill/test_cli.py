@@ -286,7 +286,10 @@ def test_other_arguments_than_those_of_the_folder(
     assert distill(*finetuning(labelled, tmp_path / "tuned"))[0] == 0
     for arguments, difference in (
         ([*adapting(labelled, tmp_path / "teacher"), "--no-flip"], "flip: True there, False now"),
-        ([*training(shards, teacher, tmp_path / "run"), "--lr", "0.5"], "lr: 0.002 there, 0.5 now"),
+        (
+            [*training(shards, teacher, tmp_path / "run"), "--weight-decay", "0.5"],
+            "weight_decay: 0.05 there, 0.5 now",
+        ),
         ([*finetuning(labelled, tmp_path / "tuned"), "--seed", "1"], "seed: 0 there, 1 now"),
         (finetuning(labelled, tmp_path / "run"), "'train' there, 'finetune' now"),
         (training(shards, teacher, tmp_path / "teacher"), "'adapt' there, 'train' now"),

@@ -57,6 +57,7 @@ def test_adapt(disk: Path, tmp_path: Path, labelled: Path, distill: Run) -> None
     """It fails at its lock, at features of train, of val, and at the teacher's files: each time further
     on."""
     given = ["adapt", "--data", labelled, "--teacher", TINY, "--image-size", 32, "--runtime", "eager", *CHEAP]
+    given += ["--folds", 2]
     assert distill(*given, "--out", tmp_path / "whole")[0] == 0
     out = disk / "out"
     out.mkdir()
