@@ -10,7 +10,6 @@ parts with that of building the whole pool (each in a process of its own).
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,14 +18,23 @@ from pathlib import Path
 import numpy as np
 from rates import lines, measure
 
-from curate.encoding.encoder import EncoderRequest, open_encoder
 from curate.index.build import build_index
+from curate.index.encoder import begin
 from curate.index.options import BuildOptions
 from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
 from transferset.parallel import ordered_map
 from transferset.tars import TarReader, list_members
 
+BUILD = """
+import re
+from pathlib import Path
+from curate.cli import main
+try:
+    main()
+finally:
+    print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -60,9 +68,11 @@ def read_all(tars: list[Path], workers: int) -> list[bytes]:
 
 
 def peak_memory(arguments: list[str]) -> float:
-    """Peak resident memory, MiB, of a build in a process of its own."""
-    subprocess.run([sys.executable, "-m", "curate.cli", "build-index", *arguments], check=True)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    """Peak resident memory, MiB, of a build in a process of its own, as the kernel tells it there: the
+    `ru_maxrss` of child processes is the largest of all so far, and not below that of this process."""
+    command = [sys.executable, "-c", BUILD, "build-index", *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout.split()[-1]) / 1024
 
 
 def main() -> None:
@@ -77,7 +87,7 @@ def main() -> None:
     chosen = parser.parse_args()
     workers = len(os.sched_getaffinity(0))
     tars = first_tars(chosen.pool, chosen.images)
-    encoder = open_encoder(EncoderRequest(chosen.encoder)).model
+    encoder = begin(BuildOptions(encoder=chosen.encoder)).model
     preprocessing = encoder.preprocessing
     data: list[bytes] = []
 

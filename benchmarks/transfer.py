@@ -6,7 +6,9 @@ POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>
 a class are drawn, the teacher is adapted to them, and students are trained on transfer sets of the same size
 with the same steps, views and recipe; the labels-only student is tuned on val, under every seed, over
 schedules (up to as many images seen as the transfers) and augmentation strengths. Everything is written to
-DIR; running the same command again resumes, and prints the table of what is there.
+DIR; running the same command again resumes, and prints the table of what is there. Seeds may be worked on by
+several processes at once, each with its own `--seeds`, once the index is there; a last run with all of them
+prints the table.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from transferset.console import print_table, say
 STRATEGIES = ("random", "best-match", "query-balanced")
 AUGMENTS = ("light", "standard", "strong")
 SHARES = (1 / 16, 1 / 4)
+LRS = (2e-3, 1e-3, 4e-3)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Setting:
     task: Path
     out: Path
     labels: int
-    seeds: int
+    seeds: list[int]
     totals: list[int]
     steps: int
     batch_size: int
@@ -73,6 +76,15 @@ class Row:
     def accuracy(self) -> float:
         """Test top-1."""
         return float(self.right.mean())
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a labels-only student is trained."""
+
+    steps: int
+    augment: str
+    lr: float
 
 
 def few_labels(setting: Setting, seed: int) -> Path:
@@ -135,17 +147,18 @@ def transferred(setting: Setting, seed: int, total: int, strategy: str, data: Pa
     return rows
 
 
-def labels_only(setting: Setting, seed: int, steps: int, augment: str, data: Path) -> tuple[float, Path]:
+def labels_only(setting: Setting, seed: int, recipe: Baseline, data: Path) -> tuple[float, Path]:
     """A student trained on the labels alone; its score on val and where it is."""
-    out = setting.out / f"seed{seed}" / f"labels-only-{steps}-{augment}"
+    name = f"labels-only-{recipe.steps}-{recipe.augment}-{recipe.lr:g}"
+    out = setting.out / f"seed{seed}" / name
     report = finetune(
         FinetuneOptions(
             data=data,
             out=out,
             student=setting.student,
             image_size=setting.image_size,
-            plan=Plan(steps=steps, batch_size=setting.batch_size),
-            augment=augment,
+            plan=Plan(steps=recipe.steps, batch_size=setting.batch_size, lr=recipe.lr),
+            augment=recipe.augment,
             seed=seed,
         )
     )
@@ -153,30 +166,34 @@ def labels_only(setting: Setting, seed: int, steps: int, augment: str, data: Pat
 
 
 def tuned_labels_only(setting: Setting, seed: int, data: Path) -> Row:
-    """The labels-only student whose steps and augmentation are best on val; of the longest schedule only the
-    best augmentation so far is tried. Within every run val also chooses the step."""
-    tried = {
-        (round(setting.steps * share), augment): labels_only(
-            setting, seed, round(setting.steps * share), augment, data
-        )
-        for share in SHARES
-        for augment in AUGMENTS
-    }
-    longest = round(setting.steps * SHARES[-1])
-    augment = max(AUGMENTS, key=lambda name: tried[longest, name][0])
-    tried[setting.steps, augment] = labels_only(setting, seed, setting.steps, augment, data)
-    steps, augment = max(tried, key=lambda key: tried[key][0])
-    say(f"labels only, seed {seed}: {steps} steps with {augment} augmentation are best on val")
-    out = tried[steps, augment][1]
+    """The labels-only student that is best on val: over schedules and augmentations, then over learning rates
+    with the better augmentation, then on the longest schedule with both. Within every run val also chooses
+    the step."""
+    tried: dict[Baseline, float] = {}
+
+    def best(recipes: list[Baseline]) -> Baseline:
+        for recipe in recipes:
+            tried[recipe] = labels_only(setting, seed, recipe, data)[0]
+        return max(recipes, key=lambda recipe: tried[recipe])
+
+    short, middle = (round(setting.steps * share) for share in SHARES)
+    best([Baseline(short, augment, LRS[0]) for augment in AUGMENTS])
+    augment = best([Baseline(middle, augment, LRS[0]) for augment in AUGMENTS]).augment
+    lr = best([Baseline(middle, augment, lr) for lr in LRS]).lr
+    best([Baseline(setting.steps, augment, lr)])
+    chosen = max(tried, key=lambda recipe: tried[recipe])
+    say(f"labels only, seed {seed}: best on val are {chosen}")
+    out = labels_only(setting, seed, chosen, data)[1]
     costs = json.loads((out / "report.json").read_text())["costs"]
     return tested("labels only", seed, out, data, costs)
 
 
 def run(setting: Setting) -> list[Row]:
     """Everything, seed by seed; the largest transfer sets first."""
-    build_index(setting.pool, setting.out / "index", BuildOptions(encoder=setting.teacher))
+    if not (setting.out / "index" / "manifest.json").exists():
+        build_index(setting.pool, setting.out / "index", BuildOptions(encoder=setting.teacher))
     rows: list[Row] = []
-    folders = {seed: few_labels(setting, seed) for seed in range(setting.seeds)}
+    folders = {seed: few_labels(setting, seed) for seed in setting.seeds}
     for seed, data in folders.items():
         home = setting.out / f"seed{seed}"
         adapted = adapt(
@@ -252,7 +269,7 @@ def main() -> None:
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--labels", type=int, default=10, help="labelled images a class")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--totals", type=int, nargs="+", default=[1_000, 4_000])
     parser.add_argument("--steps", type=int, default=2_400, help="of the largest transfer")
     parser.add_argument("--batch-size", type=int, default=64)

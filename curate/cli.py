@@ -5,11 +5,12 @@ Libraries are imported inside the commands, so that help and usage errors come a
 
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 
+from curate import options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -58,51 +59,25 @@ def _curate() -> None:
 
 @app.command("build-index")
 def build_index(
-    pool: Annotated[
-        list[str],
-        typer.Option(
-            help="A folder (tars and loose images are both read), a tar, or a quoted glob. May be repeated."
-        ),
-    ],
-    index: Annotated[Path, typer.Option(help="Folder of the index; new, or one to resume or add to.")],
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="open_clip:MODEL/PRETRAINED, open_clip:local-dir:PATH, timm:NAME, "
-            "timm:NAME@WEIGHTS.safetensors or embedded. Default: the index's, or "
-            "open_clip:ViT-B-32/laion2b_s34b_b79k.",
-            show_default=False,
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the encoder's input, pixels. Default: the model's own.")
-    ] = None,
-    runtime: Annotated[str | None, typer.Option(help="auto, eager or openvino.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a run of the encoder. Default: 64.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the encoder. Default: cores.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Larger images are errors. Default: 100 million.")
-    ] = None,
-    max_error_rate: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Exit with 3 if a larger share of the images is unreadable."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of an encoder with random weights. Default: 0.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    pool: options.Pools,
+    index: options.NewIndex,
+    encoder: options.EncoderSpec = None,
+    image_size: options.ImageSize = None,
+    runtime: options.Runtime = None,
+    batch_size: options.BatchSize = None,
+    threads: options.Threads = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    max_pixels: options.PoolMaxPixels = None,
+    max_error_rate: options.PoolErrorRate = None,
+    seed: options.WeightsSeed = None,
+    json: options.AsJson = False,
 ) -> None:
     """Embed the images of a pool. Run it again to resume or to add what is new."""
     from curate.index import BuildOptions, TooManyErrors
     from curate.index import build_index as build
 
-    options = BuildOptions(
+    given = BuildOptions(
         encoder=encoder,
         image_size=image_size,
         runtime=runtime,
@@ -115,7 +90,7 @@ def build_index(
         max_error_rate=max_error_rate,
     )
     try:
-        report = build([Path(path) for path in pool], index, options)
+        report = build([Path(path) for path in pool], index, given)
     except TooManyErrors as error:
         _print_build(error.report, json)
         raise
@@ -153,46 +128,24 @@ def _say_paths(what: str, paths: list[str]) -> None:
 
 @app.command()
 def retrieve(
-    index: Annotated[Path, typer.Option(help="Folder of the index.")],
-    query_dir: Annotated[
-        Path, typer.Option(help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the transfer set; new, or one to resume.")],
-    total: Annotated[
-        int | None, typer.Option(min=1, help="Images to retrieve in all, spread evenly over the queries.")
-    ] = None,
-    per_query: Annotated[int | None, typer.Option(min=1, help="Images to retrieve for each query.")] = None,
-    strategy: Annotated[
-        str, typer.Option(help="query-balanced, best-match or random (for comparison).")
-    ] = "query-balanced",
-    include_queries: Annotated[
-        bool, typer.Option("--include-queries", help="Write the queries too; --total counts them.")
-    ] = False,
-    exclude_dir: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder whose images must not be retrieved: val, test. May be repeated."),
-    ] = None,
-    min_similarity: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Least cosine similarity. Default: no floor.")
-    ] = None,
-    shortfall: Annotated[
-        str, typer.Option(help="What to do about a quota that can't be filled: report, topup or fail.")
-    ] = "report",
-    shard_size: Annotated[int, typer.Option(min=1, help="Samples a shard.")] = 1000,
-    pool_root: Annotated[
-        list[str] | None, typer.Option(help="OLD=NEW: where a pool is now. May be repeated.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
-    max_pixels: Annotated[int, typer.Option(min=1, help="Larger query images are unreadable.")] = 100_000_000,
-    max_error_rate: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Exit with 3 if a larger share of the query images is unreadable."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of what is drawn or shuffled.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    index: options.Index,
+    query_dir: options.QueryDir,
+    out: options.Out,
+    total: options.Total = None,
+    per_query: options.PerQuery = None,
+    strategy: options.Strategy = "query-balanced",
+    include_queries: options.IncludeQueries = False,
+    exclude_dir: options.ExcludeDirs = None,
+    min_similarity: options.MinSimilarity = None,
+    shortfall: options.Shortfall = "report",
+    shard_size: options.ShardSize = 1000,
+    pool_root: options.PoolRoots = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    max_pixels: options.QueryMaxPixels = 100_000_000,
+    max_error_rate: options.QueryErrorRate = None,
+    seed: options.DrawSeed = 0,
+    json: options.AsJson = False,
 ) -> None:
     """Retrieve images for a few labelled ones, as WebDataset shards. Run it again to resume."""
     from curate.selection.quotas import check_amount
@@ -212,7 +165,7 @@ def retrieve(
         shortfall=cast("Shortfall", shortfall),
         seed=seed,
     )
-    options = RetrieveOptions(
+    given = RetrieveOptions(
         selection=selection,
         exclude_dirs=tuple(exclude_dir or ()),
         shard_size=shard_size,
@@ -222,7 +175,7 @@ def retrieve(
         workers=workers,
         device=device,
     )
-    _print_retrieved(run(index, query_dir, out, options), json)
+    _print_retrieved(run(index, query_dir, out, given), json)
 
 
 def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
@@ -248,10 +201,7 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
 
 
 @app.command()
-def info(
-    index: Annotated[Path, typer.Option(help="Folder of the index.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-) -> None:
+def info(index: options.Index, json: options.AsJson = False) -> None:
     """Describe an index."""
     from curate.index.info import info as describe
 

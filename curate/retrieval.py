@@ -24,7 +24,7 @@ from curate.transfer_set.manifest import (
     guard_statement,
     read_manifest,
 )
-from curate.transfer_set.plan import StoredPlan, require_folder_for
+from curate.transfer_set.plan import StoredPlan, require_apart, require_folder_for
 from curate.transfer_set.writing import Retrieved, write_transfer_set
 from transferset.console import say
 from transferset.errors import DataError, UsageError
@@ -114,6 +114,8 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     """
     out = Path(out)
     opened = index if isinstance(index, Index) else open_index(index, options.pool_roots)
+    read = [("--index", opened.path), ("--query-dir", Path(query_dir))]
+    require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
     query_set = _load_queries(Path(query_dir), options)
     excluded = None
     if options.exclude_dirs:

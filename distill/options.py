@@ -19,14 +19,19 @@ Shards = Annotated[
 ]
 MoreShards = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="SHARDS")]
 Out = Annotated[
-    Path, typer.Option("--out", help="The run's directory; running the same command again resumes.")
+    Path,
+    typer.Option(
+        "--out", file_okay=False, help="The run's directory; running the same command again resumes."
+    ),
 ]
 TeacherOut = Annotated[
-    Path, typer.Option("--out", help="The teacher's directory; the same command again resumes.")
+    Path,
+    typer.Option("--out", file_okay=False, help="The teacher's directory; the same command again resumes."),
 ]
 Split = Annotated[str, typer.Option(help="train, val or test of --data; all: every image.")]
 Predictions = Annotated[
-    Path | None, typer.Option(help="Write label, answer and probabilities of each image (.parquet).")
+    Path | None,
+    typer.Option(dir_okay=False, help="Write label, answer and probabilities of each image (.parquet)."),
 ]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images are errors.")]
 MaxErrorRate = Annotated[

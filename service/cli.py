@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curate import options
 from transferset.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,13 +14,11 @@ if TYPE_CHECKING:
 
 
 def serve(
-    index: Annotated[Path, typer.Option(help="Index directory.", show_default=False)],
+    index: options.Index,
     host: Annotated[str, typer.Option(help="Address to bind. There is no authentication.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    pool_root: Annotated[
-        list[str] | None, typer.Option(help="OLD=NEW: where a pool is now. May be repeated.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    pool_root: options.PoolRoots = None,
+    device: options.Device = "auto",
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request.", min=1)] = None,
     max_in_flight: Annotated[int | None, typer.Option(help="Retrievals at a time.", min=1)] = None,
     max_queries: Annotated[int | None, typer.Option(help="Queries of a request.", min=1)] = None,

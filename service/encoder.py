@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curate.encoding.encoder import unit_rows
 from curate.encoding.pipeline import PipelineOptions
+from curate.encoding.vectors import unit_rows
 from curate.index.encoder import OpenEncoder, resume
 from curate.index.index import Index
 from curate.index.options import BuildOptions

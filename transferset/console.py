@@ -32,6 +32,11 @@ _DISK_WORDS = re.compile(
 _MEMORY_WORDS = re.compile(
     r"can't allocate memory|not enough memory|out of memory|std::bad_alloc", re.IGNORECASE
 )
+_PATH_HINTS = {
+    errno.EACCES: "give yourself the right to read and write there, or name another place",
+    errno.EPERM: "give yourself the right to read and write there, or name another place",
+    errno.ENAMETOOLONG: "use a shorter name",
+}
 # C0 and C1 controls and the marks that reorder text; newline and tab stay.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -221,7 +226,7 @@ def known_error(error: BaseException) -> TransfersetError | None:
         link = link.__cause__ or link.__context__
     for link in chain:
         if (isinstance(link, OSError) and link.errno in _DISK_ERRNOS) or _DISK_WORDS.search(str(link)):
-            return DiskError(_os_message(link), "free some space, then re-run the same command")
+            return DiskError(_os_message(link), _disk_hint(link))
         if isinstance(link, MemoryError) or _is_memory_error(link):
             return OutOfMemoryError(
                 f"out of memory: {link}".rstrip(": "), "use a smaller --batch-size or fewer --workers"
@@ -229,8 +234,17 @@ def known_error(error: BaseException) -> TransfersetError | None:
     if isinstance(error, TransfersetError):
         return error
     if isinstance(error, OSError) and error.errno in _PATH_ERRNOS:
-        return DataError(_os_message(error))
+        return DataError(_os_message(error), _PATH_HINTS.get(error.errno or 0))
     return None
+
+
+def _disk_hint(error: BaseException) -> str:
+    code = error.errno if isinstance(error, OSError) else None
+    if code == errno.EROFS:
+        return "the file system is read-only: name another place"
+    if code == errno.EIO:
+        return "the disk fails: check it, then re-run the same command"
+    return "free some space, then re-run the same command"
 
 
 def _is_memory_error(error: BaseException) -> bool:

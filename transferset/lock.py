@@ -49,8 +49,12 @@ class DirectoryLock:
             "pid": os.getpid(),
             "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, json.dumps(owner).encode("ascii"), 0)
+        try:
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, json.dumps(owner).encode("ascii"), 0)
+        except OSError:  # a full disk
+            self._release()
+            raise
         return self
 
     def _try(self) -> int | None:
@@ -83,6 +87,9 @@ class DirectoryLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._release()
+
+    def _release(self) -> None:
         handle, self._handle = self._handle, None
         if handle is None or handle not in _held:
             return

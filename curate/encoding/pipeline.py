@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from curate.encoding.encoder import unit_rows
+from curate.encoding.vectors import unit_rows
 from transferset.copies import item_id, perceptual_hash
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, Header, ImageError, decode, read_header

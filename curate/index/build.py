@@ -18,6 +18,7 @@ from curate.pools import (
     PartReader,
     PlannedPart,
     PoolListing,
+    Problem,
     Roots,
     Source,
     count_images,
@@ -233,15 +234,22 @@ def _encode_part(
         write_part(run.index, number, plan.encoder.dimension, about) as writer,
     ):
         encode_part(reader, writer, encoder, run.options.workers, bar)
-        run.notes.extend(
-            f"{roots.locate(problem.source)}: {problem.reason}; the whole images in it are kept"
-            for problem in writer.problems
-            if problem.kind == "source"
-        )
+        run.notes.extend(_damaged_tars(reader, writer.problems))
         if part.of_tars:
             pairs = zip(part.sources, reader.images, strict=True)
             about["sources"] = [{**asdict(source), "images": images} for source, images in pairs]
     return finished_part(part_directory(run.index, number))
+
+
+def _damaged_tars(reader: PartReader, problems: Sequence[Problem]) -> list[str]:
+    """A sentence for each tar of a part that is damaged, cut off, or none."""
+    images = dict(zip(reader.part.sources, reader.images, strict=True))
+    return [
+        f"{reader.roots.locate(problem.source)}: {problem.reason}"
+        + (f"; the {images[problem.source]} whole images in it are kept" if images[problem.source] else "")
+        for problem in problems
+        if problem.kind == "source"
+    ]
 
 
 def _report(run: _Run, plan: Plan, finished: list[FinishedPart], new: list[FinishedPart]) -> BuildReport:

@@ -1,5 +1,6 @@
 """The pool's own bytes of an item, wherever the pool is now."""
 
+import errno
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -11,6 +12,11 @@ from transferset.errors import DataError
 from transferset.tars import TarReader
 
 _OPEN_TARS = 128
+_MISSING = {errno.ENOENT, errno.ENOTDIR}
+_CHANGED = (
+    "the pool was changed since it was indexed: restore this file from a copy, or build another index of"
+    " what the pool holds now"
+)
 
 
 class ByteReader:
@@ -33,18 +39,23 @@ class ByteReader:
                 self._tar(path).read(item.offset, item.size) if item.offset is not None else path.read_bytes()
             )
         except (OSError, DataError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+            cause = error if isinstance(error, OSError) else error.__cause__
+            reason = cause.strerror if isinstance(cause, OSError) else str(error)
             raise DataError(
-                f"{_name(item)} cannot be read from {path}: {reason}", hint=self._remedy(item)
+                f"{_name(item)} cannot be read from {path}: {reason}", hint=self._remedy(item, cause)
             ) from error
         if item_id(data) != item.item_id:
             raise DataError(
                 f"{_name(item)}: {path} no longer holds the image that was indexed",
-                hint="the pool was changed since: run curate build-index again to add what it holds now",
+                hint=_CHANGED,
             )
         return data
 
-    def _remedy(self, item: ItemRow) -> str:
+    def _remedy(self, item: ItemRow, cause: object) -> str:
+        if not isinstance(cause, OSError):
+            return _CHANGED
+        if cause.errno not in _MISSING:
+            return "make it readable, then run the same command again"
         root = self._roots.path(item.root)
         return (
             f"if the pool moved from {root}, say where to with --pool-root {root}=NEW, "

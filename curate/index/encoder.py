@@ -4,9 +4,8 @@ import importlib.metadata
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.encoding.encoder import DEFAULT_BATCH_SIZE
 from curate.encoding.pipeline import available_cores
-from curate.index.options import DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
+from curate.index.options import DEFAULT_BATCH_SIZE, DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
 from curate.index.plan import EncoderPlan, Plan, RuntimePlan, has_weights_file
 from curate.pools.roots import absolute
 from transferset.errors import UsageError

@@ -1,20 +1,27 @@
 """What an index is, without opening its rows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from curate.index.faiss_file import read_about
 from curate.index.ids import generation
-from curate.index.layout import FAISS, IDS
-from curate.index.manifest import finished_parts, read_manifest
+from curate.index.layout import ERRORS, FAISS, IDS
+from curate.index.manifest import FinishedPart, finished_parts, read_manifest
 from curate.index.plan import read_plan
+from curate.pools import Roots
+from transferset.errors import DataError
 
 
 def info(index: Path) -> dict[str, Any]:
     """Describe the index at `index`, as JSON types.
 
     `pools` says for each root where it is and whether it can be found; `caches` which caches fit the present
-    parts; `unfinished_parts` counts parts that a build has written and not yet entered (run it again).
+    parts; `unfinished_parts` counts parts that a build has written and not yet entered (run it again);
+    `damaged_tars` are tars that were cut off or damaged when they were indexed: what was whole has rows.
 
     Raises DataError as `open_index` does.
     """
@@ -37,6 +44,7 @@ def info(index: Path) -> dict[str, Any]:
         "images": manifest["rows"],
         "distinct": manifest["distinct"],
         "errors": manifest["errors"],
+        "damaged_tars": _damaged_tars(written, roots),
         "parts": len(listed),
         "unfinished_parts": len([part for part in written if part.number not in listed]),
         "bytes": sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
@@ -48,3 +56,20 @@ def info(index: Path) -> dict[str, Any]:
         },
         "versions": manifest["versions"],
     }
+
+
+def _damaged_tars(parts: Sequence[FinishedPart], roots: Roots) -> list[dict[str, str]]:
+    """Path and reason of each; they stand in the error tables of the parts that hold tars."""
+    found = []
+    for part in parts:
+        if not part.done["sources"]:
+            continue
+        path = part.directory / ERRORS
+        try:
+            rows = pq.read_table(path, filters=[("kind", "=", "source")]).to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path} is damaged: {error}", "restore the index from a copy") from error
+        found += [
+            {"path": str(roots.join(row["root"], row["source"])), "reason": row["reason"]} for row in rows
+        ]
+    return found

@@ -8,6 +8,7 @@ from transferset.images import MAX_PIXELS
 
 DEFAULT_ENCODER = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 DEFAULT_MAX_PIXELS = MAX_PIXELS
+DEFAULT_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)

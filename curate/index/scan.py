@@ -1,7 +1,7 @@
 """Exact search: every row against every query, in blocks, so that memory does not grow with the index."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,12 +21,13 @@ class Scan:
     parts: Sequence[Part]
     dimension: int
     hidden: np.ndarray
+    _lengths: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def top(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The `k` largest dot products of each query (q, d) with the rows, and the numbers of those rows.
+        """The `k` largest cosines of each query (q, d), which has length 1, to the rows, and whose they are.
 
         Returns values (q, k) in the precision of `queries` and row numbers (q, k) int64, in no order; where
-        there are fewer than k rows, -inf and -1. Products are rounded as the precision rounds them: use
+        there are fewer than k rows, -inf and -1. Cosines are rounded as the precision rounds them: use
         float64 where values must not depend on which rows and queries were computed together.
         """
         values = torch.full((len(queries), k), -torch.inf, dtype=queries.dtype)
@@ -34,9 +35,10 @@ class Scan:
         for start, block in self.blocks(queries.dtype):
             chunk = max(1, _SCORES_BYTES // (len(block) * queries.element_size()))
             hidden = self._hidden_in(start, len(block))
+            lengths = self._lengths_of(start, block)
             for first in range(0, len(queries), chunk):
                 part = slice(first, first + chunk)
-                scores = queries[part] @ block.T
+                scores = (queries[part] @ block.T).div_(lengths)
                 if len(hidden):
                     scores[:, hidden] = -torch.inf
                 _merge(values[part], rows[part], scores, start)
@@ -45,6 +47,14 @@ class Scan:
     def _hidden_in(self, start: int, length: int) -> torch.Tensor:
         low, high = np.searchsorted(self.hidden, [start, start + length])
         return torch.from_numpy(self.hidden[low:high] - start)
+
+    def _lengths_of(self, start: int, block: torch.Tensor) -> torch.Tensor:
+        """The lengths of a block's rows; they are kept, because to compute them again would cost a single
+        query a quarter more."""
+        key = (start, block.dtype)
+        if key not in self._lengths:
+            self._lengths[key] = row_lengths(block)
+        return self._lengths[key]
 
     def blocks(self, dtype: torch.dtype) -> Iterator[tuple[int, torch.Tensor]]:
         """(first row number, rows (n, d)) over all parts. The tensor is reused: it holds until the next
@@ -66,6 +76,13 @@ class Scan:
                     start, filled = start + filled, 0
         if filled:
             yield start, block[:filled]
+
+
+def row_lengths(rows: torch.Tensor) -> torch.Tensor:
+    """The lengths (n,) of stored rows (n, d): 1 to about 1e-4 after their rounding to float16. A row of zeros
+    counts as 1 long, so that its cosines are 0."""
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    return torch.where(lengths > 0, lengths, 1)
 
 
 def _merge(values: torch.Tensor, rows: torch.Tensor, scores: torch.Tensor, start: int) -> None:

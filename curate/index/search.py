@@ -8,7 +8,7 @@ import torch
 
 from curate.index.numbering import Numbering
 from curate.index.part import Part
-from curate.index.scan import Scan
+from curate.index.scan import Scan, row_lengths
 from transferset.errors import NumericError
 
 SCORE_STEPS = 100_000
@@ -32,8 +32,8 @@ class Ranker:
     id_rank: np.ndarray
 
     def score(self, queries: torch.Tensor, rows: np.ndarray) -> np.ndarray:
-        """Dot products in float64 of queries (q, d) float64 with their candidates `rows` (q, m); -1 gives
-        -inf.
+        """Cosines in float64 of queries (q, d) float64, of length 1, and their candidates `rows` (q, m); -1
+        gives -inf.
 
         In float64 a score depends, after rounding, on nothing but the query and the stored row.
         """
@@ -52,7 +52,8 @@ class Ranker:
                 vectors, asked = buffers[0, : len(chosen)], buffers[1, : len(chosen)]
                 vectors.copy_(torch.from_numpy(stored[local[chosen]]))
                 torch.index_select(queries, 0, torch.from_numpy(owners[present[chosen]]), out=asked)
-                scores[present[chosen]] = np.einsum("nd,nd->n", vectors.numpy(), asked.numpy())
+                products = np.einsum("nd,nd->n", vectors.numpy(), asked.numpy())
+                scores[present[chosen]] = products / row_lengths(vectors).numpy()
         return scores.reshape(rows.shape)
 
     def rank(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """What lies in the pools: tars and loose images, in an order that depends on nothing but their names."""
 
+import errno
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -83,6 +84,9 @@ def _look(
             except UnicodeEncodeError:
                 listing.skipped.append((file, "the name is not UTF-8"))
             else:
+                if not os.access(file, os.R_OK):  # as an error it would not be tried again
+                    listing.skipped.append((file, f"cannot be read: {os.strerror(errno.EACCES)}"))
+                    continue
                 found[file] = Source(number, relative, status.st_size, status.st_mtime_ns)
         elif file == path:
             listing.skipped.append((file, "neither a tar nor an image"))

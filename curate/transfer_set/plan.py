@@ -5,7 +5,9 @@ each finished shard. The folder goes when the manifest is there.
 """
 
 import json
+import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,15 @@ from transferset.writes import (
 PLAN = ".plan"
 _ARGUMENTS = "arguments.json"
 _SELECTION = "selection.parquet"
+
+
+def require_apart(out: Path, folders: Iterable[tuple[str, Path]]) -> None:
+    """UsageError if `out` is, or lies in, one of the folders (option, path) that are read: what is written
+    there would be read next time."""
+    real = Path(os.path.realpath(out))
+    for option, folder in folders:
+        if real.is_relative_to(os.path.realpath(folder)):
+            raise UsageError(f"--out {out} lies in {option} {folder}", hint="give a folder outside of it")
 
 
 def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:

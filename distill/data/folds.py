@@ -10,6 +10,9 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
     Every class is dealt out evenly in a seeded order, and each class goes on where the one before it stopped,
     so that folds differ by at most one image of a class and in all.
+
+    Not scikit-learn's StratifiedKFold: that refuses sets whose classes all have fewer images than there are
+    folds, and a resumed run must find its folds again with any version of a library.
     """
     fold = np.empty(len(labels), dtype=np.int64)
     dealt = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.samples import ImageReader, Samples, samples_of_files
+from transferset.console import say
 from transferset.errors import DataError
 from transferset.labelled import LabelledImage
 from transferset.models.preprocessing import Preprocessing
@@ -76,4 +77,7 @@ def read_labelled_images(
             f"{what}: no readable image of class {', '.join(classes[number] for number in lost)}"
             f" ({Path(reason[0]).name}: {reason[1]})"
         )
+    if every.dropped:
+        name, why = next(iter(every.dropped.items()))
+        say(f"{len(every.dropped)} of {len(images)} {what} could not be read; the first: {name}: {why}")
     return LabelledImages(every.subset(readable), labels[readable], classes, dict(every.dropped))

@@ -137,6 +137,8 @@ def _scan_tar(path: Path, rows: list[_Row], dropped: list[tuple[str, str]]) -> N
             )
         else:
             member = sample.members[extension]
+            if unused := _unused_images(sample, extension):
+                dropped.append((f"{path}:{sample.key}", f"only {extension} is used, not {unused}"))
             rows.append(_Row(path, member.offset, member.size, b""))
 
 
@@ -146,10 +148,20 @@ def _image_extension(sample: Sample) -> str | None:
     for wanted in _IMAGE_EXTENSIONS:
         if wanted in sample.members:
             return wanted
-    compound = (
-        extension for extension in sample.members if extension.rpartition(".")[2] in _IMAGE_EXTENSIONS
-    )
-    return min(compound, default=None)
+    return min(_compound_images(sample), default=None)
+
+
+def _compound_images(sample: Sample) -> list[str]:
+    """`left.jpg`; also `1.jpg` of a key with a dot in it, which webdataset's rule cuts at the first one."""
+    parts = ((extension, extension.rpartition(".")) for extension in sample.members)
+    return sorted(extension for extension, (first, _, last) in parts if first and last in _IMAGE_EXTENSIONS)
+
+
+def _unused_images(sample: Sample, used: str) -> str:
+    """Other images of a sample that has no main one: which of them would be as good as the one that is
+    used."""
+    others = [extension for extension in _compound_images(sample) if extension != used]
+    return ", ".join(others[:5]) + (", …" if len(others) > 5 else "") if "." in used else ""
 
 
 def _table(rows: Sequence[_Row]) -> Samples:

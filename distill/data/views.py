@@ -49,7 +49,7 @@ AUGMENTATIONS = {
 def augmentation(name: str) -> Augmentation:
     """The augmentation called `name`; UsageError naming the known ones."""
     if name not in AUGMENTATIONS:
-        raise UsageError(f"unknown augmentation {name!r}", hint=f"one of: {', '.join(AUGMENTATIONS)}")
+        raise UsageError(f"unknown --augment {name!r}", hint=f"one of: {', '.join(AUGMENTATIONS)}")
     return AUGMENTATIONS[name]
 
 

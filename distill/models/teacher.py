@@ -96,7 +96,7 @@ def check_runtime(runtime: str) -> Any:
     from transferset.models.runtime import RUNTIMES
 
     if runtime not in RUNTIMES:
-        raise UsageError(f"unknown runtime {runtime!r}", hint=f"one of: {', '.join(RUNTIMES)}")
+        raise UsageError(f"unknown --runtime {runtime!r}", hint=f"one of: {', '.join(RUNTIMES)}")
     return runtime
 
 

@@ -106,8 +106,10 @@ def adapt(options: AdaptOptions) -> AdaptReport:
     that cannot be used or weights that cannot be had, NumericError for features that are not finite.
     """
     from transferset.models.backbone import load_backbone
+    from transferset.models.runtime import resolve_device
 
     _check(options)
+    resolve_device(options.execution.device)
     sets = load_adaptation_sets(options.data)
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
@@ -118,15 +120,12 @@ def adapt(options: AdaptOptions) -> AdaptReport:
         done = run.report()
         if done is not None:
             say(f"{options.out} is complete: nothing to do")
-            return _report_from_json(options.out, done)
+            try:
+                return AdaptReport(**done)
+            except TypeError as error:
+                message = f"{options.out / REPORT} is not that of a teacher: {error}"
+                raise DataError(message, hint=RESTORE) from error
         return _Adapting(options, sets, backbone).run()
-
-
-def _report_from_json(out: Path, values: dict[str, Any]) -> AdaptReport:
-    try:
-        return AdaptReport(**values)
-    except TypeError as error:
-        raise DataError(f"{out / REPORT} is not that of a teacher: {error}", hint=RESTORE) from error
 
 
 def _check(options: AdaptOptions) -> None:

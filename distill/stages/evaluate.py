@@ -1,5 +1,6 @@
 """`distill evaluate`: how good a teacher, a student or an export is on labelled images."""
 
+import glob
 import json
 import os
 from dataclasses import dataclass, field, fields
@@ -18,7 +19,7 @@ from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
-from transferset.writes import write_parquet
+from transferset.writes import TEMPORARY_PREFIX, write_parquet
 
 ALL = "all"
 
@@ -77,7 +78,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     finite.
     """
     if options.split not in (*SPLITS, ALL):
-        raise UsageError(f"unknown split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+        raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
     from transferset.models.runtime import resolve_device
 
     labelled = load_labelled(options.data)
@@ -239,4 +240,23 @@ def _write_predictions(
             "probabilities": pa.FixedSizeListArray.from_arrays(probabilities.ravel(), len(classes)),
         }
     )
+    _sweep(options.predictions)
     write_parquet(options.predictions, table.replace_schema_metadata({"classes": json.dumps(classes)}))
+
+
+def _sweep(predictions: Path) -> None:
+    """Remove what evaluations that were killed while they wrote the same file have left beside it."""
+    for path in predictions.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(predictions.name)}-*-*"):
+        pid = path.name.split("-")[-2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

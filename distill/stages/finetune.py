@@ -120,7 +120,9 @@ def _check(options: FinetuneOptions) -> None:
 def _open(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) -> _Inputs:
     labelled = load_labelled(options.data)
     if not labelled.classes:
-        raise DataError(f"{options.data} has no labels", hint="sort the images into one folder per class")
+        raise UsageError(
+            f"{options.data} has no labels", hint="sort the images into one folder for each class"
+        )
     student = _start(options, task, labelled)
     student.module.to(resolved["device"])
     training = labelled.split("train") if labelled.has_splits else labelled

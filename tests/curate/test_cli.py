@@ -80,6 +80,33 @@ def test_json_is_one_object_on_stdout(pool, tmp_path, curate):
     assert described["caches"] == {"ids": True, "faiss": True}
 
 
+def test_damaged_tars_are_told_by_name_and_by_info(tmp_path, picture, encode, write_tar, curate):
+    folder = tmp_path / "pool"
+    tar = write_tar(folder / "cut\n<b>.tar", {f"{n}.jpg": encode(picture(seed=n)) for n in range(4)})
+    tar.write_bytes(tar.read_bytes()[: 3 * tar.stat().st_size // 10])
+    (folder / "no.tar").write_bytes(b"x" * 600)
+    code, _, err = curate("build-index", "--pool", folder, "--index", tmp_path / "index", *TINY)
+    assert code == 0, err
+    assert f"note: {folder}/cut\\n<b>.tar: " in err and "whole images in it are kept" in err
+    (none,) = [line for line in err.splitlines() if "no.tar" in line]
+    assert "kept" not in none
+    described = json.loads(curate("info", "--index", tmp_path / "index", "--json")[1])
+    assert [Path(one["path"]).name for one in described["damaged_tars"]] == ["cut\n<b>.tar", "no.tar"]
+    assert "cut off" in described["damaged_tars"][0]["reason"]
+    assert "cut\\n<b>.tar" in curate("info", "--index", tmp_path / "index")[1]
+
+
+def test_an_index_of_a_newer_format_is_left_alone(pool, tmp_path, curate):
+    index = tmp_path / "index"
+    curate("build-index", "--pool", pool, "--index", index, *TINY)
+    for name in ("manifest.json", "plan.json", "parts/000000/done.json"):
+        text = (index / name).read_text()
+        (index / name).write_text(text.replace('"format_version": 1', '"format_version": 2'))
+        code, _, err = curate("build-index", "--pool", pool, "--index", index, *TINY)
+        assert code == 3 and f"{name}: format_version 2" in err
+        (index / name).write_text(text)
+
+
 def test_too_many_errors_are_told_after_the_summary(pool, tmp_path, curate):
     arguments = ["build-index", "--pool", pool, "--index", tmp_path / "index", *TINY]
     code, out, err = curate(*arguments, "--max-error-rate", "0.2", "--json")

@@ -41,6 +41,20 @@ def retrieved(small_pool: Any, query_dir: Path, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def test_nothing_is_written_into_what_is_read(small_pool: Any, query_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(query_dir)
+    for out, option in (
+        (small_pool.index / "out", "--index"),
+        (query_dir / "red", "--query-dir"),
+        (tmp_path / "link" / "new", "--query-dir"),
+        (small_pool.pool / "loose", "--exclude-dir"),
+    ):
+        options = _options((small_pool.pool / "loose",))
+        with pytest.raises(UsageError, match=f"lies in {option}"):
+            retrieve(small_pool.index, query_dir, out, options)
+        assert not (out / ".lock").exists() and not (out / "manifest.json").exists()
+
+
 def test_the_folder_is_a_transfer_set(retrieved: Path, small_pool: Any) -> None:
     assert sorted(_tree(retrieved)) == [
         "manifest.json", "queries.parquet", "removed.parquet", "report.html", "samples.parquet",

@@ -1,9 +1,6 @@
 """Commands on a disk that fills up: exit 6, what was there before is intact, and with space the command goes
 on."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ import pytest
 
 from curate import cli
 from curate.index import open_index
+from tests.disks import leave, small_disk
 from transferset.console import run_cli
 from transferset.writes import sha256_file
 
@@ -22,26 +20,9 @@ TINY = ["--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--run
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB (a tmpfs); the test is skipped where mounting is not allowed."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small tmpfs")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    arguments = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    mounted = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def leave(disk: Path, free: int) -> None:
-    """Fill the disk until `free` bytes are left."""
-    filler = disk / "filler"
-    filler.unlink(missing_ok=True)
-    with filler.open("wb") as file:
-        file.write(b"\0" * max(0, shutil.disk_usage(disk).free - free))
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", megabytes=4) as directory:
+        yield directory
 
 
 @pytest.fixture
@@ -83,12 +64,12 @@ def assert_full(ended: tuple[int, str], index: Path) -> None:
     assert not list(index.rglob(".tmp-*"))
 
 
-def test_build_index_from_nothing(tmp_path: Path, small_disk: Path, add_images: Make, build: Make) -> None:
+def test_build_index_from_nothing(tmp_path: Path, disk: Path, add_images: Make, build: Make) -> None:
     pool = add_images(0, 100)
-    index = small_disk / "index"
-    leave(small_disk, 40_000)
+    index = disk / "index"
+    leave(disk, 40_000)
     assert_full(build(pool, index), index)
-    (small_disk / "filler").unlink()
+    (disk / "filler").unlink()
     assert build(pool, index)[0] == 0
     assert build(pool, tmp_path / "elsewhere")[0] == 0
     here, elsewhere = checksums(index), checksums(tmp_path / "elsewhere")
@@ -96,8 +77,8 @@ def test_build_index_from_nothing(tmp_path: Path, small_disk: Path, add_images: 
     assert here == elsewhere
 
 
-def test_build_index_adding(small_disk: Path, add_images: Make, build: Make) -> None:
-    index = small_disk / "index"
+def test_build_index_adding(disk: Path, add_images: Make, build: Make) -> None:
+    index = disk / "index"
     assert build(add_images(0, 100), index)[0] == 0
     before = checksums(index)
     queries = np.asarray(open_index(index).embeddings(0)[:5], np.float32)
@@ -105,7 +86,7 @@ def test_build_index_adding(small_disk: Path, add_images: Make, build: Make) -> 
     pool = add_images(100, 150)
     reached = set()
     for free in range(20_000, 200_000, 20_000):
-        leave(small_disk, free)
+        leave(disk, free)
         ended = build(pool, index)
         if ended[0] == 0:
             break

@@ -17,6 +17,7 @@ from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
+TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
 
 # The command in a process of its own, with small parts; it kills itself at a moment.
 BUILD = """
@@ -119,8 +120,10 @@ def test_a_build_that_is_told_to_end_tidies_up(pool: Path, run_python: Make) -> 
 
 @pytest.mark.soak
 def test_a_build_killed_again_and_again(pool: Path, unbroken: dict[str, str]) -> None:
+    """TRANSFERSET_SOAK_TRIALS says how many builds are brought to their end."""
     rng = random.Random(0)
-    for trial in range(5):
+    total = 0
+    for trial in range(TRIALS):
         index = pool.parent / f"soak-{trial}"
         kills = 0
         while True:
@@ -137,3 +140,5 @@ def test_a_build_killed_again_and_again(pool: Path, unbroken: dict[str, str]) ->
             kills += 1
         assert process.returncode == 0
         assert checksums(index) == unbroken, f"trial {trial}, {kills} kills"
+        total += kills
+    print(f"\n{TRIALS} builds, {total} kills")

@@ -1,7 +1,12 @@
-"""`curate retrieve` killed at chosen moments, or on a full disk: the same command goes on, with the same
-bytes."""
+"""`curate retrieve` killed at chosen moments, at random ones, or on a full disk: the same command goes on,
+with the same bytes."""
 
+import os
+import random
 import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,10 @@ from typing import Any
 import pytest
 
 Make = Callable[..., Any]
-SHARDS = 6
+SHARDS, SINGLE_SHARDS = 6, 60
+ROOT = Path(__file__).resolve().parents[2]
+TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
+KILLS = 4
 
 # The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.
 KILLED = """
@@ -117,3 +125,64 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     assert not list(out.rglob(".tmp-*")) and not (out / "manifest.json").exists()
     _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     assert _tree(out) == unbroken
+
+
+@pytest.mark.soak
+def test_a_run_killed_again_and_again(task: list[str], tmp_path: Path) -> None:
+    """Kills at random moments: some before the selection is stored, most while shards are written.
+    TRANSFERSET_SOAK_TRIALS says how many runs are brought to their end."""
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "curate.cli", *task, "--shard-size", "1", "--out"]
+    assert _start([*command, str(tmp_path / "whole")]).wait() == 0
+    expected = _tree(tmp_path / "whole")
+    kills: Counter[str] = Counter()
+    for trial in range(TRIALS):
+        out = tmp_path / f"out-{trial}"
+        for _ in range(KILLS):
+            process = _start([*command, str(out)])
+            _wait(process, out, rng)
+            process.kill()
+            if process.wait() == -9:
+                kills[_state(out)] += 1
+        assert _start([*command, str(out)]).wait() == 0
+        assert _tree(out) == expected, f"trial {trial}, {dict(kills)}"
+    print(f"\n{TRIALS} runs, {kills.total()} kills: {dict(kills)}")
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
+    """Wait for a random moment: a time from the start, or from a number of shards, however slow the machine;
+    the end of the process comes first sometimes."""
+    if rng.random() < 0.2:
+        time.sleep(rng.uniform(0, 3))
+        return
+    wanted = rng.randint(_shards(out), SINGLE_SHARDS)
+    while process.poll() is None and (_shards(out) < wanted or not _is_planned(out)):
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.05))
+
+
+def _is_planned(out: Path) -> bool:
+    return (out / ".plan" / "arguments.json").exists()
+
+
+def _shards(out: Path) -> int:
+    return len(list((out / "shards").glob("[0-9]*.tar")))
+
+
+def _state(out: Path) -> str:
+    """What a kill left behind."""
+    if (out / "manifest.json").exists():
+        return "after the manifest"
+    if not _is_planned(out):
+        return "before the selection was stored"
+    shards = _shards(out)
+    if shards == SINGLE_SHARDS:
+        return "with all shards"
+    return "within the shards" if shards else "before the first shard"

@@ -180,6 +180,21 @@ def test_a_full_device_is_a_disk_error_from_arrow_too() -> None:
     assert isinstance(known_error(caught.value), errors.DiskError)
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "hint"),
+    [
+        (errno.ENOSPC, errors.DiskError, "free some space"),
+        (errno.EROFS, errors.DiskError, "read-only"),
+        (errno.EIO, errors.DiskError, "disk fails"),
+        (errno.EACCES, errors.DataError, "the right to read and write"),
+    ],
+)
+def test_a_hint_fits_what_the_system_said(code: int, kind: type[errors.TransfersetError], hint: str) -> None:
+    found = known_error(OSError(code, os.strerror(code), "/x"))
+    assert type(found) is kind and found.message == f"/x: {os.strerror(code)}"
+    assert found.hint is not None and hint in found.hint
+
+
 def test_messages_go_to_stderr_with_controls_visible(capsys: pytest.CaptureFixture[str]) -> None:
     say("name\x1b]0;title\x07\r\udcff\u202e[bold]")
     out, err = capsys.readouterr()

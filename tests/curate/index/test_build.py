@@ -68,14 +68,22 @@ def test_a_pool_of_everything(pool, tmp_path):
 
 
 def test_embeddings_are_those_of_the_encoder(pool, tmp_path):
-    from curate.encoding.encoder import EncoderRequest, open_encoder
+    from curate.encoding.vectors import unit_rows
+    from curate.index.encoder import begin
+    from transferset.images import decode
 
     build_index([pool], tmp_path / "index", OPTIONS)
     index = open_index(tmp_path / "index")
     items = index.items(np.arange(6))
-    encoder = open_encoder(EncoderRequest("timm:test_efficientnet@none", 32, runtime="eager", batch_size=4))
-    expected = encoder.encode_images([index.read_bytes(item) for item in items])
-    np.testing.assert_array_equal(index.embeddings(0), expected.astype(np.float16))
+    model = begin(OPTIONS).model
+    rendering = model.preprocessing
+    pixels = [
+        rendering.render(decode(index.read_bytes(item), short_side=rendering.resize_short_side))
+        for item in items
+    ]
+    features = [model(np.stack(pixels[start : start + 4])) for start in range(0, len(pixels), 4)]
+    expected = unit_rows(np.concatenate(features), "the index's").astype(np.float16)
+    np.testing.assert_array_equal(index.embeddings(0), expected)
 
 
 def test_running_again_changes_no_byte_and_loads_no_encoder(pool, tmp_path, monkeypatch):

@@ -36,12 +36,17 @@ def test_bytes_are_read_and_checked(tmp_path, reader):
     for lost in (
         row(b"one", source="b.tar", offset=4),
         row(b"x", path="y.jpg"),
-        row(b"more", source="a.tar", offset=9),
     ):
         with pytest.raises(DataError, match="cannot be read from") as caught:
             reader.read(lost)
         assert "--pool-root" in caught.value.hint
         assert "build-index --pool NEW" in caught.value.hint
+    with pytest.raises(DataError, match="is cut off or was replaced") as caught:
+        reader.read(row(b"more", source="a.tar", offset=9))
+    assert "moved" not in caught.value.hint and "restore this file" in caught.value.hint
+    with pytest.raises(DataError, match="Is a directory") as caught:
+        reader.read(row(b"x", path="d"))
+    assert "moved" not in caught.value.hint
 
 
 def test_many_tars_and_threads(tmp_path, reader, monkeypatch):

@@ -26,7 +26,8 @@ def test_the_example_reads_an_index_with_numpy_and_pyarrow_only(make_index, unit
     done = run_python([str(tmp_path / "example.py")], env={"PYTHONPATH": ""})
     assert done.returncode == 0, done.stderr
     index = open_index(path)
-    positions, scores = index.search(index.embeddings(0)[:1].astype(np.float32), 5)
+    query = index.embeddings(0)[:1].astype(np.float64)
+    positions, scores = index.search((query / np.linalg.norm(query)).astype(np.float32), 5)
     expected = [
         f"{item.item_id.hex()} {score:.5f} {item.path}"
         for item, score in zip(index.items(positions[0]), scores[0].tolist(), strict=True)

@@ -16,7 +16,8 @@ def naive(index, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         for row, identity in enumerate(index.item_ids(part.number)):
             position = part.number << PART_BITS | row
             if first.setdefault(identity.tobytes(), position) == position:
-                rows.append((identity.tobytes(), position, part.embeddings[row].astype(np.float64)))
+                vector = part.embeddings[row].astype(np.float64)
+                rows.append((identity.tobytes(), position, vector / (np.linalg.norm(vector) or 1)))
     for query in queries.astype(np.float64):
         ranked = sorted(
             (-round(min(1, max(-1, float(vector @ query))), 5), identity, position)
@@ -117,6 +118,34 @@ def test_threads_change_nothing(make_index, unit_rows, monkeypatch):
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("engine", ["exact", "faiss"])
+@pytest.mark.parametrize("gather_cost", [1, 1000], ids=["float32 scan", "float64 scan"])
+def test_scores_are_cosines_although_stored_rows_are_rounded(
+    make_index, unit_rows, monkeypatch, gather_cost, engine
+):
+    from curate.index import search
+
+    monkeypatch.setattr(search, "_GATHER_COST", gather_cost)
+    index = open_index(make_index([unit_rows(300, 12, 1)]))
+    stored = index.embeddings(0).astype(np.float64)
+    lengths = np.linalg.norm(stored, axis=1, keepdims=True)
+    assert np.abs(lengths - 1).max() > 5e-5, "rounding to float16 changes lengths by more than is shown"
+    positions, scores = index.search((stored / lengths).astype(np.float32), 3, engine)
+    np.testing.assert_array_equal(positions[:, 0], np.arange(300))
+    np.testing.assert_allclose(scores[:, 0], 1, atol=1e-6)
+    plain = np.round(stored[:40] @ stored.T, 3)  # in an order that ties of the rounded products allow
+    for place, found in enumerate(positions[:40]):
+        assert (np.diff(plain[place, found]) <= 1e-3).all()
+
+
+def test_a_row_of_zeros_has_cosine_zero(make_index, unit_rows):
+    rows = np.concatenate([np.zeros((1, 8), np.float32), unit_rows(3, 8)])
+    index = open_index(make_index([rows]))
+    positions, scores = index.search(rows[1:2], 4)
+    assert np.isfinite(scores).all()
+    assert scores[0][positions[0] == 0] == 0
 
 
 def test_faiss_gives_the_same(make_index, unit_rows):

@@ -89,3 +89,12 @@ def test_a_pool_that_is_not_there_is_a_usage_error(tmp_path):
         listed([tmp_path / "pool"], tmp_path / "index")
     with pytest.raises(UsageError, match="matches nothing"):
         listed([tmp_path / "*.tar"], tmp_path / "index")
+
+
+def test_what_may_not_be_read_is_left_out_so_that_the_next_build_tries_again(tmp_path, monkeypatch):
+    fill(tmp_path, "a.tar", "b.tar", "c.jpg")
+    access = os.access  # root may read everything, whatever the mode
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not path.endswith("b.tar"))
+    found = list_pools([tmp_path], Roots(tmp_path / "index"))
+    assert [source.path for source in found.sources] == ["a.tar", "c.jpg"]
+    assert found.skipped == [(f"{tmp_path}/b.tar", "cannot be read: Permission denied")]

@@ -72,3 +72,16 @@ def test_a_report_marks_the_end(tmp_path: Path) -> None:
     run.open(_config())
     write_json(tmp_path / "report.json", {"score": 1})
     assert run.report() == {"score": 1}
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{", ""])
+def test_damaged_files_are_data_errors(tmp_path: Path, text: str) -> None:
+    run = RunDirectory(tmp_path)
+    run.open(_config())
+    (tmp_path / "report.json").write_text(text)
+    with pytest.raises(DataError, match=r"report\.json is damaged"):
+        run.report()
+    (tmp_path / "config.json").write_text(text)
+    for use in (run.resolved, lambda: run.open(_config()), lambda: read_config(tmp_path)):
+        with pytest.raises(DataError, match=r"config\.json is damaged"):
+            use()

@@ -68,3 +68,29 @@ def test_an_embedded_student_has_its_weights() -> None:
 def test_what_is_no_student(spec: str) -> None:
     with pytest.raises(UsageError):
         build_student(spec, CLASSES, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[]"),
+        ("config.json", "{}"),
+        ("config.json", '{"student": 3}'),
+        ("config.json", '{"student": {"spec": "resnet"}}'),
+        ("config.json", '{"student": {"spec": "timm:no_such_model@none"}}'),
+        ("labels.json", "{}"),
+        ("labels.json", '["cat", "cat", "dog"]'),
+        ("labels.json", '["cat", "dog"]'),
+        ("preprocessing.json", '"large"'),
+        ("preprocessing.json", "{}"),
+        ("model.safetensors", "nothing"),
+    ],
+)
+def test_damage_is_a_clear_error(tmp_path: Path, name: str, text: str) -> None:
+    student = build_student(TINY, CLASSES, 32, 0)
+    write_student_facts(tmp_path, student)
+    write_json(tmp_path / "config.json", {"student": {"spec": student.spec}})
+    write_tensors(tmp_path / "model.safetensors", student.module.state_dict())
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError):
+        open_student(tmp_path)

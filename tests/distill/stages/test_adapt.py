@@ -1,5 +1,5 @@
+import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from distill.loop.run_directory import RunDirectory
 from distill.models.heads import read_head
 from distill.models.teacher import open_teacher
 from distill.stages.adapt import AdaptOptions, adapt
+from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 
 TINY = "timm:test_efficientnet@none"
@@ -20,6 +21,12 @@ ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
 def _options(data: Path, out: Path) -> AdaptOptions:
     return AdaptOptions(data, TINY, out, image_size=48, runtime="eager", execution=ONE_THREAD)
+
+
+def _command(data: Path, out: Path) -> list[object]:
+    """The command line of `_options`."""
+    given: list[object] = ["adapt", "--data", data, "--teacher", TINY, "--image-size", 48, "--out", out]
+    return [*given, "--runtime", "eager", "--device", "cpu", "--threads", 1, "--workers", 1]
 
 
 @pytest.fixture
@@ -77,9 +84,9 @@ def test_again_it_is_complete_and_other_arguments_are_refused(
     unsplit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = _options(unsplit, tmp_path / "teacher")
-    adapt(options)
+    first = adapt(options)
     before = (options.out / "head.safetensors").read_bytes()
-    adapt(options)
+    assert adapt(options) == first
     assert "complete" in capsys.readouterr().err
     assert (options.out / "head.safetensors").read_bytes() == before
     with pytest.raises(UsageError, match="image_size"):
@@ -94,35 +101,35 @@ def test_one_class_is_no_task(unsplit: Path, tmp_path: Path) -> None:
         adapt(_options(unsplit, tmp_path / "teacher"))
 
 
-KILLED = """
-import os, signal, sys
-from distill.data import features
-features._FLUSH_SECONDS = 0
-add, count = features.FeatureStore.add, 0
-def dying(self, ids, rows):
-    global count
-    add(self, ids, rows)
-    count += 1
-    if count == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-features.FeatureStore.add = dying
-from distill.cli import main
-main()
-"""
-
-
-def test_a_killed_run_goes_on(unsplit: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
-    def command(out: str) -> list[str]:
-        return [
-            "adapt", "--data", str(unsplit), "--teacher", TINY, "--image-size", "48", "--runtime", "eager",
-            "--batch-size", "4", "--threads", "1", "--out", str(tmp_path / out),
-        ]  # fmt: skip
-
-    start = ["-c", "from distill.cli import main; main()"]
-    assert run_python([*start, *command("whole")]).returncode == 0  # type: ignore[attr-defined]
-    assert run_python(["-c", KILLED, *command("killed")]).returncode == -9  # type: ignore[attr-defined]
+def test_a_run_killed_between_its_files_goes_on(unsplit: Path, tmp_path: Path) -> None:
+    given = _command(unsplit, tmp_path / "killed")
+    killed.kill(given, "distill.models.heads:write_head", 1)
     assert not (tmp_path / "killed" / "report.json").exists()
     assert list((tmp_path / "killed" / "features").glob("*.safetensors")), "what was computed is kept"
-    assert run_python([*start, *command("killed")]).returncode == 0  # type: ignore[attr-defined]
+    resumed = killed.resume(given, "transferset.models.runtime:FrozenModel.__call__")
+    assert resumed.calls == 0, "no feature is computed again"
+    adapt(_options(unsplit, tmp_path / "whole"))
     heads = [(tmp_path / out / "head.safetensors").read_bytes() for out in ("whole", "killed")]
     assert heads[0] == heads[1]
+
+
+def test_a_run_killed_within_its_features_keeps_what_is_on_the_disk(unsplit: Path, tmp_path: Path) -> None:
+    given = [*_command(unsplit, tmp_path / "killed"), "--batch-size", 4]
+    often = "from distill.data import features\nfeatures._FLUSH_SECONDS = 0"
+    killed.kill(given, "distill.data.features:FeatureStore.add", 3, first=often)
+    resumed = killed.resume(given, "transferset.models.runtime:FrozenModel.__call__")
+    assert resumed.calls == 3 * 2, "two views of three of the five batches"
+    adapt(replace(_options(unsplit, tmp_path / "whole"), batch_size=4))
+    heads = [(tmp_path / out / "head.safetensors").read_bytes() for out in ("whole", "killed")]
+    assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize("report", [{}, {"out": "x"}, {"top1": 0.5}])
+def test_a_foreign_report_is_not_taken_for_a_teachers(
+    unsplit: Path, tmp_path: Path, report: dict[str, object]
+) -> None:
+    options = _options(unsplit, tmp_path / "teacher")
+    adapt(options)
+    (options.out / "report.json").write_text(json.dumps(report))
+    with pytest.raises(DataError, match="not that of a teacher"):
+        adapt(options)

@@ -9,6 +9,7 @@ import pytest
 
 from distill.loop.execution import Execution
 from distill.stages.evaluate import EvaluateOptions, evaluate
+from tests.distill.stages import killed
 from transferset.errors import DataError
 
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
@@ -68,3 +69,78 @@ def test_json_is_one_object_on_stdout(
     assert json.loads(done.stdout)["n"] == 12  # type: ignore[attr-defined]
     mistyped = run_python([*start, "--model", str(teacher), "--data", str(labelled), "--splitt", "val"])
     assert mistyped.returncode == 2  # type: ignore[attr-defined]
+
+
+def test_predictions_without_a_test_split_are_not_written_and_that_is_said(
+    teacher: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = tmp_path / "answers.parquet"
+    answers.write_bytes(b"of another evaluation")
+    assert evaluate(_options(teacher, labelled, predictions=answers)).split is None
+    assert f"{answers} is not written: there are no test images to predict" in capsys.readouterr().err
+    assert answers.read_bytes() == b"of another evaluation"
+
+
+def test_another_split_that_is_not_there_is_an_error(teacher: Path, labelled: Path) -> None:
+    with pytest.raises(DataError, match="has no val split") as error:
+        evaluate(_options(teacher, labelled / "train", split="val"))
+    assert "--split all" in str(error.value.hint)
+    assert evaluate(_options(teacher, labelled / "train", split="all")).metrics["n"] == 18
+
+
+GOOD = {"judged_on": "val", "scored_on": "val", "score": 0.5, "interval": [0.4, 0.6]}
+
+
+@pytest.mark.parametrize("command", ["adapt", "train", "finetune"])
+@pytest.mark.parametrize(
+    "report",
+    [
+        [],
+        {},
+        {**GOOD, "score": None, "estimate": None},
+        {**GOOD, "score": "high", "estimate": {}},
+        {**GOOD, "interval": [0.4], "estimate": {"top1": 0.5}},
+        {**GOOD, "interval": 0.4, "estimate": [0.5]},
+    ],
+)
+def test_a_foreign_report_holds_no_estimate(
+    command: str, report: object, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"command": command}))
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(DataError, match="is damaged") as error:
+        evaluate(_options(tmp_path, labelled))
+    assert "restore the directory" in str(error.value.hint)
+
+
+def test_the_estimate_of_a_student_knows_its_score(labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"command": "train"}))
+    (tmp_path / "report.json").write_text(json.dumps(GOOD))
+    found = evaluate(_options(tmp_path, labelled)).to_dict()
+    assert (found["top1"], found["top1_interval"], found["estimate"]) == (0.5, [0.4, 0.6], "val")
+    assert (found["ece"], found["n"], found["per_class"]) == (None, None, {})
+    (tmp_path / "report.json").write_text(json.dumps({**GOOD, "scored_on": None, "score": None}))
+    with pytest.raises(DataError, match="holds no estimate"):
+        evaluate(_options(tmp_path, labelled))
+
+
+@pytest.mark.parametrize(
+    ("function", "call"), [("distill.models.teacher:Teacher.logits", 2), ("transferset.writes:_sync", 1)]
+)
+def test_a_killed_evaluation_is_simply_run_again(
+    teacher: Path, labelled: Path, tmp_path: Path, function: str, call: int
+) -> None:
+    """Killed within the images, and with the predictions written but not yet in their place."""
+    answers = tmp_path / "answers.parquet"
+    given = ["evaluate", "--model", teacher, "--data", labelled, "--split", "val", "--predictions", answers]
+    given += ["--runtime", "eager", "--batch-size", 4, "--threads", 1, "--workers", 1, "--json"]
+    killed.kill(given, function, call)
+    assert not answers.exists()
+    left = list(tmp_path.iterdir())
+    assert len(left) == (function == "transferset.writes:_sync"), left
+    (tmp_path / ".tmp-other.parquet-1-x").touch()
+    found = json.loads(killed.resume(given, function).stdout)
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.parquet", ".tmp-other.parquet-1-x"}
+    whole = evaluate(_options(teacher, labelled, split="val", predictions=tmp_path / "whole", batch_size=4))
+    assert found == whole.to_dict()
+    assert answers.read_bytes() == (tmp_path / "whole").read_bytes()

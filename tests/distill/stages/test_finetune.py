@@ -1,8 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +10,10 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import open_student
 from distill.stages.finetune import FinetuneOptions, finetune
+from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 
-ROOT = Path(__file__).resolve().parents[3]
+TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
 TINY = "timm:test_efficientnet@none"
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
@@ -119,37 +116,13 @@ def test_a_killed_run_ends_with_the_same_bits(shades: Path, tmp_path: Path, coun
     plan = Plan(steps=8, batch_size=8, lr=5e-3, checkpoint_every=3)
     data, out = shades / "train", tmp_path / "run"
     whole = finetune(_options(data, tmp_path / "whole", folds=3, plan=plan))
-    counted = f"""
-import distill.loop.trainer as trainer, os, signal
-original, calls = trainer.Trainer.train_step, []
-def train_step(self, batch):
-    calls.append(1)
-    if len(calls) == {count} and not os.path.exists({str(tmp_path / "killed")!r}):
-        open({str(tmp_path / "killed")!r}, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-    original(self, batch)
-trainer.Trainer.train_step = train_step
-import atexit
-atexit.register(lambda: print(len(calls)))
-from distill.cli import main
-main()
-"""
     given = ["finetune", "--data", data, "--student", TINY, "--image-size", 32, "--out", out, "--folds", 3]
     given += ["--steps", 8, "--batch-size", 8, "--lr", 5e-3, "--checkpoint-every", 3, "--threads", 1]
-    command = [sys.executable, "-c", counted, *map(str, given), "--device", "cpu", "--json"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    report, _, steps = resumed.stdout.strip().rpartition("\n")
-    assert (
-        json.loads(report)["score"] == whole.score and json.loads(report)["chosen_step"] == whole.chosen_step
-    )
-    assert int(steps) <= 3 * 8 + whole.chosen_step - count + 1 + 3
+    given += ["--device", "cpu", "--json"]
+    killed.kill(given, TRAIN_STEP, count)
+    resumed = killed.resume(given, TRAIN_STEP)
+    report = json.loads(resumed.stdout)
+    assert (report["score"], report["chosen_step"]) == (whole.score, whole.chosen_step)
+    assert resumed.calls <= 3 * 8 + whole.chosen_step - count + 1 + 3
     models = [(run / "model.safetensors").read_bytes() for run in (out, tmp_path / "whole")]
     assert models[0] == models[1]

@@ -1,9 +1,6 @@
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,10 +14,11 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import open_student
 from distill.stages.train import TrainOptions, train
+from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 
 TINY = "timm:test_efficientnet@none"
-ROOT = Path(__file__).resolve().parents[3]
+TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 CHANNELS = ("blue", "green", "red")
 
@@ -107,28 +105,10 @@ def test_a_killed_run_ends_with_the_same_bits(
 ) -> None:
     """Killed before the first checkpoint, and between two: with the teacher's outputs complete by then."""
     out = tmp_path / "run"
-    slowly = f"""
-import distill.loop.trainer as trainer, os, signal
-original = trainer.Trainer.train_step
-def train_step(self, batch):
-    if self.at.step == {step} and not os.path.exists({str(tmp_path / "killed")!r}):
-        open({str(tmp_path / "killed")!r}, "w").close()
-        os.kill(os.getpid(), signal.SIGKILL)
-    original(self, batch)
-trainer.Trainer.train_step = train_step
-from distill.cli import main
-main()
-"""
-    command = [sys.executable, "-c", slowly, *_arguments(shards, teacher, out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert resumed.returncode == 0, resumed.stderr
+    killed.kill(_arguments(shards, teacher, out), TRAIN_STEP, step + 1)
+    assert not (out / "report.json").exists()
+    resumed = killed.resume(_arguments(shards, teacher, out), TRAIN_STEP)
+    assert resumed.calls == 30 - step // 6 * 6, "on from the newest checkpoint"
     assert _weights(out) == _weights(undisturbed)
     metrics = [entry["step"] for entry in RunDirectory(out).metrics() if "loss" in entry]
     assert metrics == list(range(3, 31, 3))
@@ -141,9 +121,7 @@ def test_an_interrupted_run_says_so_and_resumes(
     slow = "import distill.data.batches as b, time\nr = b.BatchReader.read\n"
     slow += "b.BatchReader.read = lambda self, step: (time.sleep(0.3), r(self, step))[1]\n"
     slow += "from distill.cli import main\nmain()"
-    command = [sys.executable, "-c", slow, *_arguments(shards, teacher, out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = killed.start(slow, _arguments(shards, teacher, out))
     metrics = out / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
@@ -182,9 +160,7 @@ def test_a_full_disk_leaves_what_was_there(
     before = {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()}
     limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
     limited += "from distill.cli import main\nmain()"
-    command = [sys.executable, "-c", limited, *_arguments(shards, teacher, out)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    full = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    full = killed.run(limited, _arguments(shards, teacher, out))
     assert full.returncode == 6, full.stderr
     assert {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()} == before
     train(_options(shards, teacher, out))
