@@ -13,7 +13,7 @@ import numpy as np
 from distill.tables import print_predictions
 from transferset.console import say, visible
 from transferset.errors import UsageError
-from transferset.writes import atomic_file, atomic_path
+from transferset.writes import atomic_file, atomic_path, sweep_temporaries_of
 
 if TYPE_CHECKING:
     from distill.stages.predict import PredictReport
@@ -113,6 +113,7 @@ def table_writer(path: Path, classes: tuple[str, ...]) -> Iterator[TableWriter]:
     `.parquet`: the fields of `Prediction`, `probabilities` as a list in the order of the classes, which are
     in the schema's metadata as JSON. `.csv`: the same without `probabilities`.
     """
+    sweep_temporaries_of(path)
     if path.suffix == ".csv":
         with atomic_file(path, "w") as file:
             yield _Csv(file)

@@ -1,6 +1,7 @@
 """Files that are either whole or not there: temporary name, fsync, rename, fsync of the directory."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -110,3 +111,22 @@ def sweep_temporaries(directory: Path) -> None:
     """Remove what a killed writer left in `directory` (not below it). Call it only while holding its lock."""
     for path in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         _remove(path)
+
+
+def sweep_temporaries_of(path: Path) -> None:
+    """Remove what killed writers of the file `path` have left beside it; what a live process is writing
+    stays. For files in directories that have no lock."""
+    for left in path.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(path.name)}-*-*"):
+        pid = left.name.split("-")[-2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            _remove(left)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,6 +1,5 @@
 """`distill evaluate`: how good a teacher, a student or an export is on labelled images."""
 
-import glob
 import json
 import os
 from dataclasses import dataclass, field, fields
@@ -19,7 +18,7 @@ from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
-from transferset.writes import TEMPORARY_PREFIX, write_parquet
+from transferset.writes import sweep_temporaries_of, write_parquet
 
 ALL = "all"
 
@@ -240,23 +239,5 @@ def _write_predictions(
             "probabilities": pa.FixedSizeListArray.from_arrays(probabilities.ravel(), len(classes)),
         }
     )
-    _sweep(options.predictions)
+    sweep_temporaries_of(options.predictions)
     write_parquet(options.predictions, table.replace_schema_metadata({"classes": json.dumps(classes)}))
-
-
-def _sweep(predictions: Path) -> None:
-    """Remove what evaluations that were killed while they wrote the same file have left beside it."""
-    for path in predictions.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(predictions.name)}-*-*"):
-        pid = path.name.split("-")[-2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            path.unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

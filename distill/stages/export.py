@@ -142,7 +142,7 @@ def _check(options: ExportOptions) -> None:
     if options.with_preprocessing and not (options.onnx or options.int8):
         raise UsageError("--with-preprocessing is for ONNX graphs", hint="add --onnx or --int8")
     if options.split is not None and options.split not in (*SPLITS, ALL):
-        raise UsageError(f"unknown split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+        raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
     if not options.tolerance >= 0 or not 0 <= options.max_drop <= 1:
         raise UsageError("--tolerance must not be negative, and --max-drop lie between 0 and 1")
     if options.calibration_images < 1 or options.batch_size < 1:

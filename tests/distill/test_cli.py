@@ -16,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", "1", "--workers", "1", "--device", "cpu"]
 SHORT = ["--steps", "2", "--batch-size", "8"]
-COMMANDS = ("adapt", "train", "finetune", "evaluate")
+COMMANDS = ("adapt", "train", "finetune", "evaluate", "export", "predict")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ import sys, time
 start = time.process_time()
 from distill import cli
 from transferset.console import run_cli
-for arguments in (["--help"], *([name, "--help"] for name in ("adapt", "train", "finetune", "evaluate")),
+for arguments in (["--help"], *([name, "--help"] for name in ("adapt", "train", "predict", "students")),
                   ["adapt"], ["train", "--steps", "0"], ["finetune", "--lr", "fast"], ["evaluat"]):
     try:
         run_cli(cli.app, arguments)
@@ -99,6 +99,8 @@ def test_every_option_says_what_it_is_for(command: str, distill: Run) -> None:
         ("train", ["--shards", "--teacher", "--student", "--out"]),
         ("finetune", ["--data", "--out"]),
         ("evaluate", ["--model", "--data"]),
+        ("export", ["--model", "--out"]),
+        ("predict", ["--model", "--images"]),
     ],
 )
 def test_what_is_required_is_asked_for(

@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from distill.cli import app
 from distill.export.format import INT8, ONNX, check_files
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
@@ -15,6 +16,7 @@ from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import ExportOptions, export
 from distill.stages.finetune import FinetuneOptions, finetune
+from transferset.console import run_cli
 from transferset.errors import BusyError, DataError, NumericError, UsageError
 from transferset.lock import DirectoryLock
 
@@ -179,7 +181,7 @@ def test_what_does_not_fit(run: Path, teacher: Path, exported: Path, labelled: P
         (_options(exported, out), "is an export already"),
         (_options(run, out, with_preprocessing=True), "for ONNX graphs"),
         (_options(run, out, onnx=True), "without --data"),
-        (_options(run, out, data=labelled, split="validation"), "unknown split"),
+        (_options(run, out, data=labelled, split="validation"), "unknown --split"),
         (_options(run, out, data=labelled / "val/red", int8=True), "no labels"),
         (_options(run, out, max_drop=2.0), "--max-drop"),
     ):
@@ -220,13 +222,16 @@ def test_a_graph_that_answers_otherwise_is_found(
         export(_options(run, tmp_path / "out", data=labelled, onnx=True))
 
 
-def test_on_the_command_line(run: Path, tmp_path: Path, run_python: Callable[..., object]) -> None:
-    start = ["-c", "from distill.cli import main; main()", "export", "--model", str(run)]
-    done = run_python([*start, "--out", str(tmp_path / "out"), "--threads", "1", "--json"])
-    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
-    assert json.loads(done.stdout)["spec"] == TINY  # type: ignore[attr-defined]
-    again = run_python([*start, "--out", str(tmp_path / "out"), "--threads", "1", "--seed", "4"])
-    assert again.returncode == 2 and "seed" in again.stderr  # type: ignore[attr-defined]
+def test_on_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["export", "--model", str(run), "--out", str(tmp_path / "out"), "--threads", "1"]
+    for more, code in (["--json"], 0), (["--seed", "4"], 2), ([], 0):
+        with pytest.raises(SystemExit) as caught:
+            run_cli(app, [*given, *more])
+        output = capsys.readouterr()
+        assert (caught.value.code or 0) == code, output.err
+        if more == ["--json"]:
+            assert json.loads(output.out)["spec"] == TINY
+    assert MODEL in output.out  # the table for people
 
 
 def test_the_card_follows_the_run_that_a_run_started_from(run: Path, labelled: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,12 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from distill.cli import app
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.predictions import Prediction
 from distill.stages.export import ExportOptions, export
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
+from transferset.console import run_cli
 from transferset.errors import DataError, UsageError
 
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
@@ -133,13 +136,19 @@ def test_options_that_do_not_fit(model: Path, pool: Path) -> None:
         predict(_options(model / "model.onnx", pool))
 
 
-def test_json_and_lines(model: Path, labelled: Path, run_python: Callable[..., object]) -> None:
-    start = ["-c", "from distill.cli import main; main()", "predict", "--model", str(model)]
-    images = "\n".join(map(str, sorted((labelled / "val/red").iterdir())))
-    done = run_python([*start, "--images", "-", "--threads", "1", "--json"], input=images)
-    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
-    answer = json.loads(done.stdout)  # type: ignore[attr-defined]
+def test_json_and_lines(
+    model: Path, labelled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = ["predict", "--model", str(model), "--threads", "1", "--images"]
+    listed = "\n".join(map(str, sorted((labelled / "val/red").iterdir()))).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    outputs = []
+    for arguments in ([*start, "-", "--json"], [*start, str(labelled / "val/red")]):
+        with pytest.raises(SystemExit) as caught:
+            run_cli(app, arguments)
+        assert not caught.value.code
+        outputs.append(capsys.readouterr().out)
+    answer = json.loads(outputs[0])
     assert len(answer["predictions"]) == answer["summary"]["predicted"] == 4
-    lines = run_python([*start, "--images", str(labelled / "val/red"), "--threads", "1"])
-    first = lines.stdout.splitlines()[0].split("\t")  # type: ignore[attr-defined]
+    first = outputs[1].splitlines()[0].split("\t")
     assert first[0].endswith("val/red/0.png") and first[1] == answer["predictions"][0]["predicted"]

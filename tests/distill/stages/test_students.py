@@ -1,10 +1,11 @@
 import json
-from collections.abc import Callable
 
 import pytest
 
+from distill.cli import app
 from distill.loop.execution import Execution
 from distill.stages.students import SHORTLIST, StudentsOptions, students
+from transferset.console import run_cli
 from transferset.errors import UsageError
 
 ONE_THREAD = Execution(device="cpu", threads=1)
@@ -49,8 +50,13 @@ def test_the_shortlist_is_known_to_timm() -> None:
     assert sum(name in timm.list_models() for name in SHORTLIST) >= len(SHORTLIST) - 2
 
 
-def test_on_the_command_line(run_python: Callable[..., object]) -> None:
-    start = ["-c", "from distill.cli import main; main()", "students", "--threads", "1"]
-    done = run_python([*start, "--image-size", "32", "--match", "test_efficientnet", "--json"])
-    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
-    assert json.loads(done.stdout)["students"][0]["name"] == "test_efficientnet"  # type: ignore[attr-defined]
+@pytest.mark.parametrize("form", ["--json", ""])
+def test_on_the_command_line(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["students", "--threads", "1", "--image-size", "32", "--match", "test_efficientnet"]
+    with pytest.raises(SystemExit) as caught:
+        run_cli(app, [*given, form] if form else given)
+    assert not caught.value.code
+    out = capsys.readouterr().out
+    if form:
+        assert json.loads(out)["students"][0]["name"] == "test_efficientnet"
+    assert "test_efficientnet" in out
