@@ -1,5 +1,6 @@
 """How fast a model answers here: latency of one image, images a second in batches."""
 
+import os
 import platform
 import statistics
 import time
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from distill.loop.execution import cores
+from transferset.console import say
 
 SECONDS = 1.0
 _WARM_UP = 3
@@ -49,6 +53,13 @@ def run_seconds(run: Callable[[], object], seconds: float | None = None) -> list
         run()
         times.append(time.perf_counter() - before)
     return times
+
+
+def tell_if_busy() -> None:
+    """Say it where other processes want the processors too: figures are worse than they should be then."""
+    load, count = os.getloadavg()[0], cores()
+    if load > count + 0.5:
+        say(f"this machine is busy (load {load:.1f} on {count} cores): latencies are too high, rates too low")
 
 
 def machine(threads: int) -> dict[str, str | int]:

@@ -21,7 +21,7 @@ from distill.export.int8 import quantise
 from distill.export.lineage import lineage
 from distill.export.onnx_graph import FLOAT_LAYOUT, UINT8_LAYOUT, open_graph, require_extra, write_onnx
 from distill.export.parity import REFERENCE, Answers, ask_all, check_drop, check_same, compare
-from distill.export.speed import machine, measure_speed
+from distill.export.speed import machine, measure_speed, tell_if_busy
 from distill.loop.checkpoints import read_tensors, write_tensors
 from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.ledger import flops_per_image
@@ -237,6 +237,7 @@ class _Exporting:
         runs = lineage(options.model)
         stored = report_from_json(runs[-1].report)
         self.staging.mkdir()
+        tell_if_busy()
         models = self.write_models()
         parities = self.parities(models)
         compared = None

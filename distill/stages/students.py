@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from distill.export.speed import machine, run_seconds
+from distill.export.speed import machine, run_seconds, tell_if_busy
 from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.ledger import flops_per_image
 from distill.task import CLASSIFICATION, Task
@@ -98,6 +98,7 @@ def students(options: StudentsOptions, task: Task = CLASSIFICATION) -> StudentsR
     names = _names(options.match)
     device = resolve_device(options.execution.device)
     threads = options.execution.threads or cores()
+    tell_if_busy()
     kept: list[StudentFacts] = []
     unusable: dict[str, str] = {}
     too_large = too_slow = 0

@@ -1,8 +1,9 @@
 import time
 
 import numpy as np
+import pytest
 
-from distill.export.speed import machine, measure_speed, run_seconds
+from distill.export.speed import machine, measure_speed, run_seconds, tell_if_busy
 
 
 def test_speed_is_that_of_the_fastest_run() -> None:
@@ -17,6 +18,15 @@ def test_speed_is_that_of_the_fastest_run() -> None:
 
 def test_what_is_slow_runs_a_few_times_only() -> None:
     assert len(run_seconds(lambda: time.sleep(0.01), seconds=0.001)) == 5
+
+
+def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    tell_if_busy()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
+    tell_if_busy()
+    assert "busy (load 1000.0" in capsys.readouterr().err
 
 
 def test_the_machine_is_named() -> None:
