@@ -75,6 +75,7 @@ def train(
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
     method: options.Method = "task-oriented",
+    feature_loss: options.FeatureLoss = None,
     image_size: options.ImageSize = None,
     steps: options.Steps = None,
     epochs: options.Epochs = None,
@@ -83,7 +84,7 @@ def train(
     weight_decay: options.WeightDecay = 0.05,
     views: options.Views = 8,
     augment: options.Augment = "standard",
-    temperature: options.Temperature = 1.0,
+    temperature: options.Temperature = None,
     labelled_share: options.LabelledShare = 0.1,
     eval_every: options.EvalEvery = None,
     checkpoint_every: options.CheckpointEvery = None,
@@ -96,7 +97,7 @@ def train(
     cache_mb: options.CacheMb = 1024,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train a student to match a teacher's predictions on a transfer set."""
+    """Train a student to match a teacher's predictions, or its features, on a transfer set."""
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
     from distill.stages.train import TrainOptions
@@ -110,6 +111,7 @@ def train(
         out=out,
         data=data,
         method=method,
+        feature_loss=feature_loss,
         image_size=image_size,
         plan=plan,
         views=views,
@@ -215,6 +217,10 @@ def _print_student(report: "StudentReport", as_json: bool) -> None:
         print_json(asdict(report))
         return
     score = "not scored: there is no val split" if report.score is None else f"{100 * report.score:.1f} %"
+    if report.classifier == "none":
+        score = "no classifier yet: distill finetune --from gives it one"
+    if report.metric != "top1":
+        score += f" {report.metric.replace('_', ' ')}"
     if report.interval is not None:
         score += f" ({100 * report.interval[0]:.1f}–{100 * report.interval[1]:.1f}), {report.scored_on}"
     rows = [["score", score], ["chosen", f"step {report.chosen_step} of {report.steps}"]]

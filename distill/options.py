@@ -69,7 +69,13 @@ ClassWeight = Annotated[
 HeadFolds = Annotated[int, typer.Option(min=2, help="Of the cross-validation, where val does not decide.")]
 
 # How a student is trained.
-Method = Annotated[str, typer.Option(help="task-oriented.")]
+Method = Annotated[
+    str, typer.Option(help="task-oriented, pseudo-labels, or task-agnostic: match the teacher's features.")
+]
+FeatureLoss = Annotated[
+    str | None,
+    typer.Option(help="Of task-agnostic: cosine, smooth-l1 or contrastive; default: cosine."),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
 Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
@@ -82,7 +88,10 @@ Views = Annotated[
     ),
 ]
 Augment = Annotated[str, typer.Option(help="none, light, standard or strong.")]
-Temperature = Annotated[float, typer.Option(help="Softens both sides of the comparison.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="Softens both sides of the comparison; default: 1, contrastive 0.07."),
+]
 LabelSmoothing = Annotated[float, typer.Option(help="Share of the target spread over all classes.")]
 Folds = Annotated[
     int, typer.Option(min=0, help="Cross-validation where there is no val split, two or more; 0: none.")

@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill.methods.supervised import Supervised
-from distill.methods.task_oriented import TaskOriented
-from distill.models.student import Student, build_student, open_student
+from distill.methods.transfer import Loss, Transfer, transfer_method
+from distill.models.student import Student, build_student, open_start
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
-Method = Callable[["Tensor", "Tensor"], "Tensor"]
+TOP1, BALANCED = "top1", "balanced_accuracy"
 
 
 @dataclass(frozen=True)
 class Task:
-    """`build_student(spec, classes, image_size, seed)`; `transfer` methods by name, made from a temperature;
-    `supervised` made from label smoothing; `score(outputs, labels)`: what is selected by, the larger the
-    better."""
+    """`build_student(spec, classes, image_size, seed)`; `open_start(run)`: the student that finetuning starts
+    from; `scores` by name, of outputs and labels: what is selected by, the larger the better."""
 
     name: str
     build_student: Callable[[str, tuple[str, ...], int | None, int], Student]
-    open_student: Callable[["Path"], Student]
-    transfer: dict[str, Callable[[float], Method]]
-    supervised: Callable[[float], Method]
-    score: Callable[[np.ndarray, np.ndarray], float]
+    open_start: Callable[["Path"], Student]
+    transfer: Callable[..., Transfer]
+    supervised: Callable[..., Loss]
+    scores: dict[str, Callable[[np.ndarray, np.ndarray], float]]
 
 
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -37,11 +34,17 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(outputs.argmax(axis=1) == labels))
 
 
+def balanced_accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes that `labels` has of the share of their images that is told right."""
+    right = outputs.argmax(axis=1) == labels
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
+
 CLASSIFICATION = Task(
     name="classification",
     build_student=build_student,
-    open_student=open_student,
-    transfer={"task-oriented": TaskOriented},
+    open_start=open_start,
+    transfer=transfer_method,
     supervised=Supervised,
-    score=accuracy,
+    scores={TOP1: accuracy, BALANCED: balanced_accuracy},
 )

@@ -23,8 +23,8 @@ class Batch:
     views (the epoch, where views never repeat); `indices` (b,) int64: the sample whose image it is, other
     than `places` only where a sample was unreadable. `images` (b, s, s, 3) uint8 is what the student sees.
     `fresh` (b,) bool: those that the teacher has to look at, in `teacher_images` (fresh.sum(), S, S, 3)
-    uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, C) float32
-    logits, or None as long as they are not known.
+    uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, width)
+    float32 answers of the teacher, or None as long as they are not known.
     """
 
     step: int

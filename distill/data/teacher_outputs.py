@@ -1,10 +1,10 @@
-"""The teacher's logits for the views of one run, each computed once."""
+"""What the teacher says of the views of one run, each computed once."""
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -13,56 +13,53 @@ from transferset.errors import DataError, NumericError
 from transferset.writes import atomic_file
 
 
-class Labeller(Protocol):
-    """What is needed of a teacher: uint8 (n, H, W, 3) views to calibrated logits (n, C) float32."""
+@dataclass(frozen=True)
+class Answers:
+    """What is asked of a teacher: `ask` takes uint8 (n, H, W, 3) views and gives (n, width) float32, called
+    `name` in errors; an image costs `flops_per_image`."""
 
-    @property
-    def flops_per_image(self) -> float:
-        """Cost of one image."""
-
-    def logits(self, batch: np.ndarray) -> np.ndarray:
-        """Logits, already divided by the teacher's fitted temperature."""
+    name: str
+    width: int
+    ask: Callable[[np.ndarray], np.ndarray]
+    flops_per_image: float
 
 
 class TeacherOutputs:
     """Fills `targets` of batches, which must come in the order of their steps.
 
-    With K repeating views (`path` given) the logits of the first K epochs go to a file, row `round * n +
-    place` of an npy array (K * n, C) float32 (sparse until it is full), and from epoch K on come out of it:
-    the teacher costs nothing then. The file is part of the run: a resumed run reads what was computed before
-    the kill, so its weights are those of an undisturbed run even where the last bit of a teacher's output
-    depends on what else is in its batch. Rows are written with pwrite, so that a full disk is an error and
-    not a crash; `flush` before a checkpoint.
+    With K repeating views (`path` given) the answers of the first K epochs go to a file, row `round * n +
+    place` of an npy array (K * n, width) float32 (sparse until it is full), and from epoch K on come out of
+    it: the teacher costs nothing then. The file is part of the run: a resumed run reads what was computed
+    before the kill, so its weights are those of an undisturbed run even where the last bit of a teacher's
+    output depends on what else is in its batch. Rows are written with pwrite, so that a full disk is an error
+    and not a crash; `flush` before a checkpoint.
     """
 
-    def __init__(
-        self, teacher: Labeller, classes: int, *, path: Path | None, samples: int = 0, views: int = 0
-    ) -> None:
-        self._teacher = teacher
-        self._classes = classes
+    def __init__(self, answers: Answers, *, path: Path | None, samples: int = 0, views: int = 0) -> None:
+        self._answers = answers
         self._samples = samples
         self._stored: np.ndarray | None = None
         self._file = -1
-        self.flops = teacher.flops_per_image
+        self.flops = answers.flops_per_image
         self.seconds = 0.0
         self.images = 0
         self.found = path is None or path.exists()
         if path is not None:
             if not self.found:
-                _create(path, (views * samples, classes))
-            self._stored = _open(path, (views * samples, classes))
+                _create(path, (views * samples, answers.width))
+            self._stored = _open(path, (views * samples, answers.width))
             self._start = path.stat().st_size - self._stored.nbytes
             self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def fill(self, batch: Batch) -> Batch:
-        """The batch with its targets: logits of the teacher, (b, C) float32."""
-        targets = np.empty((len(batch.places), self._classes), dtype=np.float32)
+        """The batch with its targets: the answers of the teacher, (b, width) float32."""
+        targets = np.empty((len(batch.places), self._answers.width), dtype=np.float32)
         rows = batch.rounds * self._samples + batch.places
         if batch.teacher_images is not None:
             targets[batch.fresh] = self._ask(batch)
             if self._stored is not None:
-                for row, logits in zip(rows[batch.fresh], targets[batch.fresh], strict=True):
-                    self._write(logits.tobytes(), self._start + int(row) * logits.nbytes)
+                for row, answer in zip(rows[batch.fresh], targets[batch.fresh], strict=True):
+                    self._write(answer.tobytes(), self._start + int(row) * answer.nbytes)
         if self._stored is not None and not batch.fresh.all():
             targets[~batch.fresh] = self._stored[rows[~batch.fresh]]
         return replace(batch, targets=targets, teacher_images=None)
@@ -70,15 +67,15 @@ class TeacherOutputs:
     def _ask(self, batch: Batch) -> np.ndarray:
         assert batch.teacher_images is not None
         start = time.perf_counter()
-        logits = self._teacher.logits(batch.teacher_images)
+        answers = self._answers.ask(batch.teacher_images)
         self.seconds += time.perf_counter() - start
-        self.images += len(logits)
-        if not np.isfinite(logits).all():
+        self.images += len(answers)
+        if not np.isfinite(answers).all():
             raise NumericError(
-                f"the teacher's logits for the batch of step {batch.step} are not finite",
+                f"the teacher's {self._answers.name} for the batch of step {batch.step} are not finite",
                 hint="run the teacher in float32 (`--runtime eager`), or adapt it again",
             )
-        return logits
+        return answers
 
     def _write(self, data: bytes, offset: int) -> None:
         while data:

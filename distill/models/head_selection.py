@@ -68,20 +68,21 @@ def choose_head(
     class_weight: str,
     folds: int,
     seed: int,
+    unit_length: bool = True,
 ) -> Choice:
     """Fit a head for every strength and take the one with the smallest loss at its best temperature.
 
     The loss, not the accuracy, chooses: it is much less noisy on few images, and the student is going to
     match probabilities. Judged on `val` if that `suffices`, else on the held-out images of stratified folds
     of `train`, all folds pooled; then the head is fitted on all of `train`. Nothing is ever fitted on `val`
-    but the temperature.
+    but the temperature. `unit_length`: of the features, as in `fit_heads`.
 
     Raises DataError where nothing can be held out (one image a class).
     """
     use_val = val is not None and why_val_does_not_suffice(val.labels, classes, class_weight) is None
     parts = 1 if use_val else _check_folds(train.labels, folds)
     with progress("head", len(STRENGTHS) * parts + (not use_val), "fits") as bar:
-        fitter = _Fitter(classes, class_weight, bar)
+        fitter = _Fitter(classes, class_weight, unit_length, bar)
         if use_val and val is not None:
             labels, judged_on = val.labels, "val"
             heads = fitter.fit(train, STRENGTHS)
@@ -102,13 +103,15 @@ def choose_head(
 class _Fitter:
     classes: int
     class_weight: str
+    unit_length: bool
     bar: "Progress"
 
     def fit(self, train: LabelledFeatures, strengths: Sequence[float]) -> list[LinearHead]:
         """One head for each strength."""
         weights = image_weights(train.labels, self.class_weight)
         heads = []
-        for head in fit_heads(train.features, train.labels, weights, strengths, self.classes):
+        given = train.features, train.labels, weights, strengths, self.classes, self.unit_length
+        for head in fit_heads(*given):
             heads.append(head)
             self.bar.advance()
         return heads
@@ -160,6 +163,12 @@ def held_out_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     fold_of = stratified_folds(labels, folds, seed)
     fold_of[np.bincount(labels)[labels] < 2] = -1
     return fold_of
+
+
+def check_choosable(labels: np.ndarray, val: np.ndarray | None, classes: int, class_weight: str) -> None:
+    """Raises the DataError that `choose_head` would, before features are known."""
+    if val is None or why_val_does_not_suffice(val, classes, class_weight) is not None:
+        _check_folds(labels, len(labels))
 
 
 def _check_folds(labels: np.ndarray, folds: int) -> int:

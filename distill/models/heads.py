@@ -28,16 +28,18 @@ _SERIAL_PRODUCTS = 1 << 28
 
 @dataclass(frozen=True, eq=False)
 class LinearHead:
-    """`weight` (C, d) and `bias` (C,) float32 act on L2-normalised features; `temperature` divides the
-    logits."""
+    """`weight` (C, d) and `bias` (C,) float32 act on features, which are brought to `unit_length` first (or
+    not: then weight and bias are those of a plain linear layer); `temperature` divides the logits."""
 
     weight: np.ndarray
     bias: np.ndarray
     temperature: float = 1.0
+    unit_length: bool = True
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Calibrated logits (n, C) float32 of features (n, d) as the model gives them."""
-        raw = normalised(features.astype(np.float32)) @ self.weight.T + self.bias
+        rows = features.astype(np.float32)
+        raw = (normalised(rows) if self.unit_length else rows) @ self.weight.T + self.bias
         return np.asarray(raw / np.float32(self.temperature), dtype=np.float32)
 
     def at(self, temperature: float) -> "LinearHead":
@@ -67,14 +69,16 @@ def fit_heads(
     weights: np.ndarray,
     strengths: Sequence[float],
     classes: int,
+    unit_length: bool = True,
 ) -> Iterator[LinearHead]:
     """A head for every strength, weakest first: multinomial logistic regression with L2 penalty,
     scikit-learn's, each fit starting from the one before.
 
     `features` (n, views, d) as the model gives them; every view of an image counts as a share of it. `labels`
     (n,) must hold every number below `classes`; `weights` (n,) as `image_weights` gives them. Features are
-    L2-normalised, centred and scaled to unit mean square length, so that one grid of strengths
-    (scikit-learn's C: larger means less penalty) suits every model; centre and scale then go into the head.
+    L2-normalised if `unit_length`, centred and scaled to unit mean square length, so that one grid of
+    strengths (scikit-learn's C: larger means less penalty) suits every model; centre and scale then go into
+    the head.
     Raises NumericError for features that are not finite.
     """
     from sklearn.exceptions import ConvergenceWarning
@@ -83,10 +87,11 @@ def fit_heads(
     _, views, dimension = features.shape
     if not np.isfinite(features).all():
         raise NumericError(
-            "the teacher's features are not finite", hint="run it in float32 with --runtime eager"
+            "the features are not finite", hint="run the model in float32 with --runtime eager"
         )
     shares = np.repeat(weights / views, views)
-    rows = normalised(features.reshape(-1, dimension))
+    rows = features.reshape(-1, dimension)
+    rows = normalised(rows) if unit_length else rows
     centre = np.average(rows, axis=0, weights=shares)
     rows = (rows - centre).astype(np.float32)
     scale = float(np.sqrt(np.average(np.einsum("nd,nd->n", rows, rows), weights=shares))) or 1.0
@@ -101,7 +106,8 @@ def fit_heads(
         bias = model.intercept_ - weight @ centre
         if classes == 2:  # one logit, that of the second class against the first
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        yield LinearHead(np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32))
+        layer = np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32)
+        yield LinearHead(*layer, unit_length=unit_length)
 
 
 def _threads(products: int) -> AbstractContextManager[object]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,17 +19,20 @@ MODEL = "model.safetensors"
 CONFIG = "config.json"
 LABELS = "labels.json"
 PREPROCESSING = "preprocessing.json"
+# What config.json says of a student's classifier.
+TRAINED, PROBED, NO_CLASSIFIER = "trained", "linear probe", "none"
 
 
 @dataclass(frozen=True, eq=False)
 class Student:
     """A model and what it needs to be used: `module` maps normalised float (n, 3, size, size) to logits (n,
-    C)."""
+    C). `has_classifier` False: it has learnt features only, and its classifier is as it was at the start."""
 
     module: "nn.Module"
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     spec: str
+    has_classifier: bool = True
 
     def inputs(self, images: np.ndarray) -> "torch.Tensor":
         """uint8 (n, size, size, 3) -> normalised float32 (n, 3, size, size) on the module's device, channels
@@ -53,13 +56,13 @@ def predict(student: Student, module: "nn.Module", images: np.ndarray, batch_siz
 
     training = module.training
     module.eval()
-    outputs = [np.empty((0, len(student.classes)), dtype=np.float32)]
+    outputs = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             logits = module(student.inputs(images[start : start + batch_size]))
             outputs.append(logits.float().cpu().numpy())
     module.train(training)
-    return np.concatenate(outputs)
+    return np.concatenate(outputs) if outputs else np.empty((0, len(student.classes)), dtype=np.float32)
 
 
 def build_student(spec: str, classes: tuple[str, ...], image_size: int | None, seed: int) -> Student:
@@ -68,7 +71,6 @@ def build_student(spec: str, classes: tuple[str, ...], image_size: int | None, s
 
     Raises UsageError for an unknown or unsuitable model or size, DataError where weights cannot be had.
     """
-    import torch
 
     from transferset.models.backbone import load_backbone
 
@@ -79,20 +81,62 @@ def build_student(spec: str, classes: tuple[str, ...], image_size: int | None, s
             hint="for instance timm:mobilenetv3_small_100@none",
         )
     backbone = load_backbone(parsed, image_size=image_size, seed=seed)
-    module: Any = backbone.module
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module.reset_classifier(len(classes))
+    module = backbone.module
+    reset_classifier(module, len(classes), seed)
     module.requires_grad_(True)
     return Student(_layout(module), backbone.preprocessing, classes, str(parsed))
+
+
+def reset_classifier(module: "nn.Module", width: int, seed: int) -> None:
+    """Replace the last layer by one of `width` outputs that starts at random, seeded."""
+    import torch
+
+    device, model = next(module.parameters()).device, cast(Any, module)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.reset_classifier(width)
+    module.to(device)
+
+
+def linear_classifier(student: Student) -> "nn.Linear":
+    """The last layer; UsageError where it is not one linear layer, which a head for features could
+    replace."""
+    from torch import nn
+
+    layer = cast(Any, student.module).get_classifier()
+    if not isinstance(layer, nn.Linear):
+        raise UsageError(
+            f"the classifier of {student.spec} is no single linear layer", hint="choose another student"
+        )
+    return layer
 
 
 def open_student(run: Path) -> Student:
     """The final student of a finished run of `distill train` or `distill finetune`, in evaluation mode, on
     the CPU.
 
-    Raises DataError where the directory is no finished run.
+    Raises DataError where the directory is no finished run, or its student has no classifier yet.
     """
+    refuse_without_classifier(Path(run))
+    return open_start(run)
+
+
+def refuse_without_classifier(run: Path) -> None:
+    """Raises DataError if the student of a run has learnt features only, and cannot answer yet."""
+    if (run / CONFIG).is_file() and not _has_classifier(read_json(run / CONFIG)):
+        raise DataError(
+            f"the student in {run} has no classifier yet: it has learnt to match features, without labels",
+            hint=f"give it one: distill finetune --from {run} --data LABELLED --out DIR",
+        )
+
+
+def _has_classifier(config: Any) -> bool:
+    student = config.get("student") if isinstance(config, dict) else None
+    return not isinstance(student, dict) or student.get("classifier") != NO_CLASSIFIER
+
+
+def open_start(run: Path) -> Student:
+    """`open_student`, also of a run whose student has no classifier yet (`has_classifier` tells)."""
     run = Path(run)
     if not (run / MODEL).is_file():
         known = (run / CONFIG).is_file()
@@ -104,12 +148,13 @@ def open_student(run: Path) -> Student:
         raise DataError(f"{run} holds no finished student ({MODEL} is missing)", hint=hint)
     classes, preprocessing = read_classes(run), read_preprocessing(run)
     try:
-        spec = str(read_json(run / CONFIG)["student"]["spec"])
+        config = read_json(run / CONFIG)
+        spec = str(config["student"]["spec"])
         module = _architecture(spec, len(classes), preprocessing.size)
     except (KeyError, TypeError, UsageError, RuntimeError) as error:
         raise DataError(f"{run / CONFIG} is not that of a student: {error}") from error
     load_weights(module, run / MODEL)
-    return Student(_layout(module).eval(), preprocessing, classes, spec)
+    return Student(_layout(module).eval(), preprocessing, classes, spec, _has_classifier(config))
 
 
 def read_classes(directory: Path) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distill.data.teacher_outputs import Answers
 from distill.loop.run_directory import CONFIG, REPORT, read_config, read_object
 from distill.models.heads import LinearHead, read_head, write_head
 from distill.models.student import LABELS, PREPROCESSING, read_classes, read_preprocessing
@@ -17,6 +18,7 @@ from transferset.models.spec import ModelSpec, parse_spec
 from transferset.writes import write_json
 
 if TYPE_CHECKING:
+    from distill.methods.transfer import Output
     from transferset.models.backbone import Backbone
     from transferset.models.runtime import FrozenModel
 
@@ -47,6 +49,12 @@ class Teacher:
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """Calibrated logits (n, C) float32 of n <= batch_size images; from any thread."""
         return self.head.logits(self.model(batch))
+
+    def answers(self, output: "Output") -> Answers:
+        """One of its outputs: the calibrated logits, or the features of the backbone as it gives them."""
+        if output == "features":
+            return Answers(output, self.model.dimension, self.model, self.flops_per_image)
+        return Answers(output, len(self.classes), self.logits, self.flops_per_image)
 
 
 def open_teacher(

@@ -14,6 +14,8 @@ from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
 from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
 from distill.models.classifier import Classifier, open_classifier
+from distill.models.student import refuse_without_classifier
+from distill.task import TOP1
 from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
@@ -48,8 +50,8 @@ class Evaluation:
     """The result: `metrics` as `ClassificationMetrics.to_dict` gives them.
 
     `split` is what was evaluated; None if the data have no test split and the metrics are the `estimate`
-    (says on what held-out images) that was stored with the model. A student's stored estimate knows only top1
-    and its interval.
+    (says on what held-out images) that was stored with the model. A student's stored estimate knows only the
+    metric that it was selected by.
     """
 
     model: str
@@ -182,6 +184,7 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
         raise DataError(lacking, hint=hint)
     if not (directory / REPORT).is_file():
         raise DataError(f"{options.model} is not finished", hint="run its command again until it is done")
+    refuse_without_classifier(directory)
     judged_on, stored = _read_estimate(directory / REPORT, command == "adapt")
     if judged_on is None or name == INT8:
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
@@ -209,8 +212,10 @@ def _read_estimate(path: Path, teacher: bool) -> tuple[str | None, dict[str, Any
             return str(report["judged_on"]), metrics_from_dict(report["estimate"]).to_dict()
         if report["scored_on"] is None:
             return None, {}
-        low, high = map(float, report["interval"])
-        known = {"top1": float(report["score"]), "top1_interval": [low, high]}
+        metric = str(report.get("metric", TOP1))
+        known: dict[str, Any] = {metric: float(report["score"])}
+        if report["interval"] is not None:
+            known[f"{metric}_interval"] = list(map(float, report["interval"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: it holds no estimate ({error!r})", hint=RESTORE) from error
     names = (field.name for field in fields(ClassificationMetrics))

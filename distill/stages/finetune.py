@@ -148,7 +148,7 @@ def _open(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) -> _In
 
 def _start(options: FinetuneOptions, task: Task, labelled: LabelledSet) -> Student:
     if options.from_run is not None:
-        return task.open_student(options.from_run)
+        return task.open_start(options.from_run)
     assert options.student is not None
     return task.build_student(options.student, labelled.classes, options.image_size, options.seed)
 

@@ -11,8 +11,8 @@ from distill.data.labelled_images import LabelledImages
 from distill.loop.checkpoints import write_tensors
 from distill.loop.ledger import Ledger
 from distill.loop.run_directory import REPORT, RESTORE
-from distill.models.student import LABELS, MODEL, PREPROCESSING, Student, predict
-from distill.task import Task
+from distill.models.student import LABELS, MODEL, PREPROCESSING, TRAINED, Student, predict
+from distill.task import TOP1, Task
 from transferset.errors import DataError
 from transferset.writes import write_json
 
@@ -25,8 +25,9 @@ class StudentReport:
     """The result of `distill train` or `distill finetune`, as `report.json` holds it.
 
     `score` is the validation score (None: there was nothing to score on) of the weights of step `chosen_step`
-    that were kept; `interval` its 95 % interval; `scored_on` says what it was measured on. `dropped` counts
-    samples that could not be used. `costs`: images, seconds and FLOPs of every stage.
+    that were kept, by `metric`; `interval` its 95 % interval (None: not known); `scored_on` says what it was
+    measured on. `dropped` counts samples that could not be used. `costs`: images, seconds and FLOPs of every
+    stage. `classifier`: `trained`, a `linear probe` on frozen features, or `none` yet.
     """
 
     out: str
@@ -39,17 +40,19 @@ class StudentReport:
     skipped_steps: int
     dropped: int
     costs: dict[str, Any]
+    metric: str = TOP1
+    classifier: str = TRAINED
 
 
 def scorer(
-    task: Task, student: Student, images: LabelledImages, ledger: Ledger
+    task: Task, student: Student, images: LabelledImages, ledger: Ledger, metric: str = TOP1
 ) -> Callable[["nn.Module"], float]:
     """The score of a module with the student's architecture on labelled images."""
 
     def score(module: "nn.Module") -> float:
         with ledger.timed("evaluate", len(images)):
             outputs = [predict(student, module, batch) for batch in images.rendered(student.preprocessing)]
-            return task.score(np.concatenate(outputs), images.labels)
+            return task.scores[metric](np.concatenate(outputs), images.labels)
 
     return score
 

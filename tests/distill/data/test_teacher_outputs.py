@@ -6,7 +6,7 @@ import pytest
 
 from distill.data.batches import BatchReader, ViewPlan
 from distill.data.samples import ImageReader, samples_of_files
-from distill.data.teacher_outputs import TeacherOutputs
+from distill.data.teacher_outputs import Answers, TeacherOutputs
 from distill.data.views import augmentation
 from transferset.errors import DataError, NumericError
 from transferset.models.preprocessing import Preprocessing
@@ -16,14 +16,16 @@ VIEWS, COUNT, STEPS = 3, 10, 12
 
 
 class PixelTeacher:
-    """Its logits are the mean colours; counts what it is asked."""
-
-    flops_per_image = 2.0
+    """Its answers are the mean colours; counts what it is asked."""
 
     def __init__(self) -> None:
         self.asked = 0
 
-    def logits(self, batch: np.ndarray) -> np.ndarray:
+    @property
+    def answers(self) -> Answers:
+        return Answers("logits", 3, self.ask, flops_per_image=2.0)
+
+    def ask(self, batch: np.ndarray) -> np.ndarray:
         self.asked += len(batch)
         return batch.mean(axis=(1, 2)).astype(np.float32)
 
@@ -38,7 +40,7 @@ def batches(tmp_path: Path, picture: Callable[..., np.ndarray], encode: Callable
 
 
 def _outputs(teacher: PixelTeacher, path: Path) -> TeacherOutputs:
-    return TeacherOutputs(teacher, 3, path=path, samples=COUNT, views=VIEWS)
+    return TeacherOutputs(teacher.answers, path=path, samples=COUNT, views=VIEWS)
 
 
 def test_targets_are_the_teachers_and_each_is_asked_once(batches: BatchReader, tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_a_lost_file_is_computed_again(batches: BatchReader, tmp_path: Path) -> 
 def test_without_repeating_views_everything_is_asked(batches: BatchReader) -> None:
     reader = BatchReader(batches.reader, ViewPlan(augmentation("standard"), 0, 4, 0), SMALL, SMALL)
     teacher = PixelTeacher()
-    outputs = TeacherOutputs(teacher, 3, path=None)
+    outputs = TeacherOutputs(teacher.answers, path=None)
     for step in range(STEPS):
         batch = outputs.fill(reader.read(step))
         assert np.allclose(batch.targets, batch.images.mean(axis=(1, 2)), atol=1e-4)
@@ -100,8 +102,8 @@ def test_damage_is_told(batches: BatchReader, tmp_path: Path) -> None:
 
 def test_a_teacher_that_fails_is_a_numeric_error(batches: BatchReader, tmp_path: Path) -> None:
     class Broken(PixelTeacher):
-        def logits(self, batch: np.ndarray) -> np.ndarray:
+        def ask(self, batch: np.ndarray) -> np.ndarray:
             return np.full((len(batch), 3), np.nan, np.float32)
 
-    with pytest.raises(NumericError, match="step 0"):
+    with pytest.raises(NumericError, match="teacher's logits for the batch of step 0"):
         _outputs(Broken(), tmp_path / "outputs.npy").fill(batches.read(0))
