@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import options
+from curate import index_commands, options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -110,6 +110,11 @@ def _print_build(report: "BuildReport", json: bool) -> None:
         ["encoder", f"{report.encoder} on {report.runtime}"],
         ["images", f"{report.images:,} in {report.parts} parts, {report.distinct:,} distinct"],
         ["new", f"{report.new_images:,} in {report.new_parts} parts, {report.rate:.1f} images/s"],
+        *(
+            [["left out", f"{report.forgotten:,} forgotten images that came again"]]
+            if report.forgotten
+            else []
+        ),
         *([f"unreadable: {reason}", f"{count:,}"] for reason, count in report.errors.items()),
         ["size", f"{report.bytes / 1e6:,.1f} MB"],
         ["time", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items())],
@@ -214,6 +219,10 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
         ["", ""],
         [[name, _plain(value)] for name, value in found.items() if name != "index"],
     )
+
+
+app.command()(index_commands.forget)
+app.command()(index_commands.compact)
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,8 @@
 """The index on disk: build, open, search, describe."""
 
 from curate.index.build import TooManyErrors, build_index
+from curate.index.compact import CompactOptions, CompactReport, compact
+from curate.index.forget import ForgetOptions, ForgetReport, forget
 from curate.index.index import Index, open_index
 from curate.index.info import info
 from curate.index.options import BuildOptions, BuildReport
@@ -9,11 +11,17 @@ from curate.index.part import ItemRow, Part
 __all__ = [
     "BuildOptions",
     "BuildReport",
+    "CompactOptions",
+    "CompactReport",
+    "ForgetOptions",
+    "ForgetReport",
     "Index",
     "ItemRow",
     "Part",
     "TooManyErrors",
     "build_index",
+    "compact",
+    "forget",
     "info",
     "open_index",
 ]

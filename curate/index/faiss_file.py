@@ -44,8 +44,11 @@ def choose_factory(rows: int) -> str:
     return f"IVF{lists},SQfp16"
 
 
-def build_faiss(index: Path, parts: Sequence[Part], parts_sha256: str, old_sha256: str | None) -> FaissAbout:
-    """Write the FAISS file for one state of parts.parquet; what an older one holds is taken from it.
+def build_faiss(
+    index: Path, parts: Sequence[Part], parts_sha256: str, old_sha256: str | None
+) -> FaissAbout | None:
+    """Write the FAISS file for one state of parts.parquet; what an older one holds is taken from it. None if
+    there are no rows.
 
     Raises OSError where the disk is full.
     """
@@ -54,6 +57,8 @@ def build_faiss(index: Path, parts: Sequence[Part], parts_sha256: str, old_sha25
     if known is not None:
         return known
     rows = sum(part.rows for part in parts)
+    if rows == 0:
+        return None
     content, held = _start(index, old_sha256, choose_factory(rows), parts)
     for part in parts:
         if part.number not in held:

@@ -11,7 +11,7 @@ from typing import Any
 from curate.index.encoder import library_versions
 from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
-from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST
+from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, part_directory
 from curate.index.manifest import FinishedPart, digest, parts_table, read_manifest, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.options import BuildReport
@@ -29,7 +29,8 @@ def finish(
     stages: Stages,
     with_faiss: bool,
 ) -> None:
-    """Bring caches and manifest in line with the finished parts; fills in what `report` lacks."""
+    """Bring caches and manifest in line with the finished parts, then remove the parts that these replace;
+    fills in what `report` lacks."""
     table = parts_table(finished)
     sha256 = digest(table)
     parts = [part.open() for part in finished]
@@ -40,6 +41,8 @@ def finish(
         with stages.timed("faiss"):
             about = build_faiss(index, parts, sha256, _old_state(index))
     write_manifest(index, table, _manifest(plan, len(finished), report, sha256, about))
+    for number in sorted({number for part in finished for number in part.replaces}):
+        shutil.rmtree(part_directory(index, number), ignore_errors=True)
     for cache in (IDS, FAISS):
         _keep_only(index / cache, sha256[:GENERATION_DIGITS])
     report.bytes = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())

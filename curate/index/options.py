@@ -51,6 +51,7 @@ class BuildReport:
         reason. new_parts, new_images: of this run.
         rate: new images per second of encoding; 0 if there were none.
         seconds: of each stage.
+        forgotten: images of this run that were left out because they are forgotten.
         changed, gone, skipped: paths in the pools that were changed or removed since they were indexed, or
             that can't be used (with the reason).
         notes: sentences that the user should read.
@@ -66,6 +67,7 @@ class BuildReport:
     bytes: int = 0
     new_parts: int = 0
     new_images: int = 0
+    forgotten: int = 0
     rate: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
@@ -91,6 +93,7 @@ class BuildReport:
         values.update(
             index=str(self.index),
             new_images=self.new_images,
+            forgotten=self.forgotten,
             error_rate=round(self.error_rate, 6),
             rate=round(self.rate, 2),
             seconds={name: round(value, 3) for name, value in self.seconds.items()},

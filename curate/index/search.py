@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from curate.index.ids import ItemIds
 from curate.index.numbering import Numbering
 from curate.index.part import Part
 from curate.index.scan import Scan, row_lengths
@@ -74,8 +75,8 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Searcher:
-    """Searches the rows that are not hidden; a hidden row is one whose item stands at a smaller position
-    too."""
+    """Searches the rows that are not hidden; a hidden row is one whose item is forgotten, or stands at a
+    smaller position too."""
 
     ranker: Ranker
     scan: Scan
@@ -147,3 +148,14 @@ class Searcher:
         rows = numbers.numpy()
         scores = values.numpy() if scanned_precisely else self.ranker.score(precise, rows)
         return rows, scores, values.min(dim=1).values.double().numpy()
+
+
+def make_searcher(parts: Sequence[Part], dimension: int, ids: ItemIds, forgotten: np.ndarray) -> Searcher:
+    """A searcher over all parts that passes over repeated items and the `forgotten` ids (n, 16) uint8."""
+    numbering = Numbering(parts)
+    by_id = numbering.rows(ids.positions)
+    id_rank = np.empty(numbering.total, np.int64)
+    id_rank[by_id] = np.arange(numbering.total)
+    gone = [position for item_id in forgotten for position in ids.find(item_id.tobytes())]
+    hidden = np.union1d(by_id[ids.repeated], numbering.rows(np.array(gone, np.int64)))
+    return Searcher(Ranker(parts, numbering, id_rank), Scan(parts, dimension, hidden))

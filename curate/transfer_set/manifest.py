@@ -46,6 +46,7 @@ def describe_arguments(
             "encoder": index.encoder_spec,
             "plan": index.plan.fingerprint,
             "parts": index.manifest["parts"]["sha256"],
+            "forgotten": index.forgotten.digest,
         },
         "queries": {
             "count": len(queries),
