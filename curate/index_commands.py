@@ -1,4 +1,4 @@
-"""Commands of `curate` that look after an index: forget and compact."""
+"""Commands of `curate` that look after an index: forget, compact and verify."""
 
 import getpass
 import sys
@@ -12,7 +12,7 @@ from transferset.console import print_json, print_table, say
 from transferset.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from curate.index import ForgetReport
+    from curate.index import ForgetReport, VerifyReport
 
 _ITEMS_SHOWN = 50
 
@@ -139,3 +139,23 @@ def compact(
         ["size", f"{report.bytes / 1e6:,.1f} MB{' now' if dry_run else ''}"],
     ]
     print_table(f"{'Would purge' if dry_run else 'Purged'} {index}", ["", ""], rows)
+
+
+def verify(index: options.Index, json: options.AsJson = False) -> None:
+    """Compare every file of an index with its checksum, and say how to repair what is damaged."""
+    from curate.index import Damaged
+    from curate.index import verify as run
+
+    report = run(index)
+    if json:
+        print_json(report.to_dict())
+    else:
+        _print_verified(report)
+    if report.damaged:
+        raise Damaged(report)
+
+
+def _print_verified(report: "VerifyReport") -> None:
+    rows = [[one.path, one.problem or "whole", one.repair or ""] for one in report.damaged]
+    counted = f"{len(report.checked) - len(report.damaged):,} of {len(report.checked):,} files are whole"
+    print_table(f"{report.index}: {counted}", ["damaged", "problem", "what to do"], rows)

@@ -7,21 +7,25 @@ from curate.index.index import Index, open_index
 from curate.index.info import info
 from curate.index.options import BuildOptions, BuildReport
 from curate.index.part import ItemRow, Part
+from curate.index.verify import Damaged, VerifyReport, verify
 
 __all__ = [
     "BuildOptions",
     "BuildReport",
     "CompactOptions",
     "CompactReport",
+    "Damaged",
     "ForgetOptions",
     "ForgetReport",
     "Index",
     "ItemRow",
     "Part",
     "TooManyErrors",
+    "VerifyReport",
     "build_index",
     "compact",
     "forget",
     "info",
     "open_index",
+    "verify",
 ]

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
 from curate.index.known import Changes, Known, follow_moved
 from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN, part_directory
 from curate.index.ledger import Ledger, read_ledger
@@ -84,6 +85,8 @@ def _check_options(pools: Sequence[Path], options: BuildOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if options.memory_gb is not None or options.recall is not None:
+        FaissWish(options.memory_gb, DEFAULT_RECALL if options.recall is None else options.recall)
     if options.max_error_rate is not None and not 0 <= options.max_error_rate <= 1:
         raise UsageError(f"--max-error-rate must be between 0 and 1, got {options.max_error_rate}")
 
@@ -147,7 +150,8 @@ def _build(run: _Run) -> BuildReport:
         raise DataError(
             f"nothing in the pool can be read: {_counts(report)}", hint=_where_errors_are(run.index)
         )
-    finish(run.index, plan, [*finished, *new], report, run.stages, run.options.faiss)
+    asked = (run.options.memory_gb, run.options.recall)
+    finish(run.index, plan, [*finished, *new], report, run.stages, run.options.faiss, asked)
     return report
 
 

@@ -103,7 +103,8 @@ class Index:
         Args:
             queries: (q, d) float32, L2-normalised.
             k: how many; there may be fewer in the index.
-            engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file.
+            engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file, as hard as its
+                wanted recall needs (measured on the pool's own rows, 100 deep).
 
         Returns:
             positions (q, k) int64 and cosines (q, k) float32, computed from the stored rows and rounded to
@@ -122,15 +123,27 @@ class Index:
         if engine == "exact":
             rows, scores = searcher.exact(queries, k)
         else:
-            fetch = min(self.rows, k + 16 + k // 8)
-            faiss_file = self._faiss
-            rows, scores = searcher.of_candidates(
-                queries, k, fetch, lambda asked, count: self._numbered(faiss_file.candidates(asked, count))
-            )
+            rows, scores = self._approximate(searcher, queries, k)
         return np.where(rows >= 0, self._numbering.positions(np.maximum(rows, 0)), -1), scores
 
-    def _numbered(self, positions: np.ndarray) -> np.ndarray:
-        return np.where(positions >= 0, self._numbering.rows(np.maximum(positions, 0)), -1)
+    def _approximate(
+        self, searcher: "Searcher", queries: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """By the FAISS file; queries whose probed lists hold too few items are searched exactly."""
+        from curate.index.faiss_recall import fetch_depth
+
+        faiss_file, selector = self._faiss, searcher.hidden_selector
+        fetch = min(self.rows, fetch_depth(k, faiss_file.about.overfetch))
+        rows, scores = searcher.of_candidates(
+            queries,
+            k,
+            fetch,
+            lambda asked, count: searcher.rows_of(faiss_file.candidates(asked, count, selector)),
+        )
+        short = np.flatnonzero((rows[:, : min(k, searcher.available)] < 0).any(axis=1))
+        if len(short):
+            rows[short], scores[short] = searcher.exact(queries[short], k)
+        return rows, scores
 
     def find(self, item_id: bytes) -> int | None:
         """The (smallest) position of an item id of 16 bytes; None if the index doesn't have it, or forgot

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +87,20 @@ class Searcher:
     def available(self) -> int:
         return self.ranker.numbering.total - len(self.scan.hidden)
 
+    @cached_property
+    def hidden_selector(self) -> Any:
+        """What FAISS is to pass over; None if nothing is hidden."""
+        if not len(self.scan.hidden):
+            return None
+        import faiss
+
+        positions = self.ranker.numbering.positions(self.scan.hidden)
+        return faiss.IDSelectorNot(faiss.IDSelectorBatch(positions))
+
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        """Row numbers of positions; -1 stays."""
+        return np.where(positions >= 0, self.ranker.numbering.rows(np.maximum(positions, 0)), -1)
+
     def exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers (q, k) and scores (q, k) float32 of the nearest items, by scanning everything."""
         wanted = min(k, self.available)
@@ -94,11 +110,11 @@ class Searcher:
     def of_candidates(
         self, queries: np.ndarray, k: int, fetch: int, candidates: Callable[[np.ndarray, int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same among `candidates(queries, fetch)`: row numbers (q, fetch), -1 for none."""
+        """The same among `candidates(queries, fetch)`: row numbers (q, fetch), none of them hidden, -1 for
+        none."""
 
         def best(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             rows = candidates(asked, fetch)
-            rows = np.where(np.isin(rows, self.scan.hidden), -1, rows)
             scores = self.ranker.score(torch.from_numpy(asked).double(), rows)
             return self.ranker.rank(rows, scores, min(k, fetch))
 

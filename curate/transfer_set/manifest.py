@@ -133,6 +133,7 @@ def build_manifest(
         "transferset_version": __version__,
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
+        "search": selection.search,
         "guard": describe_guard(excluded),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),
