@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import options
+from curate import index_commands, options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
     from curate.index import BuildReport
+    from curate.index.engine import AskedEngine
     from curate.retrieval import RetrieveReport
     from curate.selection.selection import Shortfall, StrategyName
 
@@ -70,6 +71,8 @@ def build_index(
     device: options.Device = "auto",
     max_pixels: options.PoolMaxPixels = None,
     max_error_rate: options.PoolErrorRate = None,
+    memory_gb: options.MemoryGb = None,
+    recall: options.Recall = None,
     seed: options.WeightsSeed = None,
     json: options.AsJson = False,
 ) -> None:
@@ -88,6 +91,8 @@ def build_index(
         workers=workers,
         device=device,
         max_error_rate=max_error_rate,
+        memory_gb=memory_gb,
+        recall=recall,
     )
     try:
         report = build([Path(path) for path in pool], index, given)
@@ -110,7 +115,13 @@ def _print_build(report: "BuildReport", json: bool) -> None:
         ["encoder", f"{report.encoder} on {report.runtime}"],
         ["images", f"{report.images:,} in {report.parts} parts, {report.distinct:,} distinct"],
         ["new", f"{report.new_images:,} in {report.new_parts} parts, {report.rate:.1f} images/s"],
+        *(
+            [["left out", f"{report.forgotten:,} forgotten images that came again"]]
+            if report.forgotten
+            else []
+        ),
         *([f"unreadable: {reason}", f"{count:,}"] for reason, count in report.errors.items()),
+        *_faiss_rows(report.faiss),
         ["size", f"{report.bytes / 1e6:,.1f} MB"],
         ["time", ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report.seconds.items())],
     ]
@@ -118,6 +129,23 @@ def _print_build(report: "BuildReport", json: bool) -> None:
     if report.errors:
         say(f"what could not be read, and why, is in {report.index}/parts/*/errors.parquet")
     say(f"next: curate retrieve --index {report.index} --query-dir DIR --out DIR --total N")
+
+
+def _faiss_rows(faiss: dict[str, Any] | None) -> list[list[str]]:
+    if faiss is None:
+        return []
+    rows = [["FAISS", f"{faiss['factory']}, {faiss['bytes'] / 1e6:,.1f} MB: {faiss['reason']}"]]
+    if faiss["recall"] is not None:
+        effort = f"{faiss['probes']} lists and " if faiss["probes"] else ""
+        short = "" if faiss["recall"] >= faiss["wanted_recall"] else "; no effort reaches more"
+        rows.append(
+            [
+                f"recall@{faiss['depth']}",
+                f"{faiss['recall']:.3f} on {faiss['queries']} rows of the pool ({faiss['wanted_recall']} is "
+                f"wanted{short}): {effort}{faiss['overfetch']:g} candidates for each image",
+            ]
+        )
+    return rows
 
 
 def _say_paths(what: str, paths: list[str]) -> None:
@@ -138,6 +166,7 @@ def retrieve(
     exclude_dir: options.ExcludeDirs = None,
     min_similarity: options.MinSimilarity = None,
     shortfall: options.Shortfall = "report",
+    engine: options.Engine = "auto",
     shard_size: options.ShardSize = 1000,
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
@@ -164,6 +193,7 @@ def retrieve(
         min_similarity=min_similarity,
         shortfall=cast("Shortfall", shortfall),
         seed=seed,
+        engine=cast("AskedEngine", engine),
     )
     given = RetrieveOptions(
         selection=selection,
@@ -214,6 +244,11 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
         ["", ""],
         [[name, _plain(value)] for name, value in found.items() if name != "index"],
     )
+
+
+app.command()(index_commands.forget)
+app.command()(index_commands.compact)
+app.command()(index_commands.verify)
 
 
 def _plain(value: Any) -> str:

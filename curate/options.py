@@ -75,6 +75,17 @@ WeightsSeed = Annotated[
     int | None, typer.Option("--seed", help="Of an encoder with random weights. Default: 0.")
 ]
 
+# The search.
+MemoryGb = Annotated[
+    float | None,
+    typer.Option("--memory-gb", help="Memory that the FAISS file may take. Default: half of the machine's."),
+]
+Recall = Annotated[
+    float | None,
+    typer.Option(help="Share of the 100 nearest that the FAISS file has to find. Default: 0.95."),
+]
+Engine = Annotated[str, typer.Option(help="auto, exact (scans all rows) or faiss (approximate).")]
+
 # What is retrieved.
 Total = Annotated[
     int | None, typer.Option(min=1, help="Images to retrieve in all, spread evenly over the queries.")

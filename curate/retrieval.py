@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores, encode_items
 from curate.index.encoder import resume
+from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
 from curate.index.options import BuildOptions
+from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_quotas
@@ -34,6 +36,7 @@ from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
 
 DEFAULT_SHARD_SIZE = 1_000
+_RECALL_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     if options.exclude_dirs:
         excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
     quotas = quotas_of(len(query_set.queries), options.selection)
+    options, engine = _with_engine(opened, quotas, options)
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size)
     require_folder_for(out, arguments)
     with _writing(out):
@@ -129,7 +133,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
         plan = StoredPlan(out)
         selection = plan.load_selection()
         if selection is None:
-            selection = _select(opened, query_set, excluded, quotas, options)
+            selection = _select(opened, query_set, excluded, options, engine)
             plan.begin(arguments, selection)
         else:
             say(f"{out}: going on with the selection of {len(selection.picks)} images made before")
@@ -236,8 +240,8 @@ def _select(
     index: Index,
     query_set: QuerySet,
     excluded: ExcludedSet | None,
-    quotas: Sequence[int],
     options: RetrieveOptions,
+    engine: EngineChoice,
 ) -> Selection:
     """Load the encoder if it is needed, search, and say how it went."""
     model = None
@@ -246,15 +250,34 @@ def _select(
         for note in encoder.notes:
             say(f"note: {note}")
         model = encoder.model
-        say(f"searching {index.rows} rows exactly: few queries on few rows need no FAISS file")
+        say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
     guard = None
     if excluded is not None:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         guard = LeakageGuard(excluded, index, short_side, options.max_pixels)
     pipeline = PipelineOptions(options.threads, options.max_pixels)
-    selection = retrieve_items(index, model, query_set.queries, options.selection, guard, pipeline)
+    queries: Sequence[Query] = query_set.queries
+    search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
+    if engine.engine == "faiss" and model is not None:
+        vectors = encode_queries(index, model, queries, pipeline)
+        queries = [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
+        search |= recall_on(index, vectors, _RECALL_DEPTH, options.selection.seed)
+        say(
+            f"recall@{search['depth']} on {search['queries']} of the queries against exact search: "
+            f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
+        )
+    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline)
     _tell(selection, excluded)
-    return selection
+    return selection if options.selection.strategy == "random" else replace(selection, search=search)
+
+
+def _with_engine(
+    index: Index, quotas: Sequence[int], options: RetrieveOptions
+) -> tuple[RetrieveOptions, EngineChoice]:
+    """The options with the engine that is taken, and why."""
+    depth = OVERFETCH * max(quotas, default=1)
+    choice = choose_engine(index, len(quotas), depth, options.selection.engine)
+    return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
 def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:

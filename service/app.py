@@ -11,6 +11,7 @@ from service.encoder import SharedEncoder, open_encoder
 from service.limits import BodyLimit, InFlightLimit, SafeHeaders
 from service.retrieval import Retrieval
 from service.schemas import RetrieveForm, RetrieveRequest
+from service.served_index import ServedIndex
 from service.settings import Settings
 
 _THUMBNAILS_AT_A_TIME = 4
@@ -26,13 +27,12 @@ def create_app(
     be had or is not the one that the index was built with.
     """
     settings = settings or Settings()
-    index.find(bytes(16))  # maps the ids now, not in the first request
     app = FastAPI(
         title="transferset",
         summary="Retrieval of pool images for a few labelled ones",
         version=transferset.__version__,
     )
-    app.state.retrieval = Retrieval(index, encoder or open_encoder(index), settings)
+    app.state.retrieval = Retrieval(ServedIndex(index), encoder or open_encoder(index), settings)
     app.state.thumbnail_limiter = CapacityLimiter(_THUMBNAILS_AT_A_TIME)
     app.include_router(routes.router)
     errors.install(app)

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from curate.index.engine import SERVICE_SECONDS, choose_engine
 from curate.index.index import Index
 from curate.index.part import ItemRow
 from curate.retrieval import retrieve_items
+from curate.selection.candidates import OVERFETCH
 from curate.selection.queries import Query
 from curate.selection.selection import Pick, Selection, SelectOptions
 from service.encoder import SharedEncoder
 from service.errors import ApiError
 from service.schemas import Dropped, QueryOutcome, RetrievedItem, RetrieveResponse, Selecting
+from service.served_index import ServedIndex
 from service.settings import Settings
 from transferset.errors import DataError
 
@@ -48,21 +51,26 @@ def distinct(queries: Sequence[Query]) -> Distinct:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What the routes work with: the open index, its encoder, and the limits."""
+    """What the routes work with: the served index, its encoder, and the limits."""
 
-    index: Index
+    served: ServedIndex
     encoder: SharedEncoder
     settings: Settings
+
+    @property
+    def index(self) -> Index:
+        """The index as it is on disk now. Take it once in a request: positions hold for this one only."""
+        return self.served.now
 
     def answer(self, options: Selecting, queries: Sequence[Query], images_url: str) -> RetrieveResponse:
         """Retrieve for the queries of a request, in its order.
 
         Raises ApiError for an image that can't be decoded, the library's errors for what can't be retrieved.
         """
-        asked = distinct(queries)
+        asked, index = distinct(queries), self.index
         encoded = self._encoded(asked.queries, options.strategy == "random")
-        selection = retrieve_items(self.index, None, encoded, SelectOptions(**options.selection()))
-        items = self.index.items(np.array([pick.position for pick in selection.picks], dtype=np.int64))
+        selection = retrieve_items(index, None, encoded, _select_options(index, options, len(encoded)))
+        items = index.items(np.array([pick.position for pick in selection.picks], dtype=np.int64))
         results = [
             _result(pick, item, asked, images_url) for pick, item in zip(selection.picks, items, strict=True)
         ]
@@ -87,6 +95,13 @@ class Retrieval:
                 422, "unreadable_image", error.message, "send whole JPEG, PNG or WebP files"
             ) from error
         return [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
+
+
+def _select_options(index: Index, options: Selecting, queries: int) -> SelectOptions:
+    """The library's options; a client does not wait for a long scan where a FAISS file can do without."""
+    quota = options.per_query or -(-(options.total or 1) // queries)
+    engine = choose_engine(index, queries, OVERFETCH * quota, patience=SERVICE_SECONDS).engine
+    return SelectOptions(**options.selection(), engine=engine)
 
 
 def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str) -> RetrievedItem:

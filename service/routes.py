@@ -29,7 +29,7 @@ from transferset.images import MAX_PIXELS
 JSON, FORM = "application/json", "multipart/form-data"
 RETRIEVE = "/retrieve"
 _CACHE = {
-    "Cache-Control": "public, max-age=31536000, immutable",
+    "Cache-Control": "public, no-cache",
     "Content-Security-Policy": "default-src 'none'",
 }
 _COMMAS_A_QUERY = 16
@@ -134,7 +134,8 @@ async def image(
     item_id: Annotated[str, Path(pattern=ITEM_ID)],
     size: Annotated[int, Query(ge=SMALLEST, description="longest side in pixels")] = DEFAULT_SIZE,
 ) -> Response:
-    """An item's thumbnail. It never changes: the id is made from the image's bytes."""
+    """An item's thumbnail. It never changes, as the id is made from the image's bytes, but it may be
+    forgotten: caches have to ask."""
     service: Retrieval = request.app.state.retrieval
     if size > service.settings.max_thumbnail:
         raise ApiError(
@@ -154,13 +155,14 @@ async def image(
 def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
     """The JPEG; empty if no size is given. ApiError where the index has no such item, or the pool no such
     image."""
-    position = service.index.find(bytes.fromhex(item_id))
+    index = service.index
+    position = index.find(bytes.fromhex(item_id))
     if position is None:
         raise ApiError(404, "unknown_item", f"{item_id} is not in the index", WHICH_IDS)
     if size is None:
         return b""
     try:
-        return thumbnail(service.index.read_bytes(service.index.item(position)), size, MAX_PIXELS)
+        return thumbnail(index.read_bytes(index.item(position)), size, MAX_PIXELS)
     except DataError as error:
         say(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         raise ApiError(
@@ -175,12 +177,13 @@ def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
 def healthz(request: Request) -> Health:
     """Whether the service is up, and what it serves."""
     service: Retrieval = request.app.state.retrieval
+    index = service.index
     return Health(
         status="ok",
         version=transferset.__version__,
-        items=service.index.rows,
-        distinct=service.index.distinct,
-        dimension=service.index.dimension,
+        items=index.rows,
+        distinct=index.distinct,
+        dimension=index.dimension,
         encoder=service.encoder.spec,
         runtime=service.encoder.runtime,
         text_queries=service.encoder.has_text,

@@ -28,15 +28,16 @@ os.register_at_fork(after_in_child=_forget_locks_in_child)
 
 
 class DirectoryLock:
-    """Context manager: `directory/.lock` held with flock, naming host, pid and start time of its owner.
+    """Context manager: `directory/.lock` held with flock, naming host, pid and start time of its owner; by
+    another `name` it is another lock.
 
     The kernel drops the lock with its owner, so a killed owner's lock is simply taken over. A live owner
     gives BusyError (exit 75). The directory is made if it is missing; the lock file is removed at the end.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = LOCK_NAME) -> None:
         self.directory = Path(directory)
-        self.path = self.directory / LOCK_NAME
+        self.path = self.directory / name
         self._handle: int | None = None
 
     def __enter__(self) -> Self:

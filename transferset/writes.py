@@ -107,10 +107,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep_temporaries(directory: Path) -> None:
-    """Remove what a killed writer left in `directory` (not below it). Call it only while holding its lock."""
+def sweep_temporaries(directory: Path, besides: str | None = None) -> None:
+    """Remove what a killed writer left in `directory` (not below it). Call it only while holding its lock.
+
+    Temporaries of the file `besides`, which another lock guards, stay.
+    """
     for path in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
-        _remove(path)
+        if besides is None or not path.name.startswith(f"{TEMPORARY_PREFIX}{besides}-"):
+            _remove(path)
 
 
 def sweep_temporaries_of(path: Path) -> None:

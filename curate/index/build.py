@@ -4,11 +4,14 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
 from curate.index.known import Changes, Known, follow_moved
-from curate.index.layout import FAISS, IDS, PARTS, PLAN, part_directory
+from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN, part_directory
+from curate.index.ledger import Ledger, read_ledger
 from curate.index.manifest import FinishedPart, finished_part, finished_parts, refuse_other_format
 from curate.index.options import BuildOptions, BuildReport
 from curate.index.part_writer import write_part
@@ -82,6 +85,8 @@ def _check_options(pools: Sequence[Path], options: BuildOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if options.memory_gb is not None or options.recall is not None:
+        FaissWish(options.memory_gb, DEFAULT_RECALL if options.recall is None else options.recall)
     if options.max_error_rate is not None and not 0 <= options.max_error_rate <= 1:
         raise UsageError(f"--max-error-rate must be between 0 and 1, got {options.max_error_rate}")
 
@@ -109,6 +114,12 @@ class _Run:
     options: BuildOptions
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
+    forgotten: dict[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What must not come into the index again."""
+        return read_ledger(self.index)
 
     @property
     def asked(self) -> Asked:
@@ -134,11 +145,13 @@ def _build(run: _Run) -> BuildReport:
     plan, new = _encode(run, plan, roots, finished, changes)
     report = _report(run, plan, finished, new)
     report.changed, report.gone, report.skipped = changes.changed, changes.gone, listing.skipped
-    if report.images == 0:
+    report.forgotten = sum(run.forgotten.values())
+    if report.images == 0 and not run.ledger.ids:
         raise DataError(
             f"nothing in the pool can be read: {_counts(report)}", hint=_where_errors_are(run.index)
         )
-    finish(run.index, plan, [*finished, *new], report, run.stages, run.options.faiss)
+    asked = (run.options.memory_gb, run.options.recall)
+    finish(run.index, plan, [*finished, *new], report, run.stages, run.options.faiss, asked)
     return report
 
 
@@ -146,7 +159,7 @@ def _existing(run: _Run) -> tuple[Plan | None, Roots]:
     """The plan to obey, and the roots, of an index that was begun before."""
     for folder in (run.index, run.index / PARTS, run.index / IDS, run.index / FAISS):
         if folder.is_dir():
-            sweep_temporaries(folder)
+            sweep_temporaries(folder, besides=LEDGER)
     if not (run.index / PLAN).exists():
         return None, Roots(run.index)
     plan, roots = read_plan(run.index)
@@ -233,7 +246,7 @@ def _encode_part(
         PartReader(part, roots) as reader,
         write_part(run.index, number, plan.encoder.dimension, about) as writer,
     ):
-        encode_part(reader, writer, encoder, run.options.workers, bar)
+        run.forgotten[number] = encode_part(reader, writer, encoder, run.options.workers, bar, run.ledger.ids)
         run.notes.extend(_damaged_tars(reader, writer.problems))
         if part.of_tars:
             pairs = zip(part.sources, reader.images, strict=True)

@@ -1,8 +1,10 @@
 """The FAISS file: a cache for searches that can't scan everything. Its ids are positions; scores come from
 the parts."""
 
+import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,63 +12,106 @@ from typing import Any
 
 import numpy as np
 
+from curate.index.faiss_choice import FaissChoice, FaissWish, choose_faiss
+from curate.index.faiss_recall import QUERIES, Effort, find_effort, search_content, stored_vectors
 from curate.index.ids import generation
 from curate.index.layout import FAISS, PART_BITS
 from curate.index.part import Part
+from curate.index.search import Searcher
 from transferset.errors import DataError
-from transferset.writes import atomic_path, read_json, write_json
+from transferset.writes import atomic_path, read_json, sha256_file, write_json
 
 _FILE = "index.faiss"
 _ABOUT = "about.json"
-FLAT_ROWS = 200_000
 _TRAIN_PER_LIST = 64
 _ADD_ROWS = 16_384
-PROBES = 32
+_SEED = 0
 
 
 @dataclass(frozen=True)
 class FaissAbout:
-    """What a FAISS file holds: the factory string, the parts in it, and for inverted lists how many are
-    probed."""
+    """What a FAISS file holds, why it is of this kind, and how it is searched.
+
+    Attributes:
+        factory, reason: see `choose_faiss`; lists: inverted lists, 0 for a flat one.
+        parts, rows: what is in it; trained_rows: how many rows there were when it was trained.
+        bytes, sha256: of the file. memory_gb, wanted_recall: what was asked for.
+        probes, overfetch, recall, depth, queries: see `Effort`; null if there was too little to measure.
+    """
 
     factory: str
+    reason: str
+    lists: int
     parts: list[int]
     rows: int
+    trained_rows: int
+    bytes: int
+    sha256: str
+    memory_gb: float | None
+    wanted_recall: float
     probes: int | None
+    overfetch: float
+    recall: float | None
+    depth: int
+    queries: int
+
+    @property
+    def wish(self) -> FaissWish:
+        return FaissWish(self.memory_gb, self.wanted_recall)
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {name: value for name, value in asdict(self).items() if name not in ("parts", "rows")}
 
 
-def choose_factory(rows: int) -> str:
-    """Flat float16 up to 200,000 rows; beyond, inverted lists of float16 (the square root of rows times four,
-    as a power of two). Inner product in both."""
-    if rows <= FLAT_ROWS:
-        return "IDMap2,SQfp16"
-    lists = 1 << round(np.log2(4 * np.sqrt(rows)))
-    return f"IVF{lists},SQfp16"
+def build_faiss(
+    index: Path, searcher: Searcher, wish: FaissWish, parts_sha256: str, old_sha256: str | None
+) -> FaissAbout | None:
+    """Write the FAISS file for one state of parts.parquet; what an older one holds is taken from it. None if
+    there are no rows.
 
-
-def build_faiss(index: Path, parts: Sequence[Part], parts_sha256: str, old_sha256: str | None) -> FaissAbout:
-    """Write the FAISS file for one state of parts.parquet; what an older one holds is taken from it.
-
-    Raises OSError where the disk is full.
+    Its recall is measured on held-out rows of the pool. Raises OSError where the disk is full.
     """
+    parts, rows = searcher.ranker.parts, searcher.ranker.numbering.total
     target = generation(index, FAISS, parts_sha256)
     known = read_about(target)
-    if known is not None:
+    if rows == 0 or (known is not None and known.wish == wish):
         return known
-    rows = sum(part.rows for part in parts)
-    content, held = _start(index, old_sha256, choose_factory(rows), parts)
+    choice = choose_faiss(rows, parts[0].dimension, wish)
+    states = [parts_sha256, old_sha256] if known is not None else [old_sha256]
+    content, held, trained = _start(index, states, choice, searcher)
     for part in parts:
         if part.number not in held:
             _add(content, part)
             part.release()
-    about = FaissAbout(
-        choose_factory(rows), [part.number for part in parts], rows, PROBES if rows > FLAT_ROWS else None
-    )
+    sample = _sample_rows(trained, _TRAIN_PER_LIST * choice.lists)
+    effort = find_effort(content, choice.lists, searcher, _held_out(searcher, sample), wish.recall)
     with atomic_path(target) as directory:
         directory.mkdir()
         _write(content, directory / _FILE)
+        about = FaissAbout(
+            choice.factory,
+            choice.reason,
+            choice.lists,
+            [part.number for part in parts],
+            rows,
+            trained,
+            (directory / _FILE).stat().st_size,
+            sha256_file(directory / _FILE),
+            wish.memory_gb,
+            wish.recall,
+            *_as_fields(effort, choice.lists),
+        )
         write_json(directory / _ABOUT, asdict(about))
+        if target.exists():
+            shutil.rmtree(target)
     return about
+
+
+def _as_fields(effort: Effort | None, lists: int) -> tuple[int | None, float, float | None, int, int]:
+    if effort is None:
+        return (lists or None, 1.125, None, 0, 0)
+    return (effort.probes, effort.overfetch, effort.recall, effort.depth, effort.queries)
 
 
 def read_about(target: Path) -> FaissAbout | None:
@@ -79,40 +124,51 @@ def read_about(target: Path) -> FaissAbout | None:
         return None
 
 
-def _start(index: Path, old_sha256: str | None, factory: str, parts: Sequence[Part]) -> tuple[Any, set[int]]:
-    """The older file if it fits, with the parts that it holds; else an empty, trained one."""
+def faiss_damage(target: Path, about: FaissAbout) -> str | None:
+    """What is wrong with the FAISS file in `target`; None if it is whole."""
+    return None if sha256_file(target / _FILE) == about.sha256 else f"{_FILE} does not have its checksum"
+
+
+def _start(
+    index: Path, states: Sequence[str | None], choice: FaissChoice, searcher: Searcher
+) -> tuple[Any, set[int], int]:
+    """An older file if one fits, with the parts that it holds and the number of rows when it was trained;
+    else an empty one, trained on a seeded sample over all parts."""
     import faiss
 
-    if old_sha256 is not None:
-        folder = generation(index, FAISS, old_sha256)
-        about = read_about(folder)
-        if (
-            about is not None
-            and about.factory == factory
-            and set(about.parts) <= {part.number for part in parts}
-        ):
-            try:
-                return faiss.read_index(os.fspath(folder / _FILE)), set(about.parts)
-            except RuntimeError:
-                pass
-    content = faiss.index_factory(parts[0].dimension, factory, faiss.METRIC_INNER_PRODUCT)
+    parts, total = searcher.ranker.parts, searcher.ranker.numbering.total
+    for state in states:
+        folder = generation(index, FAISS, state) if state is not None else None
+        about = read_about(folder) if folder is not None else None
+        if folder is None or about is None or about.factory != choice.factory:
+            continue
+        if set(about.parts) <= {part.number for part in parts}:
+            with contextlib.suppress(RuntimeError):
+                content = faiss.read_index(os.fspath(folder / _FILE))
+                return content, set(about.parts), about.trained_rows
+    content = faiss.index_factory(parts[0].dimension, choice.factory, faiss.METRIC_INNER_PRODUCT)
     if not content.is_trained:
-        lists = faiss.extract_index_ivf(content).nlist if factory.startswith("IVF") else 1
-        content.train(_sample(parts, _TRAIN_PER_LIST * lists))
-    return content, set()
+        rows = _sample_rows(total, _TRAIN_PER_LIST * max(1, choice.lists))
+        content.train(stored_vectors(searcher, rows.tolist()))
+        for part in parts:
+            part.release()
+    return content, set(), total
 
 
-def _sample(parts: Sequence[Part], amount: int) -> np.ndarray:
-    """About `amount` rows, evenly spread, (n, d) float32."""
-    total = sum(part.rows for part in parts)
-    step = max(1, total // amount)
-    pieces = []
-    offset = 0
-    for part in parts:
-        pieces.append(part.mapped[(-offset) % step :: step].astype(np.float32))
-        part.release()
-        offset += part.rows
-    return np.concatenate(pieces)
+def _sample_rows(total: int, amount: int) -> np.ndarray:
+    """Numbers of `amount` rows (all, if there are fewer), ascending: the same for the same total."""
+    if amount >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(_SEED).choice(total, amount, replace=False, shuffle=False))
+
+
+def _held_out(searcher: Searcher, trained: np.ndarray) -> list[int]:
+    """Rows to measure with: visible ones that were not trained on, as far as there are such."""
+    total = searcher.ranker.numbering.total
+    drawn = np.random.default_rng(_SEED + 1).permutation(min(total, 1 << 20)) * (max(1, total >> 20))
+    visible = drawn[~np.isin(drawn, searcher.scan.hidden)]
+    fresh = visible[~np.isin(visible, trained)]
+    return [int(row) for row in (fresh if len(fresh) else visible)[:QUERIES]]
 
 
 def _add(content: Any, part: Part) -> None:
@@ -155,11 +211,8 @@ class FaissFile:
             raise DataError(
                 f"{folder / _FILE} is damaged: {error}", hint=f"delete {folder}, build again"
             ) from error
-        self._parameters: Any = None
-        if about.probes is not None:
-            self._parameters = faiss.SearchParametersIVF(nprobe=about.probes)  # type: ignore[call-arg]
 
-    def candidates(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Positions (q, k) int64 of about the nearest rows; -1 where there are fewer."""
-        _, positions = self._content.search(queries, k, params=self._parameters)
-        return np.asarray(positions)
+    def candidates(self, queries: np.ndarray, k: int, selector: Any = None) -> np.ndarray:
+        """Positions (q, k) int64 of about the nearest rows that `selector` lets pass; -1 where there are
+        fewer."""
+        return search_content(self._content, queries, k, self.about.probes, selector)

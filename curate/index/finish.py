@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from curate.index.encoder import library_versions
+from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
 from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
-from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST
+from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, part_directory
+from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, digest, parts_table, read_manifest, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.options import BuildReport
 from curate.index.part import Part
 from curate.index.plan import Plan
+from curate.index.search import make_searcher
 from curate.index.stages import Stages
 from transferset.errors import DataError
 
@@ -28,18 +31,28 @@ def finish(
     report: BuildReport,
     stages: Stages,
     with_faiss: bool,
+    asked: tuple[float | None, float | None] = (None, None),
 ) -> None:
-    """Bring caches and manifest in line with the finished parts; fills in what `report` lacks."""
+    """Bring caches and manifest in line with the finished parts, then remove the parts that these replace;
+    fills in what `report` lacks. `asked`: memory in GB and recall of the FAISS file, None for what they
+    were."""
     table = parts_table(finished)
     sha256 = digest(table)
     parts = [part.open() for part in finished]
     with stages.timed("ids"):
-        report.distinct = _bring_ids(index, parts, sha256).distinct
+        ids = _bring_ids(index, parts, sha256)
+        report.distinct = ids.distinct
     about = None
     if with_faiss:
         with stages.timed("faiss"):
-            about = build_faiss(index, parts, sha256, _old_state(index))
+            searcher = make_searcher(parts, plan.encoder.dimension, ids, read_ledger(index).sorted_ids)
+            old, wish = _old_state(index)
+            about = build_faiss(index, searcher, _wish(wish, *asked), sha256, old)
+        if about is not None:
+            report.faiss = about.summary()
     write_manifest(index, table, _manifest(plan, len(finished), report, sha256, about))
+    for number in sorted({number for part in finished for number in part.replaces}):
+        shutil.rmtree(part_directory(index, number), ignore_errors=True)
     for cache in (IDS, FAISS):
         _keep_only(index / cache, sha256[:GENERATION_DIGITS])
     report.bytes = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())
@@ -54,13 +67,22 @@ def _bring_ids(index: Path, parts: Sequence[Part], sha256: str) -> ItemIds:
     return found
 
 
-def _old_state(index: Path) -> str | None:
-    """The checksum of parts.parquet that the present manifest names: older caches go by it."""
-    if not (index / MANIFEST).is_file():
-        return None
-    with contextlib.suppress(DataError):
-        return str(read_manifest(index)[0]["parts"]["sha256"])
-    return None
+def _old_state(index: Path) -> tuple[str | None, FaissWish]:
+    """The checksum of parts.parquet that the present manifest names, as older caches go by it, and what was
+    asked of its FAISS file."""
+    if (index / MANIFEST).is_file():
+        with contextlib.suppress(DataError):
+            manifest = read_manifest(index)[0]
+            about = manifest.get("faiss") or {}
+            wish = FaissWish(about.get("memory_gb"), about.get("wanted_recall", DEFAULT_RECALL))
+            return str(manifest["parts"]["sha256"]), wish
+    return None, FaissWish()
+
+
+def _wish(old: FaissWish, memory_gb: float | None, recall: float | None) -> FaissWish:
+    return FaissWish(
+        old.memory_gb if memory_gb is None else memory_gb, old.recall if recall is None else recall
+    )
 
 
 def _manifest(
@@ -77,7 +99,7 @@ def _manifest(
         "dimension": plan.encoder.dimension,
         "errors": report.errors,
         "parts": {"count": parts, "sha256": sha256},
-        "faiss": None if about is None else {"factory": about.factory, "probes": about.probes},
+        "faiss": None if about is None else about.summary(),
         "versions": library_versions(),
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 from curate.index.bytes import ByteReader
 from curate.index.ids import ItemIds, load_ids, sort_ids
 from curate.index.layout import PART_BITS, ROW_MASK, part_directory
+from curate.index.ledger import Ledger, LiveLedger
 from curate.index.manifest import read_manifest
 from curate.index.numbering import Numbering
 from curate.index.open_files import allow_open_files
@@ -29,8 +30,9 @@ class Index:
     """Everything that is read from an index. Parts are memory-mapped on first use; threads may share an
     Index.
 
-    What a build adds later is seen by opening again. Positions are part << 32 | row, and hold for this index
-    only: outside it, items are named by their ids.
+    What a build adds later is seen by opening again; what is forgotten is gone at once: neither searches nor
+    `find` give it out, nor its bytes. Positions are part << 32 | row, and hold for this index only: outside
+    it, items are named by their ids.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Index:
         plan: Plan,
         roots: Roots,
         rows: Sequence[Mapping[str, Any]],
+        pool_roots: Mapping[str, str] | None = None,
     ) -> None:
         self.path = path
         self.manifest = manifest
@@ -54,6 +57,9 @@ class Index:
         self._numbering = Numbering(self.parts)
         self._by_number = {part.number: part for part in self.parts}
         self._bytes = ByteReader(roots)
+        self._pool_roots = dict(pool_roots or {})
+        self._ledger = LiveLedger(path)
+        self._made: tuple[Ledger, Searcher] | None = None
 
     @property
     def encoder_spec(self) -> str:
@@ -74,8 +80,14 @@ class Index:
 
     @property
     def distinct(self) -> int:
-        """Different items."""
-        return int(self.manifest["distinct"])
+        """Different items, forgotten ones left out."""
+        known = [item_id for item_id in self.forgotten.ids if self._ids.find(item_id)]
+        return int(self.manifest["distinct"]) - len(known)
+
+    @property
+    def forgotten(self) -> Ledger:
+        """What must not be given out, as of now: the ledger is read again when it has changed."""
+        return self._ledger.now
 
     def embeddings(self, part: int) -> np.ndarray:
         """The rows (n, d) float16 of part number `part`, memory-mapped, read-only."""
@@ -91,7 +103,8 @@ class Index:
         Args:
             queries: (q, d) float32, L2-normalised.
             k: how many; there may be fewer in the index.
-            engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file.
+            engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file, as hard as its
+                wanted recall needs (measured on the pool's own rows, 100 deep).
 
         Returns:
             positions (q, k) int64 and cosines (q, k) float32, computed from the stored rows and rounded to
@@ -106,28 +119,42 @@ class Index:
             raise ValueError(
                 f"expected queries (q, {self.dimension}) and k >= 0, got {queries.shape} and {k}"
             )
+        searcher = self._searcher()
         if engine == "exact":
-            rows, scores = self._searcher.exact(queries, k)
+            rows, scores = searcher.exact(queries, k)
         else:
-            fetch = min(self.rows, k + 16 + k // 8)
-            faiss_file = self._faiss
-            rows, scores = self._searcher.of_candidates(
-                queries, k, fetch, lambda asked, count: self._numbered(faiss_file.candidates(asked, count))
-            )
+            rows, scores = self._approximate(searcher, queries, k)
         return np.where(rows >= 0, self._numbering.positions(np.maximum(rows, 0)), -1), scores
 
-    def _numbered(self, positions: np.ndarray) -> np.ndarray:
-        return np.where(positions >= 0, self._numbering.rows(np.maximum(positions, 0)), -1)
+    def _approximate(
+        self, searcher: "Searcher", queries: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """By the FAISS file; queries whose probed lists hold too few items are searched exactly."""
+        from curate.index.faiss_recall import fetch_depth
+
+        faiss_file, selector = self._faiss, searcher.hidden_selector
+        fetch = min(self.rows, fetch_depth(k, faiss_file.about.overfetch))
+        rows, scores = searcher.of_candidates(
+            queries,
+            k,
+            fetch,
+            lambda asked, count: searcher.rows_of(faiss_file.candidates(asked, count, selector)),
+        )
+        short = np.flatnonzero((rows[:, : min(k, searcher.available)] < 0).any(axis=1))
+        if len(short):
+            rows[short], scores[short] = searcher.exact(queries[short], k)
+        return rows, scores
 
     def find(self, item_id: bytes) -> int | None:
-        """The (smallest) position of an item id of 16 bytes; None if the index doesn't have it."""
-        found = self._ids.find(item_id)
+        """The (smallest) position of an item id of 16 bytes; None if the index doesn't have it, or forgot
+        it."""
+        found = self.positions_of(item_id)
         return found[0] if found else None
 
     def positions_of(self, item_id: bytes) -> list[int]:
         """All positions of an item id, smallest first: more than one if the same bytes stand in several
-        places."""
-        return self._ids.find(item_id)
+        places, none if it is forgotten."""
+        return [] if item_id in self.forgotten.ids else self._ids.find(item_id)
 
     def item(self, which: int | bytes) -> ItemRow:
         """The item at a position, or with an item id; KeyError if there is none."""
@@ -153,8 +180,13 @@ class Index:
         """The encoded bytes of an item from the pool, checked against its id.
 
         Where the item stands in several places, another one serves if this one is gone. DataError, with the
-        remedy, if no place has it (the pool moved, was changed or is out of reach).
+        remedy, if no place has it (the pool moved, was changed or is out of reach), or if it was forgotten.
         """
+        if item.item_id in self.forgotten.ids:
+            raise DataError(
+                f"item {item.item_id.hex()} was forgotten, it must not be given out",
+                hint="select again: what is retrieved into a new folder leaves it out",
+            )
         try:
             return self._bytes.read(item)
         except DataError:
@@ -187,19 +219,25 @@ class Index:
 
         return FaissFile(self.path, self.manifest["parts"]["sha256"])
 
-    @cached_property
     def _searcher(self) -> "Searcher":
-        from curate.index.scan import Scan
-        from curate.index.search import Ranker, Searcher
+        """Over what is not forgotten now; made again when the ledger changes."""
+        from curate.index.search import make_searcher
 
-        ids = self._ids
-        by_id = self._numbering.rows(ids.positions)
-        id_rank = np.empty(self.rows, np.int64)
-        id_rank[by_id] = np.arange(self.rows)
-        hidden = np.sort(by_id[ids.repeated])
-        return Searcher(
-            Ranker(self.parts, self._numbering, id_rank), Scan(self.parts, self.dimension, hidden)
-        )
+        ledger, made = self.forgotten, self._made
+        if made is None or made[0] is not ledger:
+            made = ledger, make_searcher(self.parts, self.dimension, self._ids, ledger.sorted_ids)
+            self._made = made
+        return made[1]
+
+    def hold(self) -> None:
+        """Map everything now, so that this index stays whole when `compact` removes its parts."""
+        for part in self.parts:
+            _ = part.mapped, part.items
+        _ = self._ids
+
+    def reopened(self) -> "Index":
+        """The index as it is on disk now."""
+        return open_index(self.path, self._pool_roots)
 
 
 def open_index(path: Path, pool_roots: Mapping[str, str] | None = None) -> Index:
@@ -222,4 +260,4 @@ def open_index(path: Path, pool_roots: Mapping[str, str] | None = None) -> Index
             hint="restore the index from a copy",
         )
     allow_open_files(len(rows))
-    return Index(path, manifest, plan, roots, rows)
+    return Index(path, manifest, plan, roots, rows, pool_roots)

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.index.faiss_file import read_about
-from curate.index.ids import generation
+from curate.index.ids import generation, load_ids
 from curate.index.layout import ERRORS, FAISS, IDS
+from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, finished_parts, read_manifest
 from curate.index.plan import read_plan
 from curate.pools import Roots
@@ -49,6 +50,7 @@ def info(index: Path) -> dict[str, Any]:
         "unfinished_parts": len([part for part in written if part.number not in listed]),
         "bytes": sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
         "pools": [{"path": path, "found": Path(path).is_dir()} for path in paths],
+        "forgotten": _forgotten(index, sha256, int(manifest["rows"])),
         "faiss": manifest["faiss"],
         "caches": {
             "ids": generation(index, IDS, sha256).is_dir(),
@@ -56,6 +58,14 @@ def info(index: Path) -> dict[str, Any]:
         },
         "versions": manifest["versions"],
     }
+
+
+def _forgotten(index: Path, sha256: str, rows: int) -> dict[str, int]:
+    """Items in the ledger, and those of them whose rows `compact` has not purged yet."""
+    ledger = read_ledger(index)
+    ids = load_ids(index, sha256, rows)
+    present = None if ids is None else sum(bool(ids.find(one)) for one in ledger.ids)
+    return {"items": len(ledger.ids)} | ({} if present is None else {"not_purged": present})
 
 
 def _damaged_tars(parts: Sequence[FinishedPart], roots: Roots) -> list[dict[str, str]]:

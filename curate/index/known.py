@@ -41,6 +41,14 @@ class Changes:
     gone: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Gone:
+    """`out_of_reach`: roots of which nothing is found; `sources` (root number and path) of others by part."""
+
+    out_of_reach: list[str] = field(default_factory=list)
+    sources: dict[int, set[tuple[int, str]]] = field(default_factory=dict)
+
+
 class Known:
     """All sources of the finished parts, by root number and path; a changed source has several versions."""
 
@@ -66,7 +74,7 @@ class Known:
         for kind, root, path, size, mtime_ns in zip(
             *(column.to_pylist() for column in errors.columns), strict=True
         ):
-            if kind == "image" and path is not None:
+            if kind in ("image", "forgotten") and path is not None:
                 self._add(root, path, Version(size, mtime_ns, part.number, None))
 
     def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path]) -> Changes:
@@ -89,6 +97,36 @@ class Known:
             if path not in seen and _is_below(path, bases) and not os.path.lexists(path):
                 changes.gone.append(path)
         return changes
+
+    def gone(self, roots: Roots) -> "Gone":
+        """What the parts hold of sources that are no longer there, or are others now. A root of which no
+        file at all is found has moved, or its disk is missing: nothing of it counts as gone."""
+        lost: dict[int, list[tuple[int, tuple[int, str]]]] = {}
+        reached = set()
+        for (root, path), versions in self.versions.items():
+            place = roots.join(root, path)
+            missing = lost.setdefault(root, [])
+            for version in versions:
+                if self._is_there(Source(root, path, version.size, version.mtime_ns), version, place):
+                    reached.add(root)
+                else:
+                    missing.append((version.part, (root, path)))
+        found = Gone([roots.path(root) for root in sorted(lost) if root not in reached])
+        for root in reached:
+            for part, source in lost[root]:
+                found.sources.setdefault(part, set()).add(source)
+        return found
+
+    def _is_there(self, source: Source, version: Version, place: Path) -> bool:
+        try:
+            now = place.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        if (now.st_size, now.st_mtime_ns) == version[:2]:
+            return True
+        return now.st_size == version.size and self._has_same_bytes(source, version, os.fspath(place))
 
     def _is_held(self, source: Source, versions: Sequence[Version], path: str) -> bool:
         """Whether a part holds this state of the source: same size and time, or same size and bytes."""

@@ -22,6 +22,8 @@ ERRORS = "errors.parquet"
 DONE = "done.json"
 IDS = "ids"
 FAISS = "faiss"
+LEDGER = "forgotten.parquet"
+LEDGER_LOCK = ".lock-forgotten"
 
 
 def part_name(number: int) -> str:
@@ -92,3 +94,18 @@ def parts_schema() -> "pa.Schema":
         "checksum": pa.string(),
     }
     return pa.schema(list(columns.items()))
+
+
+@cache
+def ledger_schema() -> "pa.Schema":
+    """Columns of forgotten.parquet: who asked when (UTC) and why, and how the item was named."""
+    import pyarrow as pa
+
+    columns = {
+        "item_id": pa.binary(16),
+        "who": pa.string(),
+        "when": pa.timestamp("s", "UTC"),
+        "why": pa.string(),
+        "how": pa.string(),
+    }
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])

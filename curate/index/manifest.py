@@ -39,19 +39,26 @@ class FinishedPart:
     def error_count(self) -> int:
         return sum(self.done["errors"].values())
 
+    @property
+    def replaces(self) -> list[int]:
+        """Numbers of older parts that this one stands for since `compact`."""
+        return list(self.done.get("replaces", []))
+
     def open(self) -> Part:
         return Part(self.number, self.rows, self.directory, int(self.done["dimension"]))
 
 
 def finished_parts(index: Path) -> list[FinishedPart]:
-    """Every part on disk, by number, whether or not the manifest knows it."""
+    """Every part on disk, by number, whether or not the manifest knows it; not those that another one
+    replaces."""
     found = []
     folder = Path(index) / PARTS
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     for name in names:
         if name.isdecimal() and (folder / name / DONE).is_file():
             found.append(finished_part(folder / name))
-    return sorted(found, key=lambda part: part.number)
+    replaced = {number for part in found for number in part.replaces}
+    return sorted((part for part in found if part.number not in replaced), key=lambda part: part.number)
 
 
 def finished_part(directory: Path) -> FinishedPart:
@@ -146,7 +153,7 @@ def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             time.sleep(_RACE_SECONDS)
     raise DataError(
         f"{index}: {PARTS_TABLE} is not the one that {MANIFEST} was written with",
-        hint="if a build was killed at its very end, run it again; else restore the index from a copy",
+        hint="if build-index or compact was killed at its very end, run it again; else restore a copy",
     )
 
 

@@ -27,6 +27,8 @@ class BuildOptions:
         device: auto, cpu, cuda, …
         max_error_rate: share of unreadable images above which the build is a failure (exit 3) in the end.
         faiss: whether to make the FAISS file.
+        memory_gb, recall: how much memory its search may take, in GB (default: half of the machine's), and
+            which share of the 100 nearest it has to find (default 0.95).
     """
 
     encoder: str | None = None
@@ -40,6 +42,8 @@ class BuildOptions:
     max_error_rate: float | None = None
     faiss: bool = True
     threads: int | None = None
+    memory_gb: float | None = None
+    recall: float | None = None
 
 
 @dataclass
@@ -50,7 +54,9 @@ class BuildReport:
         parts, images, distinct, errors, bytes: of the whole index; `errors` counts unreadable images by
         reason. new_parts, new_images: of this run.
         rate: new images per second of encoding; 0 if there were none.
+        faiss: of which kind the FAISS file is, why, and its recall; None if there is none.
         seconds: of each stage.
+        forgotten: images of this run that were left out because they are forgotten.
         changed, gone, skipped: paths in the pools that were changed or removed since they were indexed, or
             that can't be used (with the reason).
         notes: sentences that the user should read.
@@ -66,7 +72,9 @@ class BuildReport:
     bytes: int = 0
     new_parts: int = 0
     new_images: int = 0
+    forgotten: int = 0
     rate: float = 0.0
+    faiss: dict[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -91,6 +99,8 @@ class BuildReport:
         values.update(
             index=str(self.index),
             new_images=self.new_images,
+            forgotten=self.forgotten,
+            faiss=self.faiss,
             error_rate=round(self.error_rate, 6),
             rate=round(self.rate, 2),
             seconds={name: round(value, 3) for name, value in self.seconds.items()},

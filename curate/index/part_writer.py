@@ -68,10 +68,7 @@ class PartWriter:
 
     def _write_header(self) -> None:
         """NumPy pads its header such that the number of rows can be written in later."""
-        shape = (self.rows, self._dimension)
-        np.lib.format.write_array_header_1_0(
-            self._embeddings, {"descr": "<f2", "fortran_order": False, "shape": shape}
-        )
+        write_header(self._embeddings, self.rows, self._dimension)
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
@@ -79,6 +76,12 @@ class PartWriter:
             np.stack([row.embedding for row in pending]).astype("<f2", copy=False).tobytes()
         )
         self._items.write_batch(_batch(pending))
+
+
+def write_header(file: IO[bytes], rows: int, dimension: int) -> None:
+    """The header of embeddings.npy."""
+    shape = (rows, dimension)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
 
 
 def _batch(rows: Sequence[NewRow]) -> pa.RecordBatch:
@@ -127,9 +130,10 @@ def short_reason(reason: str) -> str:
     return reason.split(" (")[0].split(":")[0]
 
 
-def count_errors(problems: Sequence[Problem]) -> dict[str, int]:
+def count_errors(errors: pa.Table) -> dict[str, int]:
     """Images that could not be read, by kind of reason."""
-    return dict(Counter(short_reason(problem.reason) for problem in problems if problem.kind == "image"))
+    pairs = zip(errors["kind"].to_pylist(), errors["reason"].to_pylist(), strict=True)
+    return dict(Counter(short_reason(reason) for kind, reason in pairs if kind == "image"))
 
 
 @contextlib.contextmanager
@@ -144,15 +148,23 @@ def write_part(index: Path, number: int, dimension: int, about: dict[str, Any]) 
             writer = PartWriter(embeddings, items, dimension)
             yield writer
             writer.close()
-        write_parquet(directory / ERRORS, _errors_table(writer.problems))
-        done = {
-            "format_version": FORMAT_VERSION,
-            "number": number,
-            "name": part_name(number),
-            "rows": writer.rows,
-            "dimension": dimension,
-            "errors": count_errors(writer.problems),
-            "checksums": {name: sha256_file(directory / name) for name in (EMBEDDINGS, ITEMS, ERRORS)},
-            **about,
-        }
-        write_json(directory / DONE, done)
+        finish_part(directory, number, (writer.rows, dimension), _errors_table(writer.problems), about)
+
+
+def finish_part(
+    directory: Path, number: int, shape: tuple[int, int], errors: pa.Table, about: dict[str, Any]
+) -> None:
+    """Write what comes last, the error table and done.json, of a part whose `shape` is (rows, dimension)."""
+    write_parquet(directory / ERRORS, errors)
+    rows, dimension = shape
+    done = {
+        "format_version": FORMAT_VERSION,
+        "number": number,
+        "name": part_name(number),
+        "rows": rows,
+        "dimension": dimension,
+        "errors": count_errors(errors),
+        "checksums": {name: sha256_file(directory / name) for name in (EMBEDDINGS, ITEMS, ERRORS)},
+        **about,
+    }
+    write_json(directory / DONE, done)

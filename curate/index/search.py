@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 
+from curate.index.ids import ItemIds
 from curate.index.numbering import Numbering
 from curate.index.part import Part
 from curate.index.scan import Scan, row_lengths
@@ -74,8 +77,8 @@ class Ranker:
 
 @dataclass(frozen=True)
 class Searcher:
-    """Searches the rows that are not hidden; a hidden row is one whose item stands at a smaller position
-    too."""
+    """Searches the rows that are not hidden; a hidden row is one whose item is forgotten, or stands at a
+    smaller position too."""
 
     ranker: Ranker
     scan: Scan
@@ -83,6 +86,20 @@ class Searcher:
     @property
     def available(self) -> int:
         return self.ranker.numbering.total - len(self.scan.hidden)
+
+    @cached_property
+    def hidden_selector(self) -> Any:
+        """What FAISS is to pass over; None if nothing is hidden."""
+        if not len(self.scan.hidden):
+            return None
+        import faiss
+
+        positions = self.ranker.numbering.positions(self.scan.hidden)
+        return faiss.IDSelectorNot(faiss.IDSelectorBatch(positions))
+
+    def rows_of(self, positions: np.ndarray) -> np.ndarray:
+        """Row numbers of positions; -1 stays."""
+        return np.where(positions >= 0, self.ranker.numbering.rows(np.maximum(positions, 0)), -1)
 
     def exact(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers (q, k) and scores (q, k) float32 of the nearest items, by scanning everything."""
@@ -93,11 +110,11 @@ class Searcher:
     def of_candidates(
         self, queries: np.ndarray, k: int, fetch: int, candidates: Callable[[np.ndarray, int], np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The same among `candidates(queries, fetch)`: row numbers (q, fetch), -1 for none."""
+        """The same among `candidates(queries, fetch)`: row numbers (q, fetch), none of them hidden, -1 for
+        none."""
 
         def best(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             rows = candidates(asked, fetch)
-            rows = np.where(np.isin(rows, self.scan.hidden), -1, rows)
             scores = self.ranker.score(torch.from_numpy(asked).double(), rows)
             return self.ranker.rank(rows, scores, min(k, fetch))
 
@@ -147,3 +164,14 @@ class Searcher:
         rows = numbers.numpy()
         scores = values.numpy() if scanned_precisely else self.ranker.score(precise, rows)
         return rows, scores, values.min(dim=1).values.double().numpy()
+
+
+def make_searcher(parts: Sequence[Part], dimension: int, ids: ItemIds, forgotten: np.ndarray) -> Searcher:
+    """A searcher over all parts that passes over repeated items and the `forgotten` ids (n, 16) uint8."""
+    numbering = Numbering(parts)
+    by_id = numbering.rows(ids.positions)
+    id_rank = np.empty(numbering.total, np.int64)
+    id_rank[by_id] = np.arange(numbering.total)
+    gone = [position for item_id in forgotten for position in ids.find(item_id.tobytes())]
+    hidden = np.union1d(by_id[ids.repeated], numbering.rows(np.array(gone, np.int64)))
+    return Searcher(Ranker(parts, numbering, id_rank), Scan(parts, dimension, hidden))

@@ -1,12 +1,13 @@
 """Where images come from: folders and WebDataset tars."""
 
-from curate.pools.items import PlannedPart, PoolItem, PoolListing, Problem, Source
+from curate.pools.items import FORGOTTEN, PlannedPart, PoolItem, PoolListing, Problem, Source
 from curate.pools.listing import list_pools
 from curate.pools.partition import plan_parts
 from curate.pools.reader import PartReader, count_images
 from curate.pools.roots import Root, Roots, parse_moved
 
 __all__ = [
+    "FORGOTTEN",
     "PartReader",
     "PlannedPart",
     "PoolItem",

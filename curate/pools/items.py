@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+FORGOTTEN = "forgotten by request"
+"""The reason of a `Problem` of that kind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -47,8 +50,9 @@ class PoolItem:
 class Problem:
     """Something in a pool that could not be used.
 
-    `kind`: "image" (an image that can't be read), "metadata" (a sidecar that can't; the image is kept) or
-    "source" (a tar that is damaged or cut off; what is whole in it is kept).
+    `kind`: "image" (an image that can't be read), "metadata" (a sidecar that can't; the image is kept),
+    "source" (a tar that is damaged or cut off; what is whole in it is kept) or "forgotten" (an image that
+    must not come again and has no row; in a tar its name is not noted either)
     """
 
     kind: str

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from curate.selection.uniform import uniform
 from transferset.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from curate.index.index import Engine, Index
+    from curate.index.engine import AskedEngine
+    from curate.index.index import Index
 
 StrategyName = Literal["query-balanced", "best-match", "random"]
 Shortfall = Literal["report", "topup", "fail"]
@@ -45,13 +46,14 @@ class SelectOptions:
     min_similarity: float | None = None
     shortfall: Shortfall = "report"
     seed: int = 0
-    engine: "Engine" = "exact"
+    engine: "AskedEngine" = "exact"
 
     def __post_init__(self) -> None:
         check_amount(self.total, self.per_query)
         for name, value, allowed in (
             ("--strategy", self.strategy, tuple(STRATEGIES)),
             ("--shortfall", self.shortfall, get_args(Shortfall)),
+            ("--engine", self.engine, ("auto", "exact", "faiss")),
         ):
             if value not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
@@ -88,12 +90,14 @@ class Removed:
 
 @dataclass(frozen=True)
 class Selection:
-    """Picks by query, then rank; quotas; `floored` are the queries that a floor left open."""
+    """Picks by query, then rank; quotas; `floored` are the queries that a floor left open; `search` says
+    which engine searched, why, and its recall on a sample of the queries if it is approximate."""
 
     picks: tuple[Pick, ...]
     quotas: tuple[int, ...]
     removed: tuple[Removed, ...] = ()
     floored: tuple[int, ...] = ()
+    search: dict[str, Any] | None = None
 
     @property
     def requested(self) -> int:
@@ -169,7 +173,7 @@ def select(
         min_similarity=options.min_similarity,
         topup=options.shortfall == "topup",
         seed=options.seed,
-        engine=options.engine,
+        engine="faiss" if options.engine == "faiss" else "exact",
         banned=numbering.rows(np.array([one.position for one in removed], dtype=np.int64)),
     )
     while True:

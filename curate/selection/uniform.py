@@ -29,8 +29,9 @@ def uniform(request: Request) -> Assignment:
 
 
 def _banned_keys(request: Request) -> np.ndarray:
-    """The keys of what may not be drawn: a banned item may stand in other rows too, under the same key."""
-    keys = [np.empty(0, dtype=np.uint64)]
+    """The keys of what may not be drawn, forgotten items among it: a banned item may stand in other rows too,
+    under the same key."""
+    keys = [shuffle_keys(request.index.forgotten.sorted_ids, request.seed)]
     start = 0
     for part in request.index.parts:
         inside = request.banned[(request.banned >= start) & (request.banned < start + part.rows)] - start

@@ -46,6 +46,7 @@ def describe_arguments(
             "encoder": index.encoder_spec,
             "plan": index.plan.fingerprint,
             "parts": index.manifest["parts"]["sha256"],
+            "forgotten": index.forgotten.digest,
         },
         "queries": {
             "count": len(queries),
@@ -132,6 +133,7 @@ def build_manifest(
         "transferset_version": __version__,
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
+        "search": selection.search,
         "guard": describe_guard(excluded),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),

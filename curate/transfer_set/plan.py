@@ -161,6 +161,7 @@ def write_selection(path: Path, selection: Selection) -> None:
         "quotas": selection.quotas,
         "removed": [[one.position, one.why, one.match] for one in selection.removed],
         "floored": selection.floored,
+        "search": selection.search,
     }
     columns = {name: [getattr(pick, name) for pick in selection.picks] for name in schema.names}
     table = pa.table(columns, schema=schema).replace_schema_metadata({"selection": json.dumps(rest)})
@@ -186,5 +187,9 @@ def read_selection(path: Path) -> Selection:
         for position, query, rank, similarity, also in zip(*columns, strict=True)
     )
     return Selection(
-        picks, tuple(rest["quotas"]), tuple(Removed(*one) for one in rest["removed"]), tuple(rest["floored"])
+        picks,
+        tuple(rest["quotas"]),
+        tuple(Removed(*one) for one in rest["removed"]),
+        tuple(rest["floored"]),
+        rest.get("search"),
     )
