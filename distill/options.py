@@ -96,6 +96,18 @@ LabelSmoothing = Annotated[float, typer.Option(help="Share of the target spread 
 Folds = Annotated[
     int, typer.Option(min=0, help="Cross-validation where there is no val split, two or more; 0: none.")
 ]
+HeadEpochs = Annotated[
+    float, typer.Option(min=0, help="Passes that train the classifier alone first, on top of the others.")
+]
+BackboneLrScale = Annotated[
+    float, typer.Option(help="Of --lr, for all but the classifier; above 0, at most 1.")
+]
+Retention = Annotated[
+    float, typer.Option(min=0, help="Weight of staying with what the student of --from says; 0: none.")
+]
+ClassBalanced = Annotated[
+    bool, typer.Option("--class-balanced", help="Every class counts the same, in the loss and the score.")
+]
 EvalEvery = Annotated[
     int | None, typer.Option(min=0, help="Steps between scores on val; default: ten a run.")
 ]

@@ -1,19 +1,41 @@
 """AdamW, and its state as named tensors."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Set
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
 
-def adamw(module: "nn.Module", lr: float, weight_decay: float) -> "Optimizer":
-    """AdamW (Loshchilov, Hutter, 2019) over everything that has a gradient; norms and biases don't decay."""
+def adamw(
+    module: "nn.Module",
+    lr: float,
+    weight_decay: float,
+    *,
+    head: Set[str] = frozenset(),
+    backbone_lr_scale: float = 1.0,
+) -> "Optimizer":
+    """AdamW (Loshchilov, Hutter, 2019) over everything that has a gradient; norms and biases don't decay.
+
+    The rate of a group is to be multiplied by its `lr_scale`: `backbone_lr_scale` for all but the parameters
+    whose names are in `head`.
+    """
     import torch
     from timm.optim import param_groups_weight_decay
 
     groups = param_groups_weight_decay(module, weight_decay)
+    if backbone_lr_scale != 1.0:
+        of_head = {id(parameter) for name, parameter in module.named_parameters() if name in head}
+        groups = [part for group in groups for part in _split(group, of_head, backbone_lr_scale)]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
+def _split(group: dict[str, Any], head: Set[int], scale: float) -> list[dict[str, Any]]:
+    """The parameters of the head and those of the backbone, which go slower."""
+    parts = [[p for p in group["params"] if (id(p) in head) is wanted] for wanted in (True, False)]
+    scaled = zip(parts, (1.0, scale), strict=True)
+    return [{**group, "params": part, "lr_scale": factor} for part, factor in scaled if part]
 
 
 def optimizer_tensors(optimizer: "Optimizer", module: "nn.Module") -> dict[str, "Tensor"]:

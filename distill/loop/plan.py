@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from distill.loop.trainer import Recipe
+from distill.loop.recipe import Recipe
 from transferset.errors import UsageError
 
 EVALUATIONS = 10

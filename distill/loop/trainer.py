@@ -12,10 +12,11 @@ from distill.data.batches import Batch
 from distill.loop.checkpoints import Checkpoints, read_tensors, write_tensors
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.optimizer import adamw, optimizer_tensors, restore_optimizer
-from distill.loop.schedule import averaging_decay, learning_rate
+from distill.loop.recipe import Recipe
+from distill.loop.schedule import averaging_decay
 from distill.loop.stop import stop_requests
 from distill.loop.window import Window
-from distill.models.student import Student
+from distill.models.student import Student, classifier_parameters
 from transferset.console import Progress, progress
 from transferset.errors import InterruptedRun, NumericError
 
@@ -23,35 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SKIPS_ALLOWED = 2
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long and how to train. Everything counts in steps.
-
-    `steps`: length of the schedule; `stop_at`: end earlier, at this step of it; `warmup`: share of the steps;
-    `clip`: largest norm of the gradient; `eval_every`, `checkpoint_every`, `log_every`: 0 is never (the end
-    and an interruption always leave a checkpoint); `patience`: evaluations without a better score after which
-    the run ends (0: never).
-    """
-
-    steps: int
-    batch_size: int
-    lr: float
-    weight_decay: float = 0.05
-    warmup: float = 0.05
-    clip: float = 1.0
-    stop_at: int | None = None
-    eval_every: int = 0
-    checkpoint_every: int = 0
-    log_every: int = 25
-    patience: int = 0
-    seed: int = 0
-
-    @property
-    def end(self) -> int:
-        """The step at which the run is over."""
-        return self.steps if self.stop_at is None else self.stop_at
 
 
 @dataclass(frozen=True)
@@ -114,8 +86,13 @@ class Trainer:
         self.checkpoints = checkpoints
         self.ledger = ledger
         self.average = ModelEmaV3(self.module, decay=averaging_decay(recipe.steps), use_warmup=True)
-        self.optimizer = adamw(self.module, recipe.lr, recipe.weight_decay)
+        self.head = classifier_parameters(student) if recipe.head else frozenset()
+        scale = recipe.head.backbone_lr_scale if recipe.head else 1.0
+        self.optimizer = adamw(
+            self.module, recipe.lr, recipe.weight_decay, head=self.head, backbone_lr_scale=scale
+        )
         self.flops = flops_per_image(self.module, student.preprocessing.size, backward=True)
+        self.forward_flops = flops_per_image(self.module, student.preprocessing.size, backward=False)
         self.at = Progression()
         self.window = Window()
 
@@ -154,11 +131,12 @@ class Trainer:
 
         recipe, step, images = self.recipe, self.at.step, len(batch.images)
         torch.manual_seed((recipe.seed << 32) + step)
-        rate = learning_rate(step, recipe.steps, recipe.lr, recipe.warmup)
+        rate, head_only = recipe.rate(step), step < recipe.head_steps
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with self.ledger.timed("student", images, images * self.flops):
-            self.module.train()
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        flops = self.forward_flops if head_only else self.flops
+        with self.ledger.timed("student", images, images * flops), self._frozen_backbone(head_only):
+            self.module.train(not head_only)
             before = [buffer.clone() for buffer in self.module.buffers()]
             inputs = self.student.inputs(batch.images)
             loss = self.hooks.method(
@@ -177,6 +155,18 @@ class Trainer:
             self.window.count(images, loss.item(), rate, norm)
         else:
             self._skip(batch, before)
+
+    @contextlib.contextmanager
+    def _frozen_backbone(self, frozen: bool) -> Generator[None]:
+        """Where `frozen`, only the classifier gets gradients."""
+        backbone = [p for name, p in self.module.named_parameters() if frozen and name not in self.head]
+        for parameter in backbone:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in backbone:
+                parameter.requires_grad_(True)
 
     def _skip(self, batch: Batch, buffers: list["Tensor"]) -> None:
         """Undo what the forward pass did to running statistics, and tell; after a few in a row, give up."""

@@ -98,6 +98,17 @@ def reset_classifier(module: "nn.Module", width: int, seed: int) -> None:
     module.to(device)
 
 
+def classifier_parameters(student: Student) -> frozenset[str]:
+    """Names of the last layer's parameters; UsageError where it is not one layer."""
+    from torch import nn
+
+    layer = cast(Any, student.module).get_classifier()
+    if not isinstance(layer, nn.Module):
+        raise UsageError(f"{student.spec} has no single classifier", hint="choose another student")
+    own = {id(parameter) for parameter in layer.parameters()}
+    return frozenset(name for name, p in student.module.named_parameters() if id(p) in own)
+
+
 def linear_classifier(student: Student) -> "nn.Linear":
     """The last layer; UsageError where it is not one linear layer, which a head for features could
     replace."""

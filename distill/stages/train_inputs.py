@@ -10,7 +10,7 @@ from distill.data.transfer_shards import TransferShards, open_transfer_shards
 from distill.data.views import augmentation
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
-from distill.loop.trainer import Recipe
+from distill.loop.recipe import Recipe
 from distill.methods.transfer import TASK_ORIENTED, Transfer
 from distill.models.head_selection import check_choosable
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
@@ -115,13 +115,14 @@ def open_inputs(options: TrainOptions, task: Task, method: Transfer, resolved: d
     )
     student = task.build_student(options.student, tuple(teacher.classes), options.image_size, options.seed)
     student.module.to(resolved["device"])
+    if not method.trains_classifier:
+        check_probe_fits(student)
     samples, probe, val = shards.samples, None, None
     if options.data is not None:
         labelled = load_labelled(options.data)
         samples = _mix(samples, labelled, options.labelled_share)
         val = _read(options, labelled.split("val"), "val", student)
         if not method.trains_classifier:
-            check_probe_fits(student)
             probe = _read_for_probe(options, labelled, student, val)
     lr = RANDOM_LR if parse_spec(options.student).is_random else WEIGHTS_LR
     recipe = options.plan.recipe(len(samples), DEFAULT_EPOCHS, lr, options.seed)

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import nn
 from distill.data.batches import Batch
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.ledger import Ledger
-from distill.loop.trainer import Hooks, Recipe, Trainer
+from distill.loop.recipe import HeadFirst, Recipe
+from distill.loop.trainer import Hooks, Trainer
 from distill.models.student import Student
 from transferset.errors import InterruptedRun, NumericError
 from transferset.models.preprocessing import Preprocessing
@@ -20,10 +22,17 @@ SMALL = Preprocessing(8, "shortest", 1.0, "bilinear", (0.5, 0.5, 0.5), (0.25, 0.
 COUNT = np.zeros(4, dtype=np.int64)
 
 
+class Toy(nn.Sequential):
+    """Its last layer is its classifier."""
+
+    def get_classifier(self) -> nn.Module:
+        return self[-1]
+
+
 def _student() -> Student:
     """Convolution, batch norm and dropout: buffers, memory formats and random numbers all matter."""
     torch.manual_seed(0)
-    module = nn.Sequential(
+    module = Toy(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(288, 2)
     )
     return Student(module.to(memory_format=torch.channels_last), SMALL, ("a", "b"), "toy")
@@ -157,3 +166,28 @@ def test_a_run_of_no_steps_leaves_the_student_as_it_was(tmp_path: Path) -> None:
     trainer.run()
     weights = trainer.best_weights()
     assert all(torch.equal(weights[name], tensor) for name, tensor in _student().module.state_dict().items())
+
+
+HEAD_FIRST = Recipe(steps=30, batch_size=4, lr=0.01, checkpoint_every=10, head=HeadFirst(12, 0.1))
+
+
+def test_the_head_alone_is_trained_first(tmp_path: Path) -> None:
+    """Neither weights nor running statistics of the backbone change meanwhile."""
+    start, trainer = _student().module.state_dict(), _trainer(tmp_path, HEAD_FIRST)
+    for step in range(13):
+        trainer.train_step(_batch(step))
+        changed = {name for name, t in trainer.module.state_dict().items() if not torch.equal(t, start[name])}
+        assert (changed == {"5.weight", "5.bias"}) is (step < 12)
+    assert "1.running_mean" in changed and all(p.requires_grad for p in trainer.module.parameters())
+    assert trainer.ledger.stages["student"].flops == 4 * (12 * trainer.forward_flops + trainer.flops)
+
+
+@pytest.mark.parametrize("stop", [10, 17])
+def test_head_first_resumes_bitwise(tmp_path: Path, stop: int) -> None:
+    whole = _trainer(tmp_path / "whole", HEAD_FIRST)
+    whole.run()
+    first = _trainer(tmp_path / "parts", replace(HEAD_FIRST, checkpoint_every=0, stop_at=stop))
+    first.run()
+    second = _trainer(tmp_path / "parts", HEAD_FIRST)
+    second.run()
+    assert all(torch.equal(a, b) for a, b in zip(_weights(whole), _weights(second), strict=True))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distill.metrics import negative_log_likelihood
-from distill.models.heads import LinearHead, fit_temperature, read_head, write_head
+from distill.models.heads import LinearHead, fit_heads, fit_temperature, read_head, write_head
 from transferset.errors import DataError
 
 
@@ -32,3 +32,20 @@ def test_the_temperature_undoes_a_scale() -> None:
     temperature, _ = fit_temperature(flat, labels, np.ones(len(labels)))
     assert temperature == pytest.approx(1 / 6, rel=0.1)
     assert negative_log_likelihood(flat / temperature, labels) < negative_log_likelihood(flat, labels)
+
+
+def test_a_head_can_act_on_features_as_they_are() -> None:
+    """Both heads tell these classes apart; only the plain one is a linear layer that length matters to."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 20)
+    features = (rng.normal(size=(40, 4)) + 5 * np.eye(4)[labels]).astype(np.float32)
+    fits = {
+        unit: next(fit_heads(features[:, None], labels, np.ones(40), [1.0], 2, unit_length=unit))
+        for unit in (True, False)
+    }
+    for unit, head in fits.items():
+        assert head.unit_length is unit
+        assert np.mean(head.logits(features).argmax(axis=1) == labels) == 1
+    plain = features @ fits[False].weight.T + fits[False].bias
+    np.testing.assert_allclose(fits[False].logits(features), plain, rtol=1e-5)
+    np.testing.assert_allclose(fits[True].logits(9 * features), fits[True].logits(features), atol=1e-4)

@@ -38,6 +38,15 @@ def test_a_moved_teacher_is_the_same(teacher: Path, copy: Path) -> None:
     assert np.array_equal(first.logits(batch), moved.logits(batch))
 
 
+def test_it_is_asked_for_logits_or_for_features(teacher: Path) -> None:
+    opened = open_teacher(teacher, runtime="eager", batch_size=2, threads=1)
+    batch = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    logits, features = opened.answers("logits"), opened.answers("features")
+    assert logits.width == 3 and np.array_equal(logits.ask(batch), opened.logits(batch))
+    assert features.width == opened.model.dimension and features.ask(batch).shape == (2, features.width)
+    assert np.array_equal(opened.head.logits(features.ask(batch)), opened.logits(batch))
+
+
 def test_the_fingerprint_is_of_everything_that_answers() -> None:
     backbone = load_backbone(TINY, image_size=32)
     head = LinearHead(np.zeros((2, 256), np.float32), np.zeros(2, np.float32), 0.5)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import open_student
+from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
@@ -126,3 +128,66 @@ def test_a_killed_run_ends_with_the_same_bits(shades: Path, tmp_path: Path, coun
     assert resumed.calls <= 3 * 8 + whole.chosen_step - count + 1 + 3
     models = [(run / "model.safetensors").read_bytes() for run in (out, tmp_path / "whole")]
     assert models[0] == models[1]
+
+
+@pytest.fixture
+def transferred(shades: Path, tmp_path: Path) -> Path:
+    """A run to start from."""
+    finetune(_options(shades, tmp_path / "transferred", plan=Plan(steps=20, batch_size=16, lr=5e-3)))
+    return tmp_path / "transferred"
+
+
+def test_gentle_finetuning(shades: Path, transferred: Path, tmp_path: Path) -> None:
+    """Head first, then all with a slower backbone, staying with what the start said."""
+    gentle: dict[str, object] = {"head_epochs": 1.5, "backbone_lr_scale": 0.1, "retention": 2.0}
+    plan = Plan(steps=4, batch_size=8, lr=1e-3, checkpoint_every=2)
+    options = _options(shades, tmp_path / "run", from_run=transferred, plan=plan, **gentle)
+    report = finetune(options)
+    assert report.steps == 5 + 4, "24 images, 1.5 times, 8 a step"
+    assert report.costs["retention"]["images"] == 9 * 8 and report.costs["retention"]["flops"] > 0
+    arguments = json.loads((tmp_path / "run" / "config.json").read_text())["arguments"]
+    assert arguments["head"] == {"steps": 5, "backbone_lr_scale": 0.1} and arguments["retention"] == 2.0
+    with pytest.raises(UsageError, match=r"retention: 2\.0 there, 1\.0 now"):
+        finetune(replace(options, retention=1.0))
+
+
+def test_a_killed_gentle_run_ends_with_the_same_bits(shades: Path, transferred: Path, tmp_path: Path) -> None:
+    """Killed after the head's own steps."""
+    gentle: dict[str, object] = {"head_epochs": 0.9, "backbone_lr_scale": 0.1, "retention": 2.0, "folds": 0}
+    plan = Plan(steps=3, batch_size=8, lr=1e-3, checkpoint_every=2)
+    data = shades / "train"
+    finetune(_options(data, tmp_path / "whole", from_run=transferred, plan=plan, **gentle))
+    given = ["finetune", "--data", data, "--from", transferred, "--out", tmp_path / "killed", "--steps", 3]
+    given += ["--batch-size", 8, "--lr", 1e-3, "--checkpoint-every", 2, "--threads", 1, "--device", "cpu"]
+    given += ["--head-epochs", 0.9, "--backbone-lr-scale", 0.1, "--retention", 2.0, "--folds", 0]
+    killed.kill(given, TRAIN_STEP, 6)
+    assert killed.resume(given, TRAIN_STEP).calls == 6 - 4
+    models = [(run / "model.safetensors").read_bytes() for run in (tmp_path / "whole", tmp_path / "killed")]
+    assert models[0] == models[1] != (transferred / "model.safetensors").read_bytes()
+
+
+def test_rare_classes_count_as_much(shades: Path, transferred: Path, tmp_path: Path) -> None:
+    for path in sorted((shades / "train" / "red").iterdir())[2:]:
+        path.unlink()
+    for path in sorted((shades / "val" / "red").iterdir())[1:]:
+        path.unlink()
+    plan = Plan(steps=4, batch_size=8, lr=1e-3)
+    options = _options(shades, tmp_path / "run", from_run=transferred, plan=plan, class_balanced=True)
+    report = finetune(options)
+    found = evaluate(EvaluateOptions(options.out, shades, "val", execution=ONE_THREAD)).metrics
+    assert report.metric == "balanced_accuracy" and report.score == pytest.approx(found["balanced_accuracy"])
+    assert report.interval == pytest.approx(found["balanced_accuracy_interval"])
+    stored = evaluate(EvaluateOptions(options.out, shades, execution=ONE_THREAD)).metrics
+    assert stored["balanced_accuracy"] == report.score and stored["top1"] is None
+
+
+def test_what_spares_a_backbone_needs_one(shades: Path, tmp_path: Path) -> None:
+    for values, message in (
+        ({"head_epochs": 1.0}, "is random"),
+        ({"backbone_lr_scale": 0.1}, "is random"),
+        ({"retention": 1.0}, "--retention without --from"),
+        ({"backbone_lr_scale": 0.0}, "above 0 and at most 1"),
+        ({"head_epochs": -1.0}, "--head-epochs"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            finetune(_options(shades, tmp_path / "run", **values))
