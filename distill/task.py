@@ -8,7 +8,7 @@ import numpy as np
 
 from distill.methods.supervised import Supervised
 from distill.methods.transfer import Loss, Transfer, transfer_method
-from distill.models.student import Student, build_student, open_start
+from distill.models.student import Student, build_student, open_start, open_student
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,11 +18,13 @@ TOP1, BALANCED = "top1", "balanced_accuracy"
 
 @dataclass(frozen=True)
 class Task:
-    """`build_student(spec, classes, image_size, seed)`; `open_start(run)`: the student that finetuning starts
-    from; `scores` by name, of outputs and labels: what is selected by, the larger the better."""
+    """`build_student(spec, classes, image_size, seed)`; `open_student(run)`: the final student of a run, and
+    `open_start(run)`: the one that finetuning starts from; `scores` by name, of outputs and labels: what is
+    selected by, the larger the better."""
 
     name: str
     build_student: Callable[[str, tuple[str, ...], int | None, int], Student]
+    open_student: Callable[["Path"], Student]
     open_start: Callable[["Path"], Student]
     transfer: Callable[..., Transfer]
     supervised: Callable[..., Loss]
@@ -43,6 +45,7 @@ def balanced_accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
 CLASSIFICATION = Task(
     name="classification",
     build_student=build_student,
+    open_student=open_student,
     open_start=open_start,
     transfer=transfer_method,
     supervised=Supervised,

@@ -28,7 +28,7 @@ from distill.loop.ledger import flops_per_image
 from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_config, read_object
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student
 from distill.stages.result import report_from_json, write_student_facts
-from distill.task import CLASSIFICATION, Task
+from distill.task import CLASSIFICATION, TOP1, Task
 from transferset import __version__
 from transferset.console import say
 from transferset.errors import DataError, NumericError, UsageError
@@ -308,7 +308,7 @@ class _Exporting:
         answers = ask_all(given, paths, self.rendering, "compare")
         labels = self.labels(answers)
         for name in given:
-            parity = compare(answers, name, labels, self.task.score)
+            parity = compare(answers, name, labels, self.task.scores[TOP1])
             if name == INT8:
                 check_drop(parity, name, self.options.max_drop)
             else:
