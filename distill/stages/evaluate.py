@@ -15,7 +15,7 @@ from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
 from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
 from distill.models.classifier import Classifier, open_classifier
 from distill.models.student import refuse_without_classifier
-from distill.task import TOP1
+from distill.task import BALANCED, TOP1
 from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
@@ -213,9 +213,12 @@ def _read_estimate(path: Path, teacher: bool) -> tuple[str | None, dict[str, Any
         if report["scored_on"] is None:
             return None, {}
         metric = str(report.get("metric", TOP1))
+        if metric not in (TOP1, BALANCED):
+            raise ValueError(f"metric {metric}")
         known: dict[str, Any] = {metric: float(report["score"])}
         if report["interval"] is not None:
-            known[f"{metric}_interval"] = list(map(float, report["interval"]))
+            low, high = map(float, report["interval"])
+            known[f"{metric}_interval"] = [low, high]
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: it holds no estimate ({error!r})", hint=RESTORE) from error
     names = (field.name for field in fields(ClassificationMetrics))

@@ -101,6 +101,7 @@ GOOD = {"judged_on": "val", "scored_on": "val", "score": 0.5, "interval": [0.4, 
         {**GOOD, "score": "high", "estimate": {}},
         {**GOOD, "interval": [0.4], "estimate": {"top1": 0.5}},
         {**GOOD, "interval": 0.4, "estimate": [0.5]},
+        {**GOOD, "metric": "luck", "estimate": {"top1": 0.5}},
     ],
 )
 def test_a_foreign_report_holds_no_estimate(
@@ -119,6 +120,14 @@ def test_the_estimate_of_a_student_knows_its_score(labelled: Path, tmp_path: Pat
     found = evaluate(_options(tmp_path, labelled)).to_dict()
     assert (found["top1"], found["top1_interval"], found["estimate"]) == (0.5, [0.4, 0.6], "val")
     assert (found["ece"], found["n"], found["per_class"]) == (None, None, {})
+    balanced = {**GOOD, "metric": "balanced_accuracy", "interval": None}
+    (tmp_path / "report.json").write_text(json.dumps(balanced))
+    found = evaluate(_options(tmp_path, labelled)).to_dict()
+    assert (found["balanced_accuracy"], found["balanced_accuracy_interval"], found["top1"]) == (
+        0.5,
+        None,
+        None,
+    )
     (tmp_path / "report.json").write_text(json.dumps({**GOOD, "scored_on": None, "score": None}))
     with pytest.raises(DataError, match="holds no estimate"):
         evaluate(_options(tmp_path, labelled))
