@@ -145,7 +145,7 @@ def _start(
         if set(about.parts) <= {part.number for part in parts}:
             with contextlib.suppress(RuntimeError):
                 content = faiss.read_index(os.fspath(folder / _FILE))
-                return content, set(about.parts), about.trained_rows
+                return content, set(about.parts), about.trained_rows if choice.lists else total
     content = faiss.index_factory(parts[0].dimension, choice.factory, faiss.METRIC_INNER_PRODUCT)
     if not content.is_trained:
         rows = _sample_rows(total, _TRAIN_PER_LIST * max(1, choice.lists))

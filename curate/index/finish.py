@@ -14,7 +14,7 @@ from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
 from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, part_directory
 from curate.index.ledger import read_ledger
-from curate.index.manifest import FinishedPart, digest, parts_table, read_manifest, write_manifest
+from curate.index.manifest import FinishedPart, digest, parts_table, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.options import BuildReport
 from curate.index.part import Part
@@ -22,6 +22,7 @@ from curate.index.plan import Plan
 from curate.index.search import make_searcher
 from curate.index.stages import Stages
 from transferset.errors import DataError
+from transferset.writes import read_json
 
 
 def finish(
@@ -69,13 +70,12 @@ def _bring_ids(index: Path, parts: Sequence[Part], sha256: str) -> ItemIds:
 
 def _old_state(index: Path) -> tuple[str | None, FaissWish]:
     """The checksum of parts.parquet that the present manifest names, as older caches go by it, and what was
-    asked of its FAISS file."""
-    if (index / MANIFEST).is_file():
-        with contextlib.suppress(DataError):
-            manifest = read_manifest(index)[0]
-            about = manifest.get("faiss") or {}
-            wish = FaissWish(about.get("memory_gb"), about.get("wanted_recall", DEFAULT_RECALL))
-            return str(manifest["parts"]["sha256"]), wish
+    asked of its FAISS file. (A killed run may have left a parts.parquet of another state beside it.)"""
+    with contextlib.suppress(DataError, KeyError, TypeError, AttributeError):
+        manifest = read_json(index / MANIFEST)
+        about = manifest.get("faiss") or {}
+        wish = FaissWish(about.get("memory_gb"), about.get("wanted_recall", DEFAULT_RECALL))
+        return str(manifest["parts"]["sha256"]), wish
     return None, FaissWish()
 
 

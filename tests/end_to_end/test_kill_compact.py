@@ -25,8 +25,8 @@ FORGOTTEN = ("005.jpg", "045.jpg", "085.jpg")
 
 # The command in a process of its own, with small parts; it kills itself at a moment.
 CURATE = """
-import os, signal, sys
-from curate.index import compact, finish
+import importlib, os, signal, sys
+from curate.index import finish
 from curate.pools import partition
 partition.FOLDER_FILES = 40
 
@@ -35,6 +35,7 @@ def die(*arguments, **options):
 
 moment = sys.argv.pop(1)
 if moment == "after the first new part":
+    compact = importlib.import_module("curate.index.compact")
     copy = compact.copy_part
     compact.copy_part = lambda index, number, *rest: die() if number > 3 else copy(index, number, *rest)
 elif moment == "before the old parts are removed":
