@@ -83,10 +83,8 @@ def test_a_transfer_set_from_before_is_not_taken_for_complete(small_pool, own, q
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["search"]["engine"] == "exact"
     given = next((tmp_path / "out/shards").glob("*.tar")).read_bytes()
-    gone = next(
-        name for name in small_pool.images if item_id(small_pool.images[name]).hex().encode() in given
-    )
-    (tmp_path / "gone").write_bytes(small_pool.images[gone])
+    gone = next(one for one in small_pool.images.values() if item_id(one).hex().encode() in given)
+    (tmp_path / "gone").write_bytes(gone)
     assert curate("forget", "--index", own, "--image", tmp_path / "gone")[0] == 0
     code, _, err = curate(*command)
     assert code == 2 and "index.forgotten" in err

@@ -94,6 +94,7 @@ def unbroken(built: Path, run_python: Make) -> dict[str, str]:
     return checksums(built / "unbroken")
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("moment", ["after the first new part", "before the old parts are removed"])
 def test_a_killed_compact_gives_nothing_back(
     moment: str, built: Path, unbroken: dict[str, str], run_python: Make
