@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from curate.index.faiss_recall import QUERIES, Effort, find_effort, search_conte
 from curate.index.ids import generation
 from curate.index.layout import FAISS, PART_BITS
 from curate.index.part import Part
-from curate.index.search import Searcher
 from transferset.errors import DataError
 from transferset.writes import atomic_path, read_json, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from curate.index.search import Searcher
 
 _FILE = "index.faiss"
 _ABOUT = "about.json"
@@ -65,7 +67,7 @@ class FaissAbout:
 
 
 def build_faiss(
-    index: Path, searcher: Searcher, wish: FaissWish, parts_sha256: str, old_sha256: str | None
+    index: Path, searcher: "Searcher", wish: FaissWish, parts_sha256: str, old_sha256: str | None
 ) -> FaissAbout | None:
     """Write the FAISS file for one state of parts.parquet; what an older one holds is taken from it. None if
     there are no rows.
@@ -130,7 +132,7 @@ def faiss_damage(target: Path, about: FaissAbout) -> str | None:
 
 
 def _start(
-    index: Path, states: Sequence[str | None], choice: FaissChoice, searcher: Searcher
+    index: Path, states: Sequence[str | None], choice: FaissChoice, searcher: "Searcher"
 ) -> tuple[Any, set[int], int]:
     """An older file if one fits, with the parts that it holds and the number of rows when it was trained;
     else an empty one, trained on a seeded sample over all parts."""
@@ -162,7 +164,7 @@ def _sample_rows(total: int, amount: int) -> np.ndarray:
     return np.sort(np.random.default_rng(_SEED).choice(total, amount, replace=False, shuffle=False))
 
 
-def _held_out(searcher: Searcher, trained: np.ndarray) -> list[int]:
+def _held_out(searcher: "Searcher", trained: np.ndarray) -> list[int]:
     """Rows to measure with: visible ones that were not trained on, as far as there are such."""
     total = searcher.ranker.numbering.total
     drawn = np.random.default_rng(_SEED + 1).permutation(min(total, 1 << 20)) * (max(1, total >> 20))

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.index.search import Searcher
+if TYPE_CHECKING:
+    from curate.index.search import Searcher
 
 DEPTH = 100
 QUERIES = 200
@@ -35,7 +36,7 @@ def fetch_depth(k: int, overfetch: float) -> int:
 
 
 def find_effort(
-    content: Any, lists: int, searcher: Searcher, rows: Sequence[int], wanted: float
+    content: Any, lists: int, searcher: "Searcher", rows: Sequence[int], wanted: float
 ) -> Effort | None:
     """The cheapest effort whose recall@100 reaches `wanted`, or else the best there is; None without rows.
 
@@ -74,7 +75,7 @@ def find_effort(
         probes = min(2 * probes, lists)
 
 
-def stored_vectors(searcher: Searcher, rows: Sequence[int]) -> np.ndarray:
+def stored_vectors(searcher: "Searcher", rows: Sequence[int]) -> np.ndarray:
     """Stored rows as queries (n, d) float32 of length 1."""
     part, local = searcher.ranker.numbering.split(np.asarray(rows, np.int64))
     parts = searcher.ranker.parts

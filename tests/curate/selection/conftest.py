@@ -7,6 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from curate.index.ledger import Ledger
+
 
 @dataclass(frozen=True)
 class ArrayPart:
@@ -33,6 +35,7 @@ class ArrayIndex:
         self._keys = [bytes(one) for one in self.ids]
         self._order = np.argsort(np.array([key.hex() for key in self._keys]), kind="stable")
         self._id_rank = np.argsort(self._order)
+        self.forgotten = Ledger()
         self.searches: list[int] = []
 
     def search(self, queries: np.ndarray, k: int, engine: str = "exact") -> tuple[np.ndarray, np.ndarray]:
