@@ -268,10 +268,10 @@ def test_a_damaged_index_is_not_the_clients_fault(
     build_index([pool / "00000.tar"], tmp_path / "index", tiny)
     index = open_index(tmp_path / "index")
     with TestClient(create_app(index, Settings()), raise_server_exceptions=False) as client:
-        (tmp_path / "index/parts/000000/embeddings.npy").write_bytes(b"")
+        (tmp_path / "index/forgotten.parquet").write_bytes(b"damaged")
         error = error_of(post(client, queries=[{"embedding": [1.0] * index.dimension}], total=1), 500)
     assert str(tmp_path) not in str(error)
-    assert "embeddings.npy" in capfd.readouterr().err
+    assert "forgotten.parquet" in capfd.readouterr().err
 
 
 def test_a_client_that_leaves_within_its_request_is_no_failure(client: TestClient) -> None:
