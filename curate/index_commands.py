@@ -156,6 +156,8 @@ def verify(index: options.Index, json: options.AsJson = False) -> None:
 
 
 def _print_verified(report: "VerifyReport") -> None:
-    rows = [[one.path, one.problem or "whole", one.repair or ""] for one in report.damaged]
-    counted = f"{len(report.checked) - len(report.damaged):,} of {len(report.checked):,} files are whole"
-    print_table(f"{report.index}: {counted}", ["damaged", "problem", "what to do"], rows)
+    whole = len(report.checked) - len(report.damaged)
+    typer.echo(f"{report.index}: {whole:,} of {len(report.checked):,} files are whole")
+    if report.damaged:
+        rows = [[one.path, one.problem or "", one.repair or ""] for one in report.damaged]
+        print_table("Damaged", ["file", "problem", "what to do"], rows)
