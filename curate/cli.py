@@ -172,6 +172,14 @@ def retrieve(
         list[Path] | None,
         typer.Option(help="Folder whose images must not be retrieved: val, test. May be repeated."),
     ] = None,
+    no_near: Annotated[
+        bool,
+        typer.Option(
+            "--no-near",
+            help="Don't look for near copies of excluded images (15 views of each are embedded for that) "
+            "nor for near-duplicates: only for the same bytes and the same pixels.",
+        ),
+    ] = False,
     min_similarity: Annotated[
         float | None, typer.Option(min=-1, max=1, help="Least cosine similarity. Default: no floor.")
     ] = None,
@@ -221,6 +229,7 @@ def retrieve(
         max_error_rate=max_error_rate,
         workers=workers,
         device=device,
+        near=not no_near,
     )
     _print_retrieved(run(index, query_dir, out, options), json)
 
@@ -245,6 +254,61 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     print_table(f"Transfer set {report.out}", ["", ""], rows)
     say(f"look at {report.out / 'report.html'}")
     say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
+
+
+@app.command()
+def calibrate(
+    index: Annotated[Path, typer.Option(help="Folder of the index.")],
+    sample: Annotated[
+        int, typer.Option(min=2, help="Images of the pool that are edited and compared.")
+    ] = 100,
+    pool_root: Annotated[
+        list[str] | None, typer.Option(help="OLD=NEW: where a pool is now. May be repeated.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the sample and the edits.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Find from which cosine on images may be copies, for the encoder of this index, and store it there.
+
+    Retrieval does this by itself for an index that was never calibrated.
+    """
+    from curate.calibration import calibrate as run
+    from curate.encoding.pipeline import PipelineOptions
+    from curate.index.index import open_index
+    from curate.near import IndexEncoder
+    from curate.pools.roots import parse_moved
+
+    opened = open_index(index, parse_moved(pool_root or []))
+    report = run(opened, IndexEncoder(opened, device).model, sample, seed, PipelineOptions(workers))
+    if json:
+        print_json(report.to_dict())
+        return
+    entry = report.entry
+    rows = [
+        [
+            "suspected leak from",
+            f"{entry['leak_candidate']:.4f}",
+            f"{entry['copies_found']:.1%} of {entry['copies']:,} edited copies",
+            f"{entry['innocent_items_suspected']:.1%} of {entry['items']:,} items",
+        ],
+        [
+            "suspected duplicate from",
+            f"{entry['duplicate']:.4f}",
+            f"{entry['slight_copies_found']:.1%} of {entry['slight_copies']:,} slightly edited copies",
+            f"{entry['innocent_neighbours_suspected']:.1%} of {entry['neighbours']:,} nearest neighbours",
+        ],
+        [
+            "copy without a look at pixels from",
+            f"{entry['alone']:.4f}",
+            f"{entry['slight_copies_found_by_cosine_alone']:.1%} of the slightly edited copies",
+            "",
+        ],
+    ]
+    print_table(f"Thresholds of {index}", ["", "cosine", "finds", "and of innocents"], rows)
 
 
 @app.command()

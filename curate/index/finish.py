@@ -39,7 +39,8 @@ def finish(
     if with_faiss:
         with stages.timed("faiss"):
             about = build_faiss(index, parts, sha256, _old_state(index))
-    write_manifest(index, table, _manifest(plan, len(finished), report, sha256, about))
+    manifest = _manifest(plan, len(finished), report, sha256, about)
+    write_manifest(index, table, manifest | _old_thresholds(index))
     for cache in (IDS, FAISS):
         _keep_only(index / cache, sha256[:GENERATION_DIGITS])
     report.bytes = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())
@@ -61,6 +62,16 @@ def _old_state(index: Path) -> str | None:
     with contextlib.suppress(DataError):
         return str(read_manifest(index)[0]["parts"]["sha256"])
     return None
+
+
+def _old_thresholds(index: Path) -> dict[str, Any]:
+    """What `curate calibrate` has found: it is the encoder's, and stays when the pool grows."""
+    if not (index / MANIFEST).is_file():
+        return {}
+    with contextlib.suppress(DataError):
+        manifest = read_manifest(index)[0]
+        return {"thresholds": manifest["thresholds"]} if "thresholds" in manifest else {}
+    return {}
 
 
 def _manifest(
