@@ -3,7 +3,7 @@
 A seeded sample of the pool's images is edited as the web edits images; the cosines of these copies, and those
 of the sampled images' nearest neighbours that are no copies, say where to look. No number comes from another
 encoder. The thresholds only choose suspects, which are then compared by their pixels: so they are set for
-copies to be found, as far as the number of suspects stays bearable.
+copies to be found; that the number of suspects stays bearable is the checks' own business.
 """
 
 import errno
@@ -38,8 +38,6 @@ _ROWS = 20_000
 _BLOCK = 2_048
 _MISSED_COPIES = 0.005
 _MISSED_DUPLICATES = 0.01
-_INNOCENT_SUSPECTS = 0.02
-_INNOCENT_PAIRS = 0.05
 _INNOCENT_ALONE = 0.005
 
 
@@ -60,12 +58,10 @@ class Measured:
     seconds: float
 
     def thresholds(self) -> Thresholds:
-        """The lowest cosines that miss few copies, but not so low that innocents swamp the comparison of
-        pixels."""
-        leak = max(_low(self.strong, _MISSED_COPIES), _high(self.rows, _INNOCENT_SUSPECTS))
-        duplicate = max(_low(self.slight, _MISSED_DUPLICATES), _high(self.nearest, _INNOCENT_PAIRS))
+        """The lowest cosines that miss few copies, and one that hardly any innocent reaches."""
+        leak, duplicate = _low(self.strong, _MISSED_COPIES), _low(self.slight, _MISSED_DUPLICATES)
         alone = max(_high(self.nearest, _INNOCENT_ALONE), leak, duplicate)
-        return Thresholds(*(round(float(value), DECIMALS) for value in (duplicate, leak, alone)))
+        return Thresholds(*(round(value, DECIMALS) for value in (duplicate, leak, alone)))
 
     def describe(self, thresholds: Thresholds) -> dict[str, Any]:
         """Shares found at the thresholds, for the manifest."""

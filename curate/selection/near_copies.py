@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_SUSPECTS = 4
-"""So many excluded images, the most similar ones, are laid over one item."""
+MOST_IMAGES, MOST_ITEMS = 4, 16
+"""An item is laid over so many excluded images, the most similar ones; and an excluded image over so many
+items, then as many again as long as copies are found: so the cost stays bounded, whatever the encoder."""
 _SKETCH_SIDE = 128
 _BLOCK_ROWS = 1_024
 _BLOCK_IMAGES = 1_024
@@ -68,26 +69,50 @@ class NearCopies:
     ) -> list[NearCopy[T]]:
         """Those of `items`, with embeddings `rows` (n, d), that are copies. `read` gives an item's encoded
         bytes, None where there are none to have."""
-        suspects = self._suspects(rows)
-        asked = [(items[number], found) for number, found in suspects]
-        self.compared += len(asked)
-        hits = ordered_map(lambda one: self._confirm(*one, read), asked, self._workers, 4 * self._workers)
-        return [hit for hit in hits if hit is not None]
+        hits: dict[int, NearCopy[T]] = {}
+        waiting = self._suspects(rows)
+        while waiting:
+            asked: dict[int, list[tuple[float, int]]] = {}
+            for image, suspects in waiting.items():
+                for cosine, number in suspects[:MOST_ITEMS]:
+                    if number not in hits:
+                        asked.setdefault(number, []).append((cosine, image))
+            self.compared += sum(len(some) for some in asked.values())
+            found = self._confirmed(items, sorted(asked.items()), read)
+            hits |= found
+            # An image goes on down its list only while it finds copies.
+            fruitful = {hit.image for hit in found.values()}
+            waiting = {image: some[MOST_ITEMS:] for image, some in waiting.items() if image in fruitful}
+            waiting = {image: some for image, some in waiting.items() if some}
+        return [hits[number] for number in sorted(hits)]
 
-    def _suspects(self, rows: np.ndarray) -> list[tuple[int, list[tuple[float, int]]]]:
-        """Number of each suspicious row, with the (cosine, image) that make it so, best first."""
-        found: list[tuple[int, list[tuple[float, int]]]] = []
+    def _confirmed(
+        self,
+        items: Sequence[T],
+        asked: list[tuple[int, list[tuple[float, int]]]],
+        read: Callable[[T], bytes | None],
+    ) -> dict[int, NearCopy[T]]:
+        def one(suspect: tuple[int, list[tuple[float, int]]]) -> NearCopy[T] | None:
+            return self._confirm(items[suspect[0]], sorted(suspect[1], reverse=True), read)
+
+        hits = ordered_map(one, asked, self._workers, 4 * self._workers)
+        return {number: hit for (number, _), hit in zip(asked, hits, strict=True) if hit is not None}
+
+    def _suspects(self, rows: np.ndarray) -> dict[int, list[tuple[float, int]]]:
+        """For each excluded image the (cosine, row) of what may be its copies, best first."""
+        found: dict[int, list[tuple[float, int]]] = {}
         for start in range(0, len(rows), _BLOCK_ROWS):
-            block = np.asarray(rows[start : start + _BLOCK_ROWS], np.float32)
+            block = rows[start : start + _BLOCK_ROWS]
             pairs: list[list[tuple[float, int]]] = [[] for _ in block]
             for first in range(0, len(self.vectors), _BLOCK_IMAGES):
                 cosines = best_cosines(block, self.vectors[first : first + _BLOCK_IMAGES])
-                for row, image in np.argwhere(cosines >= self.thresholds.leak_candidate).tolist():
+                for row, image in _largest(cosines, self.thresholds.leak_candidate):
                     pairs[row].append((float(cosines[row, image]), first + image))
             for row, one in enumerate(pairs):
-                if one:
-                    best = sorted(one, key=lambda pair: (-pair[0], pair[1]))[:MOST_SUSPECTS]
-                    found.append((start + row, best))
+                for cosine, image in sorted(one, key=lambda pair: (-pair[0], pair[1]))[:MOST_IMAGES]:
+                    found.setdefault(image, []).append((cosine, start + row))
+        for some in found.values():
+            some.sort(key=lambda pair: (-pair[0], pair[1]))
         return found
 
     def _confirm(
@@ -108,6 +133,15 @@ class NearCopies:
                 if same > 0.9:
                     break
         return best
+
+
+def _largest(cosines: np.ndarray, threshold: float) -> list[tuple[int, int]]:
+    """Places (row, column) of at most MOST_IMAGES values a row from `threshold` on."""
+    most = min(MOST_IMAGES, cosines.shape[1])
+    columns = np.argsort(-cosines, axis=1, kind="stable")[:, :most]
+    rows = np.repeat(np.arange(len(cosines)), most)
+    keep = cosines[rows, columns.reshape(-1)] >= threshold
+    return list(zip(rows[keep].tolist(), columns.reshape(-1)[keep].tolist(), strict=True))
 
 
 def best_cosines(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Near-duplicates among the items that a selection takes: of two, the one that was taken first stays.
 
 An item leaves only for an item that stays (never for one that has left itself: chains of pairs that look
-alike would empty the set). Suspects come from the cosine of the stored rows, and count when their pixels agree.
+alike would empty the set). Suspects have a cosine as slightly edited copies have and nearly the same
+perceptual hash, or a cosine that is hardly ever reached without being copies; they count when their pixels
+agree. Mirrored or heavily cropped copies within the set are found only by the latter.
 """
 
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ _DIRECTIONS = 64
 _SAMPLE = 4_096
 _BLOCK = 2_048
 _FLOAT_ERROR = 2e-3
+_HASH_BITS = 16
 
 Pair = tuple[int, int, float]  # later item, earlier item (numbers in the order of taking), cosine
 
@@ -55,7 +58,8 @@ class NearDuplicates:
             return []
         order = np.array(old + fresh, np.int64)
         rows = embeddings_of(self._index, order)
-        pairs = list(suspicious_pairs(rows, self._thresholds.duplicate, len(old)))
+        hashes = np.array([item.phash for item in self._index.items(order)], np.uint64)
+        pairs = list(suspicious_pairs(rows, hashes, self._thresholds, len(old)))
         removed = self._drop(order, pairs)
         gone = {one.position for one in removed}
         self._known = {one: None for one in order.tolist() if one not in gone}
@@ -88,9 +92,11 @@ class NearDuplicates:
         return None if one is None or other is None else round(agreement(one, other), 2)
 
 
-def suspicious_pairs(rows: np.ndarray, threshold: float, known: int = 0) -> Iterator[Pair]:
-    """Pairs of unit `rows` (n, d) with a cosine of at least `threshold`, except those within the first
-    `known` rows; of each row at most MOST_SUSPECTS earlier ones, the most similar.
+def suspicious_pairs(
+    rows: np.ndarray, hashes: np.ndarray, thresholds: Thresholds, known: int = 0
+) -> Iterator[Pair]:
+    """Pairs of unit `rows` (n, d) with perceptual `hashes` (n,) uint64 that may be duplicates, except those
+    within the first `known` rows; of each row at most MOST_SUSPECTS earlier ones, the most similar.
 
     Method: with orthonormal P, x·y <= Px·Py + |x - PPx| |y - PPy| (Cauchy-Schwarz). So products of a few
     coordinates, P the principal directions of a sample, rule out nearly all pairs at a tenth of the cost,
@@ -104,22 +110,26 @@ def suspicious_pairs(rows: np.ndarray, threshold: float, known: int = 0) -> Iter
         near: list[np.ndarray] = []
         for first in range(0, stop, _BLOCK):
             last = min(first + _BLOCK, stop)
-            possible = (bounds[start:stop] @ bounds[first:last].T >= threshold - _FLOAT_ERROR).nonzero()
-            pairs = possible.numpy() + np.array([start, first])
-            pairs = pairs[(pairs[:, 1] < pairs[:, 0]) & (pairs[:, 0] >= known)]
-            near.append(_close(rows, pairs, threshold))
-        found = np.concatenate(near)
-        yield from ((int(a), int(b), float(c)) for a, b, c in _best(found))
+            bound = bounds[start:stop] @ bounds[first:last].T + _FLOAT_ERROR
+            pairs = (bound >= thresholds.duplicate).nonzero().numpy()
+            sure = bound.numpy()[pairs[:, 0], pairs[:, 1]] >= thresholds.alone
+            pairs += np.array([start, first])
+            alike = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= _HASH_BITS
+            pairs = pairs[(alike | sure) & (pairs[:, 1] < pairs[:, 0]) & (pairs[:, 0] >= known)]
+            near.append(_close(rows, hashes, pairs, thresholds))
+        found = _best(np.concatenate(near))
+        yield from ((int(a), int(b), float(c)) for a, b, c in found)
 
 
-def _close(rows: np.ndarray, pairs: np.ndarray, threshold: float) -> np.ndarray:
-    """Of `pairs` (m, 2) those with a true cosine of at least `threshold`, with it: (k, 3) float64."""
+def _close(rows: np.ndarray, hashes: np.ndarray, pairs: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """Of `pairs` (m, 2) those that are suspects by their true cosine, with it: (k, 3) float64."""
     cosines = np.empty(len(pairs))
     for start in range(0, len(pairs), _BLOCK):
         some = pairs[start : start + _BLOCK]
         a, b = rows[some[:, 0]].astype(np.float32), rows[some[:, 1]].astype(np.float32)
         cosines[start : start + _BLOCK] = np.einsum("nd,nd->n", a, b).round(DECIMALS)
-    keep = cosines >= threshold
+    alike = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= _HASH_BITS
+    keep = (cosines >= thresholds.alone) | (alike & (cosines >= thresholds.duplicate))
     return _best(np.column_stack([pairs[keep], cosines[keep]]))
 
 

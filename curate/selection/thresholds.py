@@ -12,9 +12,11 @@ class Thresholds:
     """Cosines, found by `curate calibrate`.
 
     Attributes:
-        duplicate: two items of the pool from here on are suspects: their pixels are compared.
+        duplicate: two items of the pool from here on, whose perceptual hashes are alike, are suspects: their
+            pixels are compared.
         leak_candidate: an item and any view of an excluded image from here on are suspects.
-        alone: from here on a pair counts as copies where the pixels of one can't be read.
+        alone: from here on two items are suspects whatever their hashes, and a pair counts as copies where
+            the pixels of one can't be read.
     """
 
     duplicate: float
