@@ -312,6 +312,47 @@ def calibrate(
 
 
 @app.command()
+def guard(
+    against: Annotated[
+        list[Path],
+        typer.Option(help="Folder whose images must not be in the set: val, test. May be repeated."),
+    ],
+    transfer_set: Annotated[Path, typer.Option(help="Folder of a finished transfer set.")],
+    index: Annotated[Path, typer.Option(help="Folder of the index that it was retrieved from.")],
+    no_near: Annotated[
+        bool, typer.Option("--no-near", help="Look only for the same bytes and the same pixels.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Look for copies of val and test images in a finished transfer set.
+
+    Exit code 0: none found. 3: copies found; they are listed, and nothing is changed.
+    """
+    from curate.check import guard as run
+    from curate.encoding.pipeline import PipelineOptions
+    from curate.index.index import open_index
+
+    report = run(against, transfer_set, open_index(index), not no_near, device, PipelineOptions(workers))
+    if json:
+        print_json(report.to_dict())
+    else:
+        rows = [
+            [leak.item_id, leak.why, leak.match, *("" if x is None else f"{x:.2f}" for x in scores)]
+            for leak in report.leaks
+            for scores in [(leak.similarity, leak.agreement)]
+        ]
+        columns = ["sample", "why", "copy of", "similarity", "pixels agree"]
+        print_table(f"{len(rows)} copies among {report.samples:,} samples", columns, rows)
+    if report.leaks:
+        say(f"{len(report.leaks)} samples are copies of images of {', '.join(map(str, against))}")
+        raise typer.Exit(3)
+
+
+@app.command()
 def info(
     index: Annotated[Path, typer.Option(help="Folder of the index.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
