@@ -26,7 +26,8 @@ Make = Callable[..., Any]
 
 def _options(exclude: tuple[Path, ...] = (), shard_size: int = 10, **selection: Any) -> RetrieveOptions:
     amounts = {} if "per_query" in selection else {"total": 24}
-    return RetrieveOptions(SelectOptions(**amounts | selection), exclude, shard_size, workers=2)
+    # The pictures of `small_pool` share one grid of edges, as no photographs do: their pixels say nothing here.
+    return RetrieveOptions(SelectOptions(**amounts | selection), exclude, shard_size, workers=2, near=False)
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
@@ -203,8 +204,7 @@ def test_excluded_images_and_queries_are_kept_out_and_listed(
     (tmp_path / "test" / "exact.img.jpg").write_bytes(by_id[leaks[0]])
     (tmp_path / "test" / "pixels.png").write_bytes(encode(decode(by_id[leaks[1]]), "png", compress_level=1))
     (query_dir / "red" / "in_pool.jpg").write_bytes(by_id[leaks[2]])
-    # These pictures share one grid of edges, which no photographs do: their pixels say nothing here.
-    options = dataclasses.replace(_options((tmp_path / "test",), per_query=4), near=False)
+    options = _options((tmp_path / "test",), per_query=4)
     report = retrieve(small_pool.index, query_dir, tmp_path / "out", options)
     kept = {row["item_id"] for row in pq.read_table(tmp_path / "out" / "samples.parquet").to_pylist()}
     assert not kept & set(leaks)
