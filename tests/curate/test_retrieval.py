@@ -26,7 +26,7 @@ Make = Callable[..., Any]
 
 def _options(exclude: tuple[Path, ...] = (), shard_size: int = 10, **selection: Any) -> RetrieveOptions:
     amounts = {} if "per_query" in selection else {"total": 24}
-    # The pictures of `small_pool` share one grid of edges, as no photographs do: their pixels say nothing here.
+    # The pictures of `small_pool` share one grid of edges, as no photographs do.
     return RetrieveOptions(SelectOptions(**amounts | selection), exclude, shard_size, workers=2, near=False)
 
 
