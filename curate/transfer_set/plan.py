@@ -63,6 +63,16 @@ def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
     return False
 
 
+def stored_arguments(out: Path) -> dict[str, Any] | None:
+    """The arguments that the finished or unfinished transfer set in `out` was begun with; None if there is
+    none."""
+    if (out / MANIFEST).exists():
+        return dict(read_manifest(out)["arguments"])
+    if (out / PLAN / _ARGUMENTS).exists():
+        return dict(read_json(out / PLAN / _ARGUMENTS))
+    return None
+
+
 def _is_ours(path: Path) -> bool:
     return path.name in (LOCK_NAME, PLAN) or path.name.startswith(TEMPORARY_PREFIX)
 
@@ -159,7 +169,7 @@ def write_selection(path: Path, selection: Selection) -> None:
     )
     rest = {
         "quotas": selection.quotas,
-        "removed": [[one.position, one.why, one.match] for one in selection.removed],
+        "removed": [list(asdict(one).values()) for one in selection.removed],
         "floored": selection.floored,
         "search": selection.search,
     }

@@ -26,7 +26,8 @@ Make = Callable[..., Any]
 
 def _options(exclude: tuple[Path, ...] = (), shard_size: int = 10, **selection: Any) -> RetrieveOptions:
     amounts = {} if "per_query" in selection else {"total": 24}
-    return RetrieveOptions(SelectOptions(**amounts | selection), exclude, shard_size, workers=2)
+    # The pictures of `small_pool` share one grid of edges, as no photographs do.
+    return RetrieveOptions(SelectOptions(**amounts | selection), exclude, shard_size, workers=2, near=False)
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
