@@ -28,12 +28,11 @@ from curate.index.numbering import Numbering
 from curate.near import IndexEncoder
 from curate.selection.near_copies import (
     NearCopies,
-    best_cosines,
     embeddings_of,
     pool_bytes,
     stack_views,
 )
-from curate.selection.thresholds import stored_thresholds
+from curate.selection.thresholds import stored_calibration
 from transferset.copies import item_id
 from transferset.models.runtime import FrozenModel
 
@@ -130,13 +129,13 @@ def embed(model: FrozenModel, images: list[bytes]) -> np.ndarray:
     return np.stack(rows).astype(np.float16)
 
 
-def innocents(index: Index, views: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+def innocents(index: Index, near: NearCopies, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions: a seeded sample of the index's items, and as many that are nearest to any image."""
     numbering = Numbering(index.parts)
     everything = numbering.positions(np.arange(numbering.total))
     best = np.concatenate(
         [
-            best_cosines(embeddings_of(index, everything[start : start + 2048]), views).max(axis=1)
+            near.cosines(embeddings_of(index, everything[start : start + 2048])).max(axis=1)
             for start in range(0, len(everything), 2048)
         ]
     )
@@ -159,8 +158,8 @@ def main() -> None:
         build_index([arguments.pool], path, BuildOptions(encoder=arguments.encoder))
     index = open_index(path)
     model = IndexEncoder(index).model
-    thresholds = stored_thresholds(index.manifest) or calibrate(index, model).thresholds
-    print(f"thresholds: {thresholds}", flush=True)
+    calibration = stored_calibration(index.path, index.manifest) or calibrate(index, model).calibration
+    print(f"thresholds: {calibration.thresholds}", flush=True)
     paths = sorted(arguments.images.rglob("*.jpg"))
     chosen = np.random.default_rng(0).permutation(len(paths))[: arguments.number]
     images = [paths[number].read_bytes() for number in sorted(chosen.tolist())]
@@ -170,7 +169,7 @@ def main() -> None:
     print(
         f"{views.shape[0] * views.shape[1]} views embedded in {time.perf_counter() - start:.1f} s", flush=True
     )
-    near = NearCopies(views, lambda number: images[number], thresholds, workers=available_cores())
+    near = NearCopies(views, lambda number: images[number], calibration, workers=available_cores())
     exact = {item_id(data) for data in images}
     print(
         f"{'copy of ' + str(len(images)) + ' images':28}{'suspected':>10}{'found':>8}{'right':>8}", flush=True
@@ -181,7 +180,7 @@ def main() -> None:
     for number, (name, kind) in enumerate(edits()):
         copies = copies_of(images, kind, number)
         rows = embed(model, copies)
-        suspected = (best_cosines(rows, views).max(axis=1) >= thresholds.leak_candidate).mean()
+        suspected = (near.cosines(rows).max(axis=1) >= calibration.thresholds.leak).mean()
         hits = near.among(list(range(len(copies))), rows, lambda one, copies=copies: copies[one])
         right = sum(hit.image == hit.item for hit in hits)
         print(
@@ -192,7 +191,7 @@ def main() -> None:
     print(f"{'all but the harder':28}{'':>10}{found / total:8.2%}   (aim: 98 %)", flush=True)
     for name, positions in zip(
         ("innocents, sampled", "innocents, nearest"),
-        innocents(index, views, arguments.innocents),
+        innocents(index, near, arguments.innocents),
         strict=True,
     ):
         before, start = near.compared, time.perf_counter()

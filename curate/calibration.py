@@ -1,12 +1,13 @@
 """`curate calibrate`: from which cosine on two images may be copies, for the encoder of one index.
 
 A seeded sample of the pool's images is edited as the web edits images; the cosines of these copies, and those
-of the sampled images' nearest neighbours that are no copies, say where to look. No number comes from another
-encoder. The thresholds only choose suspects, which are then compared by their pixels: so they are set for
-copies to be found; that the number of suspects stays bearable is the checks' own business.
+of the sampled images with images that are no copies, say where to look. No number comes from another encoder.
+The thresholds only choose suspects, which are then compared by their pixels: so they are set for copies to be
+found, and as low as the work allows.
 """
 
 import errno
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from curate.index.manifest import read_manifest, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.part import ItemRow
 from curate.selection.near_copies import DECIMALS, best_cosines, embeddings_of, pool_bytes, sketch_of
-from curate.selection.thresholds import MANIFEST_KEY, Thresholds, stored_thresholds
+from curate.selection.thresholds import MANIFEST_KEY, WHITENING, Calibration, Thresholds
+from curate.selection.whitening import Whitening
 from transferset.alignment import SAME_PICTURE, agreement
 from transferset.console import say
 from transferset.errors import BusyError, DataError, UsageError
@@ -32,49 +34,53 @@ from transferset.images import decode
 from transferset.lock import DirectoryLock
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
+from transferset.writes import sha256_file
 
 DEFAULT_SAMPLE = 100
 _ROWS = 20_000
 _BLOCK = 2_048
-_MISSED_COPIES = 0.005
+_MISSED_COPIES = 0.002
 _MISSED_DUPLICATES = 0.01
-_INNOCENT_ALONE = 0.005
+_SUSPECTED = 2.5e-4
 
 
 @dataclass(frozen=True)
 class Measured:
     """Cosines of edited copies and of images that are no copies.
 
-    `strong`, `slight`: of copies with the nearest view of their original, and with the original itself;
-    `rows`: of pool items with the nearest view of any sampled image; `nearest`: of sampled images with
-    their nearest neighbour. Copies that the pool has of the sampled images are left out of the last two.
+    `strong`: whitened, of copies with the nearest view of their original; `slight`: of copies with the
+    original itself; `pairs` (rows, images): whitened, of pool items with the nearest view of each sampled
+    image; `nearest`: of sampled images with their nearest neighbour. Copies that the pool has of the sampled
+    images are left out (NaN) of the last two.
     """
 
     strong: np.ndarray
     slight: np.ndarray
-    rows: np.ndarray
+    pairs: np.ndarray
     nearest: np.ndarray
-    images: int
-    seconds: float
 
     def thresholds(self) -> Thresholds:
-        """The lowest cosines that miss few copies, and one that hardly any innocent reaches."""
-        leak, duplicate = _low(self.strong, _MISSED_COPIES), _low(self.slight, _MISSED_DUPLICATES)
-        alone = max(_high(self.nearest, _INNOCENT_ALONE), leak, duplicate)
-        return Thresholds(*(round(value, DECIMALS) for value in (duplicate, leak, alone)))
+        """Low enough to miss few copies; that of leaks lower still, if few innocent pairs are suspected then.
+        Without a look at pixels, only what no innocent pair reached."""
+        innocent, others = self.pairs[~np.isnan(self.pairs)], self.nearest[~np.isnan(self.nearest)]
+        duplicate = _low(self.slight, _MISSED_DUPLICATES)
+        leak = min(_low(self.strong, _MISSED_COPIES), _high(innocent, _SUSPECTED))
+        alone = [max(low, _high(values, 0)) for low, values in ((duplicate, others), (leak, innocent))]
+        return Thresholds(*(round(value, DECIMALS) for value in (duplicate, alone[0], leak, alone[1])))
 
     def describe(self, thresholds: Thresholds) -> dict[str, Any]:
         """Shares found at the thresholds, for the manifest."""
         return {
             "copies": len(self.strong),
-            "copies_found": _share(self.strong, thresholds.leak_candidate),
-            "items": len(self.rows),
-            "innocent_items_suspected": _share(self.rows, thresholds.leak_candidate),
+            "copies_found": _share(self.strong, thresholds.leak),
+            "copies_found_by_cosine_alone": _share(self.strong, thresholds.leak_alone),
+            "items": len(self.pairs),
+            "innocent_pairs_suspected": _share(self.pairs.reshape(-1), thresholds.leak, 7),
             "slight_copies": len(self.slight),
             "slight_copies_found": _share(self.slight, thresholds.duplicate),
+            "slight_copies_found_by_cosine_alone": _share(self.slight, thresholds.duplicate_alone),
             "neighbours": len(self.nearest),
             "innocent_neighbours_suspected": _share(self.nearest, thresholds.duplicate),
-            "slight_copies_found_by_cosine_alone": _share(self.slight, thresholds.alone),
         }
 
 
@@ -86,26 +92,22 @@ def _high(values: np.ndarray, share: float) -> float:
     return float(np.quantile(values, 1 - share)) if len(values) else -1.0
 
 
-def _share(values: np.ndarray, threshold: float) -> float:
-    return round(float((values >= threshold).mean()), 4) if len(values) else 0.0
+def _share(values: np.ndarray, threshold: float, digits: int = 4) -> float:
+    known = values[~np.isnan(values)]
+    return round(float((known >= threshold).mean()), digits) if len(known) else 0.0
 
 
 @dataclass(frozen=True)
 class CalibrateReport:
-    """What `calibrate` found: `entry` is what the index's manifest holds, `stored` whether it does."""
+    """What `calibrate` found: `entry` is what the index's manifest holds, `stored` whether it does; `images`
+    were embedded for it."""
 
     index: Path
+    calibration: Calibration
     entry: dict[str, Any]
     stored: bool
     images: int
     seconds: float
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """The three cosines."""
-        found = stored_thresholds({MANIFEST_KEY: self.entry})
-        assert found is not None
-        return found
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, for `--json`."""
@@ -125,54 +127,18 @@ def calibrate(
     seed: int = 0,
     pipeline: PipelineOptions | None = None,
 ) -> CalibrateReport:
-    """Find the thresholds of `index` with its encoder and store them in its manifest.
+    """Find the thresholds of `index` with its encoder and store them with it.
 
-    `sample` images of the pool are used (all, if it has fewer). An index that can't be written to, or is
-    being built, is left alone: the report says so (`stored` False), and the thresholds hold for the caller.
+    `sample` images of the pool are used (all, if it has fewer). The same index, sample and seed give the same
+    thresholds. An index that can't be written to, or is being built, is left alone: the report says so
+    (`stored` False), and the calibration holds for the caller.
 
     Raises UsageError: a sample under 2. DataError: fewer than two images can be read.
     """
     if sample < 2:
         raise UsageError(f"--sample must be at least 2, got {sample}")
-    measured = _measure(index, model, sample, seed, pipeline or PipelineOptions())
-    thresholds = measured.thresholds()
-    entry = {
-        **thresholds.to_dict(),
-        **measured.describe(thresholds),
-        "encoder": index.encoder_fingerprint,
-        "sample": len(measured.nearest),
-        "rows": index.rows,
-        "seed": seed,
-        "views": VIEWS,
-    }
-    report = CalibrateReport(index.path, entry, _store(index, entry), measured.images, measured.seconds)
-    say(
-        f"calibrated in {measured.seconds:.1f} s ({measured.images} images embedded): suspects from cosine "
-        f"{thresholds.leak_candidate:.3f} (leaks), {thresholds.duplicate:.3f} (duplicates)"
-        + ("" if report.stored else "; the index can't be written to, so this is not kept")
-    )
-    return report
-
-
-def _store(index: Index, entry: dict[str, Any]) -> bool:
-    """Put the entry into the manifest of this state of the index, in memory and on disk."""
-    index.manifest[MANIFEST_KEY] = entry
-    try:
-        with DirectoryLock(index.path):
-            manifest, _ = read_manifest(index.path)
-            manifest[MANIFEST_KEY] = entry
-            write_manifest(index.path, (index.path / PARTS_TABLE).read_bytes(), manifest)
-    except (BusyError, PermissionError):
-        return False
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-        return False
-    return True
-
-
-def _measure(index: Index, model: FrozenModel, sample: int, seed: int, pipeline: PipelineOptions) -> Measured:
     start = time.perf_counter()
+    pipeline = pipeline or PipelineOptions()
     positions = _draw(index, _ROWS + sample, seed)
     items = _with_bytes(index, positions, sample)
     if len(items) < 2:
@@ -180,6 +146,61 @@ def _measure(index: Index, model: FrozenModel, sample: int, seed: int, pipeline:
             "calibration needs at least two images of the pool and their bytes",
             hint="turn the near checks off: --no-near",
         )
+    whitening = Whitening.fit(embeddings_of(index, positions))
+    say(f"calibrating on {len(items)} images of the pool, with {VIEWS} views and some copies of each")
+    views, copies = _embed(index, model, items, seed, pipeline)
+    measured = _measure(index, items, positions, views, copies, whitening, pipeline)
+    thresholds = measured.thresholds()
+    entry = {
+        **thresholds.to_dict(),
+        **measured.describe(thresholds),
+        "encoder": index.encoder_fingerprint,
+        "sample": len(items),
+        "rows": index.rows,
+        "seed": seed,
+        "views": VIEWS,
+    }
+    calibration, stored = _store(index, thresholds, whitening, entry)
+    count = sum(len(one) for one in (*views, *copies))
+    report = CalibrateReport(index.path, calibration, entry, stored, count, time.perf_counter() - start)
+    say(
+        f"calibrated in {report.seconds:.1f} s ({count} images embedded): suspects from cosine "
+        f"{thresholds.leak:.3f} (leaks, whitened), {thresholds.duplicate:.3f} (duplicates)"
+        + ("" if stored else "; the index can't be written to, so this is not kept")
+    )
+    return report
+
+
+def _store(
+    index: Index, thresholds: Thresholds, whitening: Whitening, entry: dict[str, Any]
+) -> tuple[Calibration, bool]:
+    """Put whitening and entry (which gets its digest) into the index, if that can be written; into its
+    manifest in memory in any case."""
+    stored = True
+    with tempfile.TemporaryDirectory() as elsewhere:
+        whitening.save(Path(elsewhere) / WHITENING)
+        entry["whitening"] = sha256_file(Path(elsewhere) / WHITENING)
+    index.manifest[MANIFEST_KEY] = entry
+    try:
+        with DirectoryLock(index.path):
+            whitening.save(index.path / WHITENING)
+            manifest, _ = read_manifest(index.path)
+            manifest[MANIFEST_KEY] = entry
+            write_manifest(index.path, (index.path / PARTS_TABLE).read_bytes(), manifest)
+    except (BusyError, PermissionError):
+        stored = False
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        stored = False
+    return Calibration(thresholds, whitening, entry["whitening"]), stored
+
+
+def _embed(
+    index: Index, model: FrozenModel, items: Sequence[ItemRow], seed: int, pipeline: PipelineOptions
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The unit vectors of the items' views (n, VIEWS, d), and of each item's edited copies, slight ones
+    first."""
     images = [index.read_bytes(item) for item in items]
     views = [one for one in embed_views(model, images, lambda data: data, pipeline) if one is not None]
     if len(views) < len(images):
@@ -187,27 +208,42 @@ def _measure(index: Index, model: FrozenModel, sample: int, seed: int, pipeline:
 
     def pictures(numbered: tuple[int, bytes]) -> list[np.ndarray]:
         number, data = numbered
-        copies = edited_copies(
-            decode(data, max_pixels=pipeline.max_pixels), np.random.default_rng((seed, number))
-        )
+        rgb = decode(data, max_pixels=pipeline.max_pixels)
+        copies = edited_copies(rgb, np.random.default_rng((seed, number)))
         return [*copies.slight, *copies.strong]
 
-    copies = [one for one in embed_pictures(model, enumerate(images), pictures, pipeline) if one is not None]
-    slight = np.concatenate([few[: len(SLIGHT)] @ own[0] for few, own in zip(copies, views, strict=True)])
-    strong = np.concatenate(
-        [(many[len(SLIGHT) :] @ own.T).max(axis=1) for many, own in zip(copies, views, strict=True)]
-    )
-    rows, nearest = _innocents(index, items, np.stack(views), positions, pipeline)
-    count = sum(len(one) for one in (*views, *copies))
-    return Measured(strong, slight, rows, nearest, count, time.perf_counter() - start)
+    copies = embed_pictures(model, enumerate(images), pictures, pipeline)
+    return np.stack(views), [one for one in copies if one is not None]
+
+
+def _measure(
+    index: Index,
+    items: Sequence[ItemRow],
+    positions: np.ndarray,
+    views: np.ndarray,
+    copies: Sequence[np.ndarray],
+    whitening: Whitening,
+    pipeline: PipelineOptions,
+) -> Measured:
+    cut = len(SLIGHT)
+    white = whitening.apply(views)
+    slight = [some[:cut] @ own[0] for some, own in zip(copies, views, strict=True)]
+    strong = [
+        (whitening.apply(some[cut:]) @ own.T).max(axis=1) for some, own in zip(copies, white, strict=True)
+    ]
+    pairs, nearest = _innocents(index, items, views, white, positions, whitening, pipeline)
+    return Measured(np.concatenate(strong), np.concatenate(slight), pairs, nearest)
 
 
 def _draw(index: Index, amount: int, seed: int) -> np.ndarray:
-    """Distinct positions (n,) int64, in random order."""
+    """Distinct positions (n,) int64 of what is not forgotten, in random order."""
     numbering = Numbering(index.parts)
     rng = np.random.default_rng(seed)
     rows = rng.choice(numbering.total, min(amount, numbering.total), replace=False, shuffle=True)
-    return numbering.positions(rows.astype(np.int64))
+    positions = numbering.positions(rows.astype(np.int64))
+    if not len(index.forgotten.ids):
+        return positions
+    return positions[[item.item_id not in index.forgotten.ids for item in index.items(positions)]]
 
 
 def _with_bytes(index: Index, positions: np.ndarray, sample: int) -> list[ItemRow]:
@@ -223,33 +259,34 @@ def _innocents(
     index: Index,
     sampled: Sequence[ItemRow],
     views: np.ndarray,
+    white: np.ndarray,
     positions: np.ndarray,
+    whitening: Whitening,
     pipeline: PipelineOptions,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`rows` and `nearest` of Measured. Of each sampled image the most similar item among `positions` is
+    """`pairs` and `nearest` of Measured. Of each sampled image the most similar item among `positions` is
     laid over it, so that copies are not taken for innocents."""
-    ids = [item.item_id for item in sampled]
-    most = np.full(len(positions), -1.0, np.float32)
-    itself = np.zeros(len(positions), bool)
-    nearest = np.full(len(sampled), -1.0, np.float32)
-    which = np.full(len(sampled), -1, np.int64)
+    place = {item.item_id: number for number, item in enumerate(sampled)}
+    pairs = np.empty((len(positions), len(sampled)), np.float32)
+    plain = np.empty_like(pairs)
     for start in range(0, len(positions), _BLOCK):
-        some = positions[start : start + _BLOCK]
-        rows = embeddings_of(index, some)
-        cosines = best_cosines(rows, views)
-        own = [ids.index(item.item_id) if item.item_id in ids else -1 for item in index.items(some)]
-        itself[start : start + _BLOCK] = np.array(own) >= 0
-        most[start : start + _BLOCK] = cosines.max(axis=1)
-        plain = rows.astype(np.float32) @ views[:, 0].T
-        plain[np.arange(len(some))[np.array(own) >= 0], [one for one in own if one >= 0]] = -1
-        best = plain.argmax(axis=0)
-        better = plain[best, np.arange(len(sampled))] > nearest
-        nearest[better] = plain[best, np.arange(len(sampled))][better]
-        which[better] = start + best[better]
-    copies = _are_copies(index, sampled, positions[which], pipeline)
-    innocent = ~itself
-    innocent[which[copies]] = False
-    return most[innocent], nearest[~copies]
+        some = slice(start, start + _BLOCK)
+        rows = embeddings_of(index, positions[some])
+        pairs[some] = best_cosines(whitening.apply(rows), white)
+        plain[some] = rows.astype(np.float32) @ views[:, 0].T
+        for offset, item in enumerate(index.items(positions[some])):
+            if item.item_id in place:
+                pairs[start + offset, place[item.item_id]] = plain[start + offset, place[item.item_id]] = (
+                    np.nan
+                )
+    columns = np.arange(len(sampled))
+    for values in (pairs, plain):
+        closest = np.where(np.isnan(values), -2, values).argmax(axis=0)
+        copies = columns[_are_copies(index, sampled, positions[closest], pipeline)]
+        for pair in (pairs, plain):
+            pair[closest[copies], copies] = np.nan
+    nearest = np.where(np.isnan(plain), -2, plain).max(axis=0)
+    return pairs, np.where(nearest < -1, np.nan, nearest).round(DECIMALS)
 
 
 def _are_copies(

@@ -11,7 +11,7 @@ from curate.index.index import Index
 from curate.near import IndexEncoder, near_copies
 from curate.selection.guard import ExcludedSet, load_excluded
 from curate.selection.removed import LEAKS
-from curate.selection.thresholds import MANIFEST_KEY, Thresholds, stored_thresholds
+from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.manifest import SHARDS, read_manifest
 from transferset.console import progress
 from transferset.copies import item_id, pixel_hash
@@ -72,11 +72,10 @@ def guard(
 ) -> GuardReport:
     """Compare every sample of a transfer set with the images below the folders `against`.
 
-    `index` is the one that the set was retrieved from: its encoder embeds both, and its thresholds serve
-    where the set was written without near checks.
+    `index` is the one that the set was retrieved from: its encoder embeds both, and its thresholds serve.
 
-    Raises UsageError: another encoder's index; no thresholds anywhere. DataError: no such transfer set, or
-    an image in it can't be read.
+    Raises UsageError: another encoder's index, or one that was never calibrated. DataError: no such
+    transfer set, or an image in it can't be read.
     """
     chosen = pipeline or PipelineOptions()
     manifest = read_manifest(Path(transfer_set))
@@ -95,8 +94,8 @@ def guard(
     known = {leak.item_id for leak in leaks}
     rest = [one for one in rest if one.identity not in known]
     if near and rest:
-        thresholds = _thresholds(manifest, index)
-        leaks += _near_leaks(rest, excluded, IndexEncoder(index, device).model, thresholds, chosen)
+        calibration = _calibration(manifest, index)
+        leaks += _near_leaks(rest, excluded, IndexEncoder(index, device).model, calibration, chosen)
     return GuardReport(Path(transfer_set), len(samples), len(excluded.images), near, tuple(leaks))
 
 
@@ -104,10 +103,10 @@ def _near_leaks(
     samples: list[_Stored],
     excluded: ExcludedSet,
     model: FrozenModel,
-    thresholds: Thresholds,
+    calibration: Calibration,
     pipeline: PipelineOptions,
 ) -> list[Leak]:
-    copies = near_copies(excluded, model, thresholds, pipeline)
+    copies = near_copies(excluded, model, calibration, pipeline)
     rows = np.empty((len(samples), model.dimension), np.float16)
     with progress("embedding the transfer set", len(samples), "images") as bar:
         for place, outcome in enumerate(encode_items(model, samples, _checked, pipeline)):
@@ -154,14 +153,13 @@ def _pixels(data: bytes) -> bytes | None:
         return None
 
 
-def _thresholds(manifest: dict[str, Any], index: Index) -> Thresholds:
+def _calibration(manifest: dict[str, Any], index: Index) -> Calibration:
     if manifest["arguments"]["index"]["plan"] != index.plan.fingerprint:
         raise UsageError(
             f"the transfer set was not retrieved from {index.path}: another encoder or runtime",
             hint="give the index that it was retrieved from as --index",
         )
-    found = stored_thresholds({MANIFEST_KEY: manifest["arguments"].get("near")})
-    found = found or stored_thresholds(index.manifest)
+    found = stored_calibration(index.path, index.manifest)
     if found is None:
         raise UsageError(
             f"{index.path} was never calibrated",

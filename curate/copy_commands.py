@@ -34,24 +34,31 @@ def calibrate(
         print_json(report.to_dict())
         return
     entry = report.entry
+    found, of_copies = entry["copies_found"], f"{entry['copies']:,} edited copies"
+    slight, of_slight = entry["slight_copies_found"], f"{entry['slight_copies']:,} slightly edited copies"
+    alone, slight_alone = (
+        entry["copies_found_by_cosine_alone"],
+        entry["slight_copies_found_by_cosine_alone"],
+    )
     rows = [
         [
-            "suspected leak from",
-            f"{entry['leak_candidate']:.4f}",
-            f"{entry['copies_found']:.1%} of {entry['copies']:,} edited copies",
-            f"{entry['innocent_items_suspected']:.1%} of {entry['items']:,} items",
+            "leaks are looked for from",
+            f"{entry['leak']:.4f}",
+            f"{found:.1%} of {of_copies}",
+            f"{entry['innocent_pairs_suspected']:.4%} of pairs",
         ],
+        ["… without pixels from", f"{entry['leak_alone']:.4f}", f"{alone:.1%}", "none"],
         [
-            "suspected duplicate from",
+            "duplicates are looked for from",
             f"{entry['duplicate']:.4f}",
-            f"{entry['slight_copies_found']:.1%} of {entry['slight_copies']:,} slightly edited copies",
+            f"{slight:.1%} of {of_slight}",
             f"{entry['innocent_neighbours_suspected']:.1%} of {entry['neighbours']:,} nearest neighbours",
         ],
         [
-            "copy without a look at pixels from",
-            f"{entry['alone']:.4f}",
-            f"{entry['slight_copies_found_by_cosine_alone']:.1%} of the slightly edited copies",
-            "",
+            "… without pixels from",
+            f"{entry['duplicate_alone']:.4f}",
+            f"{slight_alone:.1%}",
+            "none",
         ],
     ]
     print_table(f"Thresholds of {index}", ["", "cosine", "finds", "and of innocents"], rows)

@@ -14,8 +14,8 @@ from curate.index.index import Index
 from curate.index.options import BuildOptions
 from curate.selection.guard import ExcludedSet
 from curate.selection.near_copies import NearCopies, stack_views
-from curate.selection.thresholds import MANIFEST_KEY, Thresholds, stored_thresholds
-from curate.transfer_set.plan import require_folder_for, stored_arguments
+from curate.selection.thresholds import Calibration, stored_calibration
+from curate.transfer_set.plan import require_usable
 from transferset.console import progress, say
 from transferset.images import MAX_PIXELS
 from transferset.models.runtime import FrozenModel
@@ -37,25 +37,21 @@ class IndexEncoder:
         return encoder.model
 
 
-def find_thresholds(index: Index, out: Path, encoder: IndexEncoder, pipeline: PipelineOptions) -> Thresholds:
-    """The index's thresholds; else those that the transfer set in `out` was begun with; else calibrates,
-    after a look whether `out` can be written at all."""
-    found = stored_thresholds(index.manifest)
+def find_calibration(
+    index: Index, out: Path, encoder: IndexEncoder, pipeline: PipelineOptions
+) -> Calibration:
+    """The index's calibration; if it has none it is calibrated first, after a look whether `out` can be
+    written at all."""
+    found = stored_calibration(index.path, index.manifest)
     if found is not None:
         return found
-    arguments = stored_arguments(out)
-    if arguments is None:
-        require_folder_for(out, {})
-    else:
-        begun = stored_thresholds({MANIFEST_KEY: arguments.get("near")})
-        if begun is not None:
-            return begun
+    require_usable(out)
     say(f"{index.path} has no thresholds for near copies yet: calibrating (curate calibrate does this too)")
-    return calibrate(index, encoder.model, pipeline=pipeline).thresholds
+    return calibrate(index, encoder.model, pipeline=pipeline).calibration
 
 
 def near_copies(
-    excluded: ExcludedSet, model: FrozenModel, thresholds: Thresholds, pipeline: PipelineOptions
+    excluded: ExcludedSet, model: FrozenModel, calibration: Calibration, pipeline: PipelineOptions
 ) -> NearCopies:
     """The excluded images with their views embedded, which is told with its cost."""
     images = excluded.images
@@ -75,7 +71,7 @@ def near_copies(
     return NearCopies(
         vectors,
         lambda number: images[number].path.read_bytes(),
-        thresholds,
+        calibration,
         pipeline.max_pixels or MAX_PIXELS,
         pipeline.workers or 1,
     )

@@ -11,14 +11,14 @@ import numpy as np
 from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores, encode_items
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
-from curate.near import IndexEncoder, find_thresholds, near_copies
+from curate.near import IndexEncoder, find_calibration, near_copies
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_quotas
 from curate.selection.selection import Selection, SelectOptions, select
-from curate.selection.thresholds import Thresholds
+from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
@@ -138,7 +138,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     quotas = quotas_of(len(query_set.queries), options.selection)
     options, engine = _with_engine(opened, quotas, options)
     encoder = IndexEncoder(opened, options.device)
-    near = find_thresholds(opened, out, encoder, options.pipeline) if options.near else None
+    near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size, near)
     require_folder_for(out, arguments)
     with _writing(out):
@@ -257,7 +257,7 @@ def _select(
     encoder: IndexEncoder,
     query_set: QuerySet,
     excluded: ExcludedSet | None,
-    near: Thresholds | None,
+    near: Calibration | None,
     options: RetrieveOptions,
     engine: EngineChoice,
 ) -> Selection:
@@ -270,7 +270,7 @@ def _select(
         say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
     guard = duplicates = None
     if near is not None:
-        duplicates = NearDuplicates(index, near, options.max_pixels, options.threads)
+        duplicates = NearDuplicates(index, near.thresholds, options.max_pixels, options.threads)
     if excluded is not None:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         copies = near_copies(excluded, encoder.model, near, pipeline) if near is not None else None
@@ -302,7 +302,7 @@ def _with_engine(
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
-def _tell(selection: Selection, excluded: ExcludedSet | None, near: Thresholds | None) -> None:
+def _tell(selection: Selection, excluded: ExcludedSet | None, near: Calibration | None) -> None:
     say(f"selected {len(selection.picks)} of {selection.requested} images")
     closing = selection.closing_summary
     if closing is not None:

@@ -5,11 +5,13 @@ or written over. So a similarity of the whole says little. Here the copy's place
 (flips, scales, turns and every shift, by the normalised cross-correlation of band-passed grey pictures), made
 exact to fractions of a pixel, and then the fine structure of both is compared in small windows. Different
 photographs of one kind of scene agree in their large shapes and colours, hardly ever in their fine structure
-at the same place.
+at the same place; except that stripes agree with stripes wherever they are laid. So windows with corners
+count: where hardly any agrees, nearly everything else has to.
 
 Method: normalised cross-correlation of overlapping parts in the Fourier domain after D. Padfield, "Masked
 object registration in the Fourier domain" (2012); affine refinement (Gauss-Newton, weighted against what is
-written over) after B. Lucas and T. Kanade (1981).
+written over) after B. Lucas and T. Kanade (1981); windows with corners by the eigenvalues of the structure
+tensor after J. Shi and C. Tomasi, "Good features to track" (1994).
 """
 
 from collections.abc import Sequence
@@ -20,9 +22,9 @@ import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
 
-SAME_PICTURE = 0.65
-"""From this agreement on two images count as copies. Chosen on small trials with photographs of scenes and
-objects: nearly all edited copies reached it, few similar photographs did. Not measured at large yet."""
+SAME_PICTURE = 0.6
+"""From this agreement on two images count as copies. Chosen on photographs of scenes: 60
+originals with 26 kinds of copies, against 3,000 pairs of the most similar different photographs."""
 
 SIDE = 56
 _COARSE = 32
@@ -34,7 +36,9 @@ _LEAST_OF_SMALLER, _LEAST_OF_ORIGINAL = 0.4, 0.15
 _PLACEMENTS = 4
 _STEPS, _TRIAL_STEPS, _TRIAL = 12, 3, 0.4
 _MOST_STRETCH, _MOST_TURN = 1.35, 18.0
-_LEAST_EVIDENCE, _CONTRAST = 0.25, 2.0
+_LEAST_SEEN, _LEAST_CORNERS, _CONTRAST = 0.2, 0.1, 2.0
+_CORNER = 0.15
+_WITHOUT_CORNERS = 0.88
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,27 +271,48 @@ def _refine(original: np.ndarray, start: Placement) -> Placement | None:
 
 
 def _same_detail(original: np.ndarray, placement: Placement) -> float:
-    """The share of windows with structure in both that correlate; 0 where there is too little of them."""
-    copy = placement.copy.detail
-    offset = (np.array(copy.shape) - 1) / 2 + placement.shift
-    offset = offset - placement.linear @ ((np.array(original.shape) - 1) / 2)
-    laid = ndimage.affine_transform(copy, placement.linear, offset, original.shape, order=1, cval=np.nan)
+    """The share of windows that correlate, weighted by their contrast: of those with corners in both, or of
+    all, whichever is less; 0 where too little is seen, or too few corners agree and not nearly all else."""
+    laid = _laid_over(original.shape, placement)
     inside = ~np.isnan(laid)
-    mask = inside.astype(np.float32)
-    a, b = original * mask, np.where(inside, laid, 0)
-    count, mean_a, mean_b, square_a, square_b, product = (
-        ndimage.gaussian_filter(one, 2.5, mode="constant", truncate=3.0)
-        for one in (mask, a, b, a * a, b * b, a * b)
-    )
-    count = np.maximum(count, 1e-3)
-    mean_a, mean_b = mean_a / count, mean_b / count
-    variance_a = np.maximum(square_a / count - mean_a**2, 0)
-    variance_b = np.maximum(square_b / count - mean_b**2, 0)
-    correlation = (product / count - mean_a * mean_b) / np.sqrt((variance_a + 1) * (variance_b + 1))
+    a, b = np.where(inside, original, 0), np.where(inside, laid, 0)
+    count = np.maximum(_window(inside.astype(np.float32)), 1e-3)
+    mean_a, mean_b = _window(a) / count, _window(b) / count
+    variance_a = np.maximum(_window(a * a) / count - mean_a**2, 0)
+    variance_b = np.maximum(_window(b * b) / count - mean_b**2, 0)
+    covariance = _window(a * b) / count - mean_a * mean_b
+    same = covariance > 0.6 * np.sqrt((variance_a + 1) * (variance_b + 1))
     contrast = np.minimum(np.sqrt(np.minimum(variance_a, variance_b)), 8.0)
     weight = np.where(inside & (count > 0.3), contrast, 0)
-    same = correlation > 0.6
-    seen = np.count_nonzero(same & (weight > _CONTRAST))
-    if seen < _LEAST_EVIDENCE * min(original.size, copy.size):
+    corners = weight * (np.minimum(_cornerness(a), _cornerness(b)) > _CORNER)
+    least = min(original.size, placement.copy.detail.size)
+    if np.count_nonzero(same & (weight > _CONTRAST)) < _LEAST_SEEN * least:
         return 0.0
-    return float(weight[same].sum() / weight.sum())
+    overall = float(weight[same].sum() / weight.sum())
+    if overall >= _WITHOUT_CORNERS:
+        return overall
+    if np.count_nonzero(same & (corners > _CONTRAST)) < _LEAST_CORNERS * least:
+        return 0.0
+    return min(overall, float(corners[same].sum() / corners.sum()))
+
+
+def _laid_over(shape: tuple[int, ...], placement: Placement) -> np.ndarray:
+    """The copy's detail as the original's pixels see it, (h, w) float32; NaN outside of the copy."""
+    copy = placement.copy.detail
+    offset = (np.array(copy.shape) - 1) / 2 + placement.shift
+    offset = offset - placement.linear @ ((np.array(shape) - 1) / 2)
+    laid = ndimage.affine_transform(copy, placement.linear, offset, shape, order=1, cval=np.nan)
+    return np.asarray(laid, np.float32)
+
+
+def _window(values: np.ndarray) -> np.ndarray:
+    """Sums over a small window around each pixel, weighted by distance."""
+    return np.asarray(ndimage.gaussian_filter(values, 2.5, mode="constant", truncate=3.0))
+
+
+def _cornerness(picture: np.ndarray) -> np.ndarray:
+    """Least over largest eigenvalue of the structure tensor: 0 along stripes, 1 where no direction is."""
+    down, right = np.gradient(picture)
+    yy, xx, xy = _window(down * down), _window(right * right), _window(down * right)
+    spread = np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
+    return np.asarray(((yy + xx) / 2 - spread) / ((yy + xx) / 2 + spread + 1e-6))

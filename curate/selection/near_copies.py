@@ -1,4 +1,5 @@
-"""Near copies of excluded images among pool items: suspects by cosine to their views, confirmed on pixels."""
+"""Near copies of excluded images among pool items: suspects by the cosine of whitened embeddings to their
+views, confirmed on pixels."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from curate.encoding.views import VIEWS
-from curate.selection.thresholds import Thresholds
+from curate.selection.thresholds import Calibration
 from transferset.alignment import SAME_PICTURE, Sketch, agreement, sketch
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.parallel import ordered_map
@@ -53,12 +54,13 @@ class NearCopies:
         self,
         vectors: np.ndarray,
         read: Callable[[int], bytes],
-        thresholds: Thresholds,
+        calibration: Calibration,
         max_pixels: int = MAX_PIXELS,
         workers: int = _WORKERS,
     ) -> None:
-        self.vectors = vectors
-        self.thresholds = thresholds
+        self.whitening = calibration.whitening
+        self.vectors = self.whitening.apply(vectors).astype(np.float16)
+        self.thresholds = calibration.thresholds
         self.compared = 0
         self._max_pixels = max_pixels
         self._workers = workers
@@ -86,6 +88,12 @@ class NearCopies:
             waiting = {image: some for image, some in waiting.items() if some}
         return [hits[number] for number in sorted(hits)]
 
+    def cosines(self, rows: np.ndarray) -> np.ndarray:
+        """The largest whitened cosine (r, n) float32 of embeddings (r, d) with any view of each image."""
+        white = self.whitening.apply(rows)
+        blocks = range(0, len(self.vectors), _BLOCK_IMAGES)
+        return np.hstack([best_cosines(white, self.vectors[one : one + _BLOCK_IMAGES]) for one in blocks])
+
     def _confirmed(
         self,
         items: Sequence[T],
@@ -102,11 +110,11 @@ class NearCopies:
         """For each excluded image the (cosine, row) of what may be its copies, best first."""
         found: dict[int, list[tuple[float, int]]] = {}
         for start in range(0, len(rows), _BLOCK_ROWS):
-            block = rows[start : start + _BLOCK_ROWS]
+            block = self.whitening.apply(rows[start : start + _BLOCK_ROWS])
             pairs: list[list[tuple[float, int]]] = [[] for _ in block]
             for first in range(0, len(self.vectors), _BLOCK_IMAGES):
                 cosines = best_cosines(block, self.vectors[first : first + _BLOCK_IMAGES])
-                for row, image in _largest(cosines, self.thresholds.leak_candidate):
+                for row, image in _largest(cosines, self.thresholds.leak):
                     pairs[row].append((float(cosines[row, image]), first + image))
             for row, one in enumerate(pairs):
                 for cosine, image in sorted(one, key=lambda pair: (-pair[0], pair[1]))[:MOST_IMAGES]:
@@ -124,7 +132,7 @@ class NearCopies:
         for cosine, image in suspects:
             original = self._original(image)
             if copy is None or original is None:
-                if cosine >= self.thresholds.alone:
+                if cosine >= self.thresholds.leak_alone:
                     best = best or NearCopy(item, image, cosine, None)
                 continue
             same = round(agreement(original, copy), 2)

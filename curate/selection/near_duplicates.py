@@ -77,7 +77,7 @@ class NearDuplicates:
         agreements = ordered_map(confirm, pairs, self._workers, 4 * self._workers)
         gone: dict[int, Removed] = {}
         for (later, earlier, cosine), same in zip(pairs, agreements, strict=True):
-            alike = cosine >= self._thresholds.alone if same is None else same >= SAME_PICTURE
+            alike = cosine >= self._thresholds.duplicate_alone if same is None else same >= SAME_PICTURE
             if alike and later not in gone and earlier not in gone:
                 match = items[earlier].item_id.hex()
                 gone[later] = Removed(int(order[later]), "near duplicate", match, cosine, same)
@@ -112,7 +112,7 @@ def suspicious_pairs(
             last = min(first + _BLOCK, stop)
             bound = bounds[start:stop] @ bounds[first:last].T + _FLOAT_ERROR
             pairs = (bound >= thresholds.duplicate).nonzero().numpy()
-            sure = bound.numpy()[pairs[:, 0], pairs[:, 1]] >= thresholds.alone
+            sure = bound.numpy()[pairs[:, 0], pairs[:, 1]] >= thresholds.duplicate_alone
             pairs += np.array([start, first])
             alike = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= _HASH_BITS
             pairs = pairs[(alike | sure) & (pairs[:, 1] < pairs[:, 0]) & (pairs[:, 0] >= known)]
@@ -129,7 +129,7 @@ def _close(rows: np.ndarray, hashes: np.ndarray, pairs: np.ndarray, thresholds: 
         a, b = rows[some[:, 0]].astype(np.float32), rows[some[:, 1]].astype(np.float32)
         cosines[start : start + _BLOCK] = np.einsum("nd,nd->n", a, b).round(DECIMALS)
     alike = np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= _HASH_BITS
-    keep = (cosines >= thresholds.alone) | (alike & (cosines >= thresholds.duplicate))
+    keep = (cosines >= thresholds.duplicate_alone) | (alike & (cosines >= thresholds.duplicate))
     return _best(np.column_stack([pairs[keep], cosines[keep]]))
 
 

@@ -12,7 +12,7 @@ from curate.encoding.views import VIEWS
 from curate.selection.guard import EXACT, NEAR, ExcludedSet
 from curate.selection.queries import QuerySet
 from curate.selection.selection import Selection, SelectOptions
-from curate.selection.thresholds import Thresholds
+from curate.selection.thresholds import Calibration
 from transferset import __version__
 from transferset.alignment import SAME_PICTURE
 from transferset.errors import DataError
@@ -45,10 +45,10 @@ def describe_arguments(
     excluded: ExcludedSet | None,
     options: SelectOptions,
     shard_size: int,
-    near: Thresholds | None = None,
+    near: Calibration | None = None,
 ) -> dict[str, Any]:
-    """Everything that the bytes of a transfer set depend on, as JSON; contents, not places. `near` are the
-    thresholds of the near checks; None: there were none."""
+    """Everything that the bytes of a transfer set depend on, as JSON; contents, not places. `near` is the
+    calibration of the near checks; None: there were none."""
     queries = [[query.query_id, query.label, query.name] for query in query_set.queries]
     return {
         "index": {
@@ -68,7 +68,7 @@ def describe_arguments(
     }
 
 
-def describe_guard(excluded: ExcludedSet | None, near: Thresholds | None) -> dict[str, Any]:
+def describe_guard(excluded: ExcludedSet | None, near: Calibration | None) -> dict[str, Any]:
     """What was compared with what, and what was not: for manifest, report and `--json`."""
     checked = [] if excluded is None else [*EXACT, *(NEAR if near is not None else ())]
     images = 0 if excluded is None else len(excluded.images) - len(excluded.unreadable)
@@ -86,7 +86,7 @@ def describe_guard(excluded: ExcludedSet | None, near: Thresholds | None) -> dic
     }
 
 
-def guard_statement(excluded: ExcludedSet | None, near: Thresholds | None) -> str:
+def guard_statement(excluded: ExcludedSet | None, near: Calibration | None) -> str:
     """What was checked against leakage, and what was not, as one sentence."""
     if excluded is None:
         return "not checked: no --exclude-dir with val or test images was given"
@@ -143,7 +143,7 @@ def build_manifest(
     excluded: ExcludedSet | None,
     selection: Selection,
     shards: Sequence[ShardRecord],
-    near: Thresholds | None = None,
+    near: Calibration | None = None,
 ) -> dict[str, Any]:
     """The manifest of a transfer set whose other files are all written."""
     written_queries = sum(shard.samples for shard in shards) - len(selection.picks)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from curate.selection.guard import ExcludedSet
 from curate.selection.queries import Query, QuerySet
 from curate.selection.selection import Selection
-from curate.selection.thresholds import Thresholds
+from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Retrieved:
     """What a transfer set is made of: the index, the queries, what was excluded, and what was selected;
-    `near` are the thresholds of the near checks (None: there were none)."""
+    `near` is the calibration of the near checks (None: there were none)."""
 
     index: "Index"
     query_set: QuerySet
@@ -43,7 +43,7 @@ class Retrieved:
     selection: Selection
     include_queries: bool
     seed: int
-    near: Thresholds | None = None
+    near: Calibration | None = None
 
 
 def write_transfer_set(
