@@ -15,6 +15,8 @@ import numpy as np
 from transferset.errors import DataError
 from transferset.writes import write_bytes
 
+_TINY = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
@@ -25,17 +27,19 @@ class Whitening:
 
     @classmethod
     def fit(cls, rows: np.ndarray) -> Self:
-        """From a sample of unit rows (n, d). The covariance is shrunk as O. Ledoit and M. Wolf, "A
-        well-conditioned estimator for large-dimensional covariance matrices" (2004), so that few rows of many
-        dimensions serve too."""
-        from sklearn.covariance import ledoit_wolf
+        """From a sample of unit rows (n, d).
 
+        Few rows say little of many directions, and copies among them would hide each other: so the covariance
+        is that of the rows and of as many others as there are dimensions, spread alike in all directions (the
+        estimate under an inverse-Wishart prior).
+        """
         rows = np.asarray(rows, np.float32)
+        count, dimension = rows.shape
         mean = rows.mean(axis=0)
-        covariance, _ = ledoit_wolf(rows - mean, assume_centered=True)
-        values, directions = np.linalg.eigh(covariance)
-        spread = np.sqrt(values + _FLOOR * values.mean())
-        return cls(mean, np.asarray(directions / spread, np.float32))
+        scatter = (rows - mean).T @ (rows - mean)
+        alike = np.trace(scatter) / count
+        values, directions = np.linalg.eigh((scatter + alike * np.eye(dimension)) / (count + dimension))
+        return cls(mean, np.asarray(directions / np.sqrt(np.maximum(values, _TINY)), np.float32))
 
     def apply(self, rows: np.ndarray) -> np.ndarray:
         """Unit rows (..., d) whitened, of unit length again, float32; rows of zeros stay zeros."""
@@ -64,6 +68,3 @@ class Whitening:
             return cls(tensors["mean"], tensors["projection"])
         except (OSError, SafetensorError, KeyError) as error:
             raise DataError(f"{path} cannot be read: {error}", hint="run curate calibrate again") from error
-
-
-_FLOOR = 0.1

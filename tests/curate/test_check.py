@@ -19,7 +19,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def transfer_set(small_pool: Any, query_dir: Path, tmp_path: Path) -> Path:
-    options = RetrieveOptions(SelectOptions(total=12), workers=2, near=False)
+    options = RetrieveOptions(SelectOptions(total=12), workers=2)
     retrieve(small_pool.index, query_dir, tmp_path / "out", options)
     return tmp_path / "out"
 
@@ -40,7 +40,7 @@ def test_copies_in_a_finished_set_are_named_and_exit_with_3(
     transfer_set: Path, small_pool: Any, encode: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _plant(transfer_set, small_pool, encode, tmp_path / "test")
-    given = ["guard", "--index", str(small_pool.index), "--transfer-set", str(transfer_set), "--no-near"]
+    given = ["guard", "--index", str(small_pool.index), "--transfer-set", str(transfer_set)]
     with pytest.raises(SystemExit) as caught:
         run_cli(cli.app, [*given, "--against", str(tmp_path / "test"), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -52,7 +52,7 @@ def test_copies_in_a_finished_set_are_named_and_exit_with_3(
 def test_a_clean_set_exits_with_0(
     transfer_set: Path, small_pool: Any, query_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["guard", "--index", str(small_pool.index), "--transfer-set", str(transfer_set), "--no-near"]
+    given = ["guard", "--index", str(small_pool.index), "--transfer-set", str(transfer_set)]
     with pytest.raises(SystemExit) as caught:
         run_cli(cli.app, [*given, "--against", str(query_dir)])
     assert not caught.value.code

@@ -19,8 +19,7 @@ def retrieve(small_pool: Any, query_dir: Path, tmp_path: Path, capsys: pytest.Ca
     """`retrieve(*arguments)`: exit code, stdout and stderr; queries and --out as given by default."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        # The pictures of `small_pool` share one grid of edges, as no photographs do.
-        given = ["retrieve", "--no-near", *map(str, arguments)]
+        given = ["retrieve", *map(str, arguments)]
         for name, value in (
             ("--index", small_pool.index),
             ("--query-dir", query_dir),

@@ -67,7 +67,7 @@ def task(
     _succeed(run_python(build))
     return [
         "retrieve", "--index", str(root / "index"), "--query-dir", str(root / "queries"),
-        "--total", "60", "--shard-size", "10", "--workers", "2", "--no-near",
+        "--total", "60", "--shard-size", "10", "--workers", "2",
     ]  # fmt: skip
 
 

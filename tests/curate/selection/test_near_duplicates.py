@@ -13,7 +13,7 @@ def _rows(count: int, dimension: int = 96) -> np.ndarray:
 
 def test_no_close_pair_is_ruled_out_by_the_bound() -> None:
     rows, alike = _rows(700), np.zeros(700, np.uint64)
-    found = {pair[:2] for pair in suspicious_pairs(rows, alike, Thresholds(0.9, 0.9, 0.95))}
+    found = {pair[:2] for pair in suspicious_pairs(rows, alike, Thresholds(0.9, 0.95, 0.5, 0.6))}
     cosines = rows.astype(np.float32) @ rows.astype(np.float32).T
     wanted = {(b, a) for a, b in np.argwhere(np.triu(cosines >= 0.901, 1)).tolist()}
     assert len(wanted) == 100 and wanted <= found
@@ -22,11 +22,11 @@ def test_no_close_pair_is_ruled_out_by_the_bound() -> None:
 def test_unlike_hashes_need_a_higher_cosine() -> None:
     rows = _rows(70)
     hashes = np.random.default_rng(1).integers(0, 1 << 63, 70, np.uint64)
-    assert not list(suspicious_pairs(rows, hashes, Thresholds(0.9, 0.9, 0.9999)))
-    assert len(list(suspicious_pairs(rows, hashes, Thresholds(0.9, 0.9, 0.9)))) == 10
+    assert not list(suspicious_pairs(rows, hashes, Thresholds(0.9, 0.9999, 0.5, 0.6)))
+    assert len(list(suspicious_pairs(rows, hashes, Thresholds(0.9, 0.9, 0.5, 0.6)))) == 10
 
 
 def test_what_was_compared_before_is_not_compared_again() -> None:
     rows, alike = _rows(70), np.zeros(70, np.uint64)
-    pairs = list(suspicious_pairs(rows, alike, Thresholds(0.9, 0.9, 0.9), known=50))
+    pairs = list(suspicious_pairs(rows, alike, Thresholds(0.9, 0.9, 0.5, 0.6), known=50))
     assert [pair[:2] for pair in pairs] == [(50, 49), (57, 56), (64, 63)]

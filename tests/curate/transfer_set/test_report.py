@@ -23,7 +23,7 @@ class _Page(html.parser.HTMLParser):
 
 
 def _report(small_pool: Any, query_dir: Path, out: Path, **selection: Any) -> str:
-    options = RetrieveOptions(SelectOptions(total=24, **selection), workers=2, near=False)
+    options = RetrieveOptions(SelectOptions(total=24, **selection), workers=2)
     retrieve(small_pool.index, query_dir, out, options)
     return (out / "report.html").read_text(encoding="utf-8")
 
