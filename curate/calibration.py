@@ -20,12 +20,12 @@ from curate.encoding.edits import SLIGHT, edited_copies
 from curate.encoding.pipeline import PipelineOptions, available_cores
 from curate.encoding.views import VIEWS, embed_pictures, embed_views
 from curate.index.index import Index
-from curate.index.layout import PARTS_TABLE
+from curate.index.layout import PARTS_TABLE, THRESHOLDS, WHITENING
 from curate.index.manifest import read_manifest, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.part import ItemRow
 from curate.selection.near_copies import DECIMALS, best_cosines, embeddings_of, pool_bytes, sketch_of
-from curate.selection.thresholds import MANIFEST_KEY, WHITENING, Calibration, Thresholds
+from curate.selection.thresholds import Calibration, Thresholds
 from curate.selection.whitening import Whitening
 from transferset.alignment import SAME_PICTURE, agreement
 from transferset.console import say
@@ -180,12 +180,12 @@ def _store(
     with tempfile.TemporaryDirectory() as elsewhere:
         whitening.save(Path(elsewhere) / WHITENING)
         entry["whitening"] = sha256_file(Path(elsewhere) / WHITENING)
-    index.manifest[MANIFEST_KEY] = entry
+    index.manifest[THRESHOLDS] = entry
     try:
         with DirectoryLock(index.path):
             whitening.save(index.path / WHITENING)
             manifest, _ = read_manifest(index.path)
-            manifest[MANIFEST_KEY] = entry
+            manifest[THRESHOLDS] = entry
             write_manifest(index.path, (index.path / PARTS_TABLE).read_bytes(), manifest)
     except (BusyError, PermissionError):
         stored = False

@@ -12,7 +12,7 @@ from curate.index.encoder import library_versions
 from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
 from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
-from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, part_directory
+from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, THRESHOLDS, part_directory
 from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, digest, parts_table, write_manifest
 from curate.index.numbering import Numbering
@@ -90,7 +90,7 @@ def _old_thresholds(index: Path) -> dict[str, Any]:
     """What `curate calibrate` has found: it is the encoder's, and stays when the pool grows."""
     with contextlib.suppress(DataError, TypeError):
         manifest = read_json(index / MANIFEST)
-        return {"thresholds": manifest["thresholds"]} if "thresholds" in manifest else {}
+        return {THRESHOLDS: manifest[THRESHOLDS]} if THRESHOLDS in manifest else {}
     return {}
 
 

@@ -5,11 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from curate.index.layout import THRESHOLDS, WHITENING
 from curate.selection.whitening import Whitening
 from transferset.writes import sha256_file
-
-MANIFEST_KEY = "thresholds"
-WHITENING = "whitening.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Calibration:
 
 def stored_thresholds(manifest: Mapping[str, Any]) -> Thresholds | None:
     """The thresholds in an index's manifest; None if it was never calibrated."""
-    found = manifest.get(MANIFEST_KEY)
+    found = manifest.get(THRESHOLDS)
     if not isinstance(found, dict):
         return None
     values = [found.get(name) for name in Thresholds.__dataclass_fields__]
@@ -68,6 +66,6 @@ def stored_calibration(index: Path, manifest: Mapping[str, Any]) -> Calibration 
     if thresholds is None or not path.is_file():
         return None
     digest = sha256_file(path)
-    if digest != manifest[MANIFEST_KEY].get("whitening"):
+    if digest != manifest[THRESHOLDS].get("whitening"):
         return None
     return Calibration(thresholds, Whitening.load(path), digest)

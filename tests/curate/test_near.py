@@ -1,6 +1,7 @@
 """Copies in a pool: of excluded images, and of other images of the pool."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from curate import cli
 from curate.calibration import calibrate
 from curate.index.build import build_index
 from curate.index.index import open_index
+from curate.index.layout import WHITENING
 from curate.index.options import BuildOptions
+from curate.index.verify import verify
 from curate.near import IndexEncoder
 from curate.retrieval import RetrieveOptions, RetrieveReport, retrieve
 from curate.selection.selection import SelectOptions
-from curate.selection.thresholds import WHITENING, stored_calibration
+from curate.selection.thresholds import stored_calibration
 from transferset.console import run_cli
 
 Make = Callable[..., Any]
@@ -145,6 +148,14 @@ def test_a_whitening_of_another_calibration_counts_as_none(planted: Planted, tmp
     assert stored_calibration(tmp_path, manifest) is not None
     (tmp_path / WHITENING).write_bytes(data[:-4] + b"else")
     assert stored_calibration(tmp_path, manifest) is None
+
+
+def test_verify_looks_at_the_whitening(planted: Planted, tmp_path: Path) -> None:
+    shutil.copytree(planted.index, tmp_path / "index")
+    assert verify(tmp_path / "index").damaged == ()
+    (tmp_path / "index" / WHITENING).write_bytes(b"")
+    (damage,) = verify(tmp_path / "index").damaged
+    assert damage.path == WHITENING and "curate calibrate" in str(damage.repair)
 
 
 def test_an_index_without_thresholds_is_calibrated_when_it_is_needed(
