@@ -3,10 +3,11 @@
     python benchmarks/guard.py --pool POOL --images DIR --work DIR [--number 300] [--encoder embedded]
 
 Takes test images from --images (any depth) and plants them in the pool: as they are, edited (JPEG at quality
-30, a crop of 70 % of each side, mirrored, half size, a frame, grey, and all pairs of these), and in harder ways.
-Then everything is retrieved (strategy random, as many images as there are) with the test images excluded: so
-the guard looks at every image of the pool. A row for each kind of copy. What it removes besides is innocent: no
-image of --images may be in the pool from the start. Run it again to go on with what is in --work.
+30, a crop of 70 % of each side, mirrored, half size, a frame, grey, and all pairs of these), and in harder
+ways. Then everything is retrieved (strategy random, as many images as there are) with the test images
+excluded: so the guard looks at every image of the pool. A row for each kind of copy. What it removes besides
+is innocent: no image of --images may be in the pool from the start. Run it again to go on with what is in
+--work.
 """
 
 import argparse
