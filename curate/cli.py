@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import index_commands, options
+from curate import copy_commands, index_commands, options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def retrieve(
     strategy: options.Strategy = "query-balanced",
     include_queries: options.IncludeQueries = False,
     exclude_dir: options.ExcludeDirs = None,
+    no_near: options.NoNear = False,
     min_similarity: options.MinSimilarity = None,
     shortfall: options.Shortfall = "report",
     engine: options.Engine = "auto",
@@ -204,6 +205,7 @@ def retrieve(
         max_error_rate=max_error_rate,
         workers=workers,
         device=device,
+        near=not no_near,
     )
     _print_retrieved(run(index, query_dir, out, given), json)
 
@@ -246,6 +248,8 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
     )
 
 
+app.command()(copy_commands.calibrate)
+app.command()(copy_commands.guard)
 app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)

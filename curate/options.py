@@ -29,6 +29,13 @@ ExcludeDirs = Annotated[
         "--exclude-dir", help="Folder whose images must not be retrieved: val, test. May be repeated."
     ),
 ]
+NoNear = Annotated[
+    bool,
+    typer.Option(
+        "--no-near",
+        help="Look only for the same bytes and the same pixels, not for near copies or near-duplicates.",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the transfer set; new, or one to resume.")]
 ShardSize = Annotated[int, typer.Option(min=1, help="Samples a shard.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

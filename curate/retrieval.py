@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores, encode_items
-from curate.index.encoder import resume
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
-from curate.index.options import BuildOptions
+from curate.near import IndexEncoder, find_calibration, near_copies
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
+from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_quotas
 from curate.selection.selection import Selection, SelectOptions, select
+from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
@@ -37,6 +38,10 @@ from transferset.models.runtime import FrozenModel
 
 DEFAULT_SHARD_SIZE = 1_000
 _RECALL_DEPTH = 100
+_UNGUARDED = (
+    "no leakage guard: images of your val and test sets may be in the pool and will not be kept out; "
+    "name their folders with --exclude-dir"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class RetrieveOptions:
     Attributes:
         selection: how many images and which strategy.
         exclude_dirs: folders (val, test) whose images must not be retrieved.
+        near: whether near-duplicates, and near copies of excluded images, are kept out too.
         shard_size: samples a shard, 1 to 100,000; shards end before 1 GiB in any case.
         pool_roots: where pools are now, as {old path: new path}.
         max_pixels: larger query images are unreadable.
@@ -61,6 +67,7 @@ class RetrieveOptions:
     max_error_rate: float | None = None
     workers: int | None = None
     device: str = "auto"
+    near: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.shard_size <= 100_000:
@@ -74,6 +81,11 @@ class RetrieveOptions:
     def threads(self) -> int:
         """Threads that read and decode."""
         return self.workers or available_cores()
+
+    @property
+    def pipeline(self) -> PipelineOptions:
+        """How images are read and encoded."""
+        return PipelineOptions(self.threads, self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,9 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
         excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
     quotas = quotas_of(len(query_set.queries), options.selection)
     options, engine = _with_engine(opened, quotas, options)
-    arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size)
+    encoder = IndexEncoder(opened, options.device)
+    near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
+    arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size, near)
     require_folder_for(out, arguments)
     with _writing(out):
         if require_folder_for(out, arguments) and (manifest := _finished(out)) is not None:
@@ -133,7 +147,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
         plan = StoredPlan(out)
         selection = plan.load_selection()
         if selection is None:
-            selection = _select(opened, query_set, excluded, options, engine)
+            selection = _select(encoder, query_set, excluded, near, options, engine)
             plan.begin(arguments, selection)
         else:
             say(f"{out}: going on with the selection of {len(selection.picks)} images made before")
@@ -144,6 +158,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
             selection,
             options.selection.include_queries,
             options.selection.seed,
+            near,
         )
         manifest = write_transfer_set(out, retrieved, arguments, options.shard_size, plan, options.threads)
         plan.end()
@@ -157,12 +172,14 @@ def retrieve_items(
     options: SelectOptions,
     guard: LeakageGuard | None = None,
     pipeline: PipelineOptions | None = None,
+    duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """The selection for queries in memory, which the command line and the HTTP service share.
 
     Args:
         encoder: the index's encoder; None if every query has its vector, or for strategy "random".
         queries: distinct by id; labels may be None.
+        guard, duplicates: what is kept out besides the queries.
 
     Raises:
         UsageError: amounts that don't fit the number of queries.
@@ -176,7 +193,7 @@ def retrieve_items(
     quotas = quotas_of(len(queries), options)
     identities = [query.query_id for query in queries]
     labels = [query.label for query in queries]
-    return select(index, vectors, identities, labels, quotas, options, guard)
+    return select(index, vectors, identities, labels, quotas, options, guard, duplicates)
 
 
 def encode_queries(
@@ -237,25 +254,27 @@ def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
 
 
 def _select(
-    index: Index,
+    encoder: IndexEncoder,
     query_set: QuerySet,
     excluded: ExcludedSet | None,
+    near: Calibration | None,
     options: RetrieveOptions,
     engine: EngineChoice,
 ) -> Selection:
     """Load the encoder if it is needed, search, and say how it went."""
-    model = None
+    index, pipeline, model = encoder.index, options.pipeline, None
+    if excluded is None:
+        say(f"WARNING: {_UNGUARDED}")
     if options.selection.strategy != "random":
-        encoder = resume(index.plan, BuildOptions(device=options.device), obey_runtime=False)
-        for note in encoder.notes:
-            say(f"note: {note}")
         model = encoder.model
         say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
-    guard = None
+    guard = duplicates = None
+    if near is not None:
+        duplicates = NearDuplicates(index, near.thresholds, options.max_pixels, options.threads)
     if excluded is not None:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
-        guard = LeakageGuard(excluded, index, short_side, options.max_pixels)
-    pipeline = PipelineOptions(options.threads, options.max_pixels)
+        copies = near_copies(excluded, encoder.model, near, pipeline) if near is not None else None
+        guard = LeakageGuard(excluded, index, short_side, options.max_pixels, copies)
     queries: Sequence[Query] = query_set.queries
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
     if engine.engine == "faiss" and model is not None:
@@ -266,8 +285,11 @@ def _select(
             f"recall@{search['depth']} on {search['queries']} of the queries against exact search: "
             f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
         )
-    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline)
-    _tell(selection, excluded)
+    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline, duplicates)
+    _tell(selection, excluded, near)
+    if duplicates is not None:
+        pairs = duplicates.compared + (guard.near.compared if guard is not None and guard.near else 0)
+        say(f"near checks: {pairs} suspects compared by their pixels")
     return selection if options.selection.strategy == "random" else replace(selection, search=search)
 
 
@@ -280,7 +302,7 @@ def _with_engine(
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
-def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
+def _tell(selection: Selection, excluded: ExcludedSet | None, near: Calibration | None) -> None:
     say(f"selected {len(selection.picks)} of {selection.requested} images")
     closing = selection.closing_summary
     if closing is not None:
@@ -288,12 +310,13 @@ def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
     removed = selection.removed_counts()
     say(
         f"kept out: {removed['query']} that are queries, {removed['exact bytes']} with the bytes of an "
-        f"excluded image, {removed['same pixels']} with its pixels"
+        f"excluded image, {removed['same pixels']} with its pixels, {removed['near copy']} near copies, "
+        f"{removed['near duplicate']} near-duplicates"
     )
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
         say(f"shortfall: {selection.missing} images are missing{why}")
-    say(f"leakage: {guard_statement(excluded)}")
+    say(f"{'WARNING: ' if excluded is None else ''}leakage: {guard_statement(excluded, near)}")
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from curate.index.encoder import library_versions
 from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
 from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
-from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, part_directory
+from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, THRESHOLDS, part_directory
 from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, digest, parts_table, write_manifest
 from curate.index.numbering import Numbering
@@ -51,7 +51,8 @@ def finish(
             about = build_faiss(index, searcher, _wish(wish, *asked), sha256, old)
         if about is not None:
             report.faiss = about.summary()
-    write_manifest(index, table, _manifest(plan, len(finished), report, sha256, about))
+    manifest = _manifest(plan, len(finished), report, sha256, about)
+    write_manifest(index, table, manifest | _old_thresholds(index))
     for number in sorted({number for part in finished for number in part.replaces}):
         shutil.rmtree(part_directory(index, number), ignore_errors=True)
     for cache in (IDS, FAISS):
@@ -83,6 +84,14 @@ def _wish(old: FaissWish, memory_gb: float | None, recall: float | None) -> Fais
     return FaissWish(
         old.memory_gb if memory_gb is None else memory_gb, old.recall if recall is None else recall
     )
+
+
+def _old_thresholds(index: Path) -> dict[str, Any]:
+    """What `curate calibrate` has found: it is the encoder's, and stays when the pool grows."""
+    with contextlib.suppress(DataError, TypeError):
+        manifest = read_json(index / MANIFEST)
+        return {THRESHOLDS: manifest[THRESHOLDS]} if THRESHOLDS in manifest else {}
+    return {}
 
 
 def _manifest(

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from curate.index.faiss_file import read_about
 from curate.index.ids import generation, load_ids
-from curate.index.layout import ERRORS, FAISS, IDS
+from curate.index.layout import ERRORS, FAISS, IDS, THRESHOLDS
 from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, finished_parts, read_manifest
 from curate.index.plan import read_plan
@@ -52,6 +52,7 @@ def info(index: Path) -> dict[str, Any]:
         "pools": [{"path": path, "found": Path(path).is_dir()} for path in paths],
         "forgotten": _forgotten(index, sha256, int(manifest["rows"])),
         "faiss": manifest["faiss"],
+        "thresholds": manifest.get(THRESHOLDS),
         "caches": {
             "ids": generation(index, IDS, sha256).is_dir(),
             "faiss": read_about(generation(index, FAISS, sha256)) is not None,

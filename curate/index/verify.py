@@ -9,7 +9,19 @@ import numpy as np
 
 from curate.index.faiss_file import faiss_damage, read_about
 from curate.index.ids import generation, load_ids, sort_ids
-from curate.index.layout import DONE, FAISS, IDS, LEDGER, MANIFEST, PARTS, PARTS_TABLE, PLAN, part_directory
+from curate.index.layout import (
+    DONE,
+    FAISS,
+    IDS,
+    LEDGER,
+    MANIFEST,
+    PARTS,
+    PARTS_TABLE,
+    PLAN,
+    THRESHOLDS,
+    WHITENING,
+    part_directory,
+)
 from curate.index.ledger import REPAIR, read_ledger
 from curate.index.manifest import finished_part, read_manifest
 from curate.index.numbering import Numbering
@@ -132,6 +144,11 @@ def _difference(found: str, expected: str, repair: str) -> tuple[str | None, str
 
 def _caches(index: Path, manifest: dict[str, Any], parts: list[Part]) -> Iterator[Checked]:
     """A missing cache is no damage: searches do without."""
+    if manifest.get(THRESHOLDS):
+        path = index / WHITENING
+        whole = path.is_file() and sha256_file(path) == manifest[THRESHOLDS].get("whitening")
+        again = None if whole else f"run curate calibrate --index {index}"
+        yield Checked(WHITENING, None if whole else "it is missing or does not have its checksum", again)
     sha256 = manifest["parts"]["sha256"]
     folder = generation(index, IDS, sha256)
     numbering = Numbering(parts)

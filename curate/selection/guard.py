@@ -1,9 +1,9 @@
 """The leakage guard: nothing of the excluded folders (usually val and test) may be retrieved.
 
-Two things are checked: exact bytes (the item id) and the same pixels in another file. For the latter a
-pool image is a suspect if it has the size of an excluded one and a perceptual hash within `NEAR_BITS`
-bits; a suspect counts only when both, decoded at full size, have the same pixels. Crops, scaled copies and
-re-encodings are *not* found.
+Exact bytes (the item id) and the same pixels in another file are always looked for. For the latter a pool
+image is a suspect if it has the size of an excluded one and a perceptual hash within `NEAR_BITS` bits; a
+suspect counts only when both, decoded at full size, have the same pixels. Near copies (crops, scaled, edited
+and re-encoded ones) are looked for by `curate.selection.near_copies`, unless that is switched off.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from curate.selection.near_copies import NearCopies, embeddings_of, pool_bytes
+from curate.selection.removed import Removed
 from transferset.copies import item_id, perceptual_hash, pixel_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from curate.index.index import Index
     from curate.index.part import ItemRow
 
-CHECKED = ("exact bytes", "same pixels")
-NOT_CHECKED = ("near copies: crops, scaled, edited or re-encoded images",)
+EXACT = ("exact bytes", "same pixels")
+NEAR = ("near copies: crops, flips, scaled, framed, edited or re-encoded images",)
 NEAR_BITS = 8
 _READERS = os.cpu_count() or 1
 
@@ -105,7 +107,8 @@ def _excluded(path: Path, name: str, max_pixels: int) -> ExcludedImage:
 
 
 class LeakageGuard:
-    """Compares pool items with the excluded images; what was compared once is remembered.
+    """Compares pool items with the excluded images; what was compared once is remembered. Without `near` only
+    exact copies are found.
 
     `short_side` is what the index decoded its images for: their perceptual hashes come from such a decode.
     """
@@ -116,8 +119,10 @@ class LeakageGuard:
         index: "Index",
         short_side: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        near: NearCopies | None = None,
     ) -> None:
         self.excluded = excluded
+        self.near = near
         self._index = index
         self._short_side = short_side
         self._max_pixels = max_pixels
@@ -134,6 +139,30 @@ class LeakageGuard:
         first = {image.item_id: image for image in reversed(self.excluded.images)}
         found = ((self._index.find(identity), image) for identity, image in sorted(first.items()))
         return [(position, image) for position, image in found if position is not None]
+
+    def copies(self, positions: np.ndarray) -> list[Removed]:
+        """Of the items at `positions` (n,) int64, those that are copies without having the same bytes, and
+        were not told before."""
+        fresh = np.array([one for one in positions.tolist() if one not in self._seen], dtype=np.int64)
+        found = [Removed(position, "same pixels", image.name) for position, image in self.same_pixels(fresh)]
+        if self.near is None:
+            return found
+        known = {one.position for one in found}
+        rest = np.array([one for one in fresh.tolist() if one not in known], dtype=np.int64)
+        hits = self.near.among(self._index.items(rest), embeddings_of(self._index, rest), self._pool_bytes)
+        return found + [
+            Removed(
+                hit.item.position,
+                "near copy",
+                self.excluded.images[hit.image].name,
+                hit.similarity,
+                hit.agreement,
+            )
+            for hit in hits
+        ]
+
+    def _pool_bytes(self, item: "ItemRow") -> bytes | None:
+        return pool_bytes(self._index, item)
 
     def same_pixels(self, positions: np.ndarray) -> list[tuple[int, ExcludedImage]]:
         """Of the items at `positions` (n,) int64, those that show exactly the pixels of an excluded image."""

@@ -12,8 +12,10 @@ from curate.index.numbering import Numbering
 from curate.selection.best_match import best_match
 from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_that_wanted
 from curate.selection.guard import LeakageGuard
+from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.query_balanced import query_balanced
 from curate.selection.quotas import check_amount
+from curate.selection.removed import REASONS, Removed
 from curate.selection.request import Assignment, Request, Strategy
 from curate.selection.uniform import uniform
 from transferset.errors import DataError, UsageError
@@ -79,16 +81,6 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Removed:
-    """An item of the index that was kept out: `why` is "query", "exact bytes" or "same pixels", `match`
-    the query's or the excluded image's name."""
-
-    position: int
-    why: str
-    match: str
-
-
-@dataclass(frozen=True)
 class Selection:
     """Picks by query, then rank; quotas; `floored` are the queries that a floor left open; `search` says
     which engine searched, why, and its recall on a sample of the queries if it is approximate."""
@@ -137,7 +129,7 @@ class Selection:
 
     def removed_counts(self) -> dict[str, int]:
         """How many items were kept out, by reason."""
-        counts = {"query": 0, "exact bytes": 0, "same pixels": 0}
+        counts: dict[str, int] = dict.fromkeys(REASONS, 0)
         for one in self.removed:
             counts[one.why] += 1
         return counts
@@ -151,13 +143,14 @@ def select(
     quotas: Sequence[int],
     options: SelectOptions,
     guard: LeakageGuard | None = None,
+    duplicates: NearDuplicates | None = None,
 ) -> Selection:
     """Choose items of the index for the queries.
 
     `vectors` (q, d) float32 are the queries' L2-normalised embeddings (ignored by "random"); `query_ids`
-    are item ids in hex, and an item with such an id is never taken. What the guard finds is replaced by
-    the next best, so that quotas still fill. DataError where nothing can be retrieved, or anything is
-    missing under shortfall "fail".
+    are item ids in hex, and an item with such an id is never taken. What `guard` and `duplicates` find is
+    replaced by the next best, which is checked in turn, so that quotas still fill. DataError where nothing
+    can be retrieved, or anything is missing under shortfall "fail".
     """
     numbering = Numbering(index.parts)
     removed = [Removed(position, "query", query) for query, position in _own(index, query_ids)]
@@ -179,12 +172,12 @@ def select(
     while True:
         assignment = STRATEGIES[options.strategy](request)
         positions = numbering.positions(assignment.rows)
-        leaks = guard.same_pixels(positions) if guard is not None else []
-        if not leaks:
+        found = _unwanted(assignment, positions, guard, duplicates)
+        if not found:
             break
-        removed += [Removed(position, "same pixels", image.name) for position, image in leaks]
-        leaked = numbering.rows(np.array([position for position, _ in leaks], dtype=np.int64))
-        request.banned = np.concatenate([request.banned, leaked])
+        removed += found
+        banned = numbering.rows(np.array([one.position for one in found], dtype=np.int64))
+        request.banned = np.concatenate([request.banned, banned])
     selection = Selection(
         picks=_picks(request, assignment, positions, options.strategy),
         quotas=tuple(int(quota) for quota in quotas),
@@ -193,6 +186,23 @@ def select(
     )
     _check(selection, options)
     return selection
+
+
+def _unwanted(
+    assignment: Assignment,
+    positions: np.ndarray,
+    guard: LeakageGuard | None,
+    duplicates: NearDuplicates | None,
+) -> list[Removed]:
+    """Copies of excluded images among what was assigned and, of the rest, near-duplicates: the item with the
+    better rank (then similarity, then smaller row) stays."""
+    found = guard.copies(positions) if guard is not None else []
+    if duplicates is not None:
+        order = np.lexsort((assignment.rows, -np.nan_to_num(assignment.scores), assignment.ranks))
+        leaks = np.array([one.position for one in found], dtype=np.int64)
+        ordered = positions[order]
+        found = found + duplicates.among(ordered[~np.isin(ordered, leaks)])
+    return found
 
 
 def _own(index: "Index", query_ids: Sequence[str]) -> list[tuple[str, int]]:

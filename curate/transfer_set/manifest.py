@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.selection.guard import CHECKED, NOT_CHECKED, ExcludedSet
+from curate.encoding.views import VIEWS
+from curate.selection.guard import EXACT, NEAR, ExcludedSet
 from curate.selection.queries import QuerySet
 from curate.selection.selection import Selection, SelectOptions
+from curate.selection.thresholds import Calibration
 from transferset import __version__
+from transferset.alignment import SAME_PICTURE
 from transferset.errors import DataError
 from transferset.writes import read_json, sha256_file
 
@@ -37,9 +40,15 @@ class ShardRecord:
 
 
 def describe_arguments(
-    index: "Index", query_set: QuerySet, excluded: ExcludedSet | None, options: SelectOptions, shard_size: int
+    index: "Index",
+    query_set: QuerySet,
+    excluded: ExcludedSet | None,
+    options: SelectOptions,
+    shard_size: int,
+    near: Calibration | None = None,
 ) -> dict[str, Any]:
-    """Everything that the bytes of a transfer set depend on, as JSON; contents, not places."""
+    """Everything that the bytes of a transfer set depend on, as JSON; contents, not places. `near` is the
+    calibration of the near checks; None: there were none."""
     queries = [[query.query_id, query.label, query.name] for query in query_set.queries]
     return {
         "index": {
@@ -53,31 +62,41 @@ def describe_arguments(
             "sha256": hashlib.sha256(json.dumps(queries).encode()).hexdigest(),
         },
         "excluded": None if excluded is None else {"images": len(excluded.images), "sha256": excluded.digest},
+        "near": None if near is None else near.to_dict(),
         "selection": asdict(options),
         "shard_size": shard_size,
     }
 
 
-def describe_guard(excluded: ExcludedSet | None) -> dict[str, Any]:
+def describe_guard(excluded: ExcludedSet | None, near: Calibration | None) -> dict[str, Any]:
     """What was compared with what, and what was not: for manifest, report and `--json`."""
+    checked = [] if excluded is None else [*EXACT, *(NEAR if near is not None else ())]
+    images = 0 if excluded is None else len(excluded.images) - len(excluded.unreadable)
     return {
-        "statement": guard_statement(excluded),
-        "checked": [] if excluded is None else list(CHECKED),
-        "not_checked": [*CHECKED, *NOT_CHECKED] if excluded is None else list(NOT_CHECKED),
+        "statement": guard_statement(excluded, near),
+        "checked": checked,
+        "not_checked": [one for one in (*EXACT, *NEAR) if one not in checked],
+        "near_duplicates_checked": near is not None,
+        "thresholds": None if near is None else near.to_dict(),
+        "pixel_agreement": None if near is None else SAME_PICTURE,
+        "views": 0 if near is None else VIEWS * images,
         "folders": [] if excluded is None else list(excluded.folders),
         "images": 0 if excluded is None else len(excluded.images),
         "unreadable": 0 if excluded is None else len(excluded.unreadable),
     }
 
 
-def guard_statement(excluded: ExcludedSet | None) -> str:
+def guard_statement(excluded: ExcludedSet | None, near: Calibration | None) -> str:
     """What was checked against leakage, and what was not, as one sentence."""
     if excluded is None:
         return "not checked: no --exclude-dir with val or test images was given"
+    checked = (*EXACT, *NEAR) if near is not None else EXACT
     statement = (
         f"compared with {len(excluded.images)} images of {', '.join(excluded.folders)} for "
-        f"{' and '.join(CHECKED)}; not for {'; '.join(NOT_CHECKED)}"
+        f"{', '.join(checked[:-1])} and {checked[-1]}"
     )
+    if near is None:
+        statement += f"; not for {'; '.join(NEAR)}"
     if excluded.unreadable:
         statement += (
             f"; {len(excluded.unreadable)} of them can't be decoded and were compared by their bytes only"
@@ -124,6 +143,7 @@ def build_manifest(
     excluded: ExcludedSet | None,
     selection: Selection,
     shards: Sequence[ShardRecord],
+    near: Calibration | None = None,
 ) -> dict[str, Any]:
     """The manifest of a transfer set whose other files are all written."""
     written_queries = sum(shard.samples for shard in shards) - len(selection.picks)
@@ -134,7 +154,7 @@ def build_manifest(
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
         "search": selection.search,
-        "guard": describe_guard(excluded),
+        "guard": describe_guard(excluded, near),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),
         "notes": list(query_set.notes),

@@ -51,7 +51,16 @@ def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
     if (out / PLAN / _ARGUMENTS).exists():
         _require_same(out, read_json(out / PLAN / _ARGUMENTS), arguments)
         return False
-    others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    require_usable(out)
+    return False
+
+
+def require_usable(out: Path) -> None:
+    """UsageError if `out` is no folder, or holds something else than a transfer set."""
+    begun = (out / MANIFEST).exists() or (out / PLAN / _ARGUMENTS).exists()
+    others = (
+        [] if begun or not out.is_dir() else [one.name for one in sorted(out.iterdir()) if not _is_ours(one)]
+    )
     if others:
         told = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise UsageError(
@@ -60,7 +69,6 @@ def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
         )
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is not a folder", hint="give an empty or new folder as --out")
-    return False
 
 
 def _is_ours(path: Path) -> bool:
@@ -159,7 +167,7 @@ def write_selection(path: Path, selection: Selection) -> None:
     )
     rest = {
         "quotas": selection.quotas,
-        "removed": [[one.position, one.why, one.match] for one in selection.removed],
+        "removed": [list(asdict(one).values()) for one in selection.removed],
         "floored": selection.floored,
         "search": selection.search,
     }

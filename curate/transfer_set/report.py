@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.selection.guard import ExcludedSet
-from curate.selection.queries import Query, QuerySet
-from curate.selection.selection import Pick, Removed, Selection
+from curate.selection.queries import QuerySet
+from curate.selection.removed import LEAKS, Removed
+from curate.selection.selection import Pick, Selection
 from curate.transfer_set.pictures import Picture, Pictures
 from transferset.report import page, table, text
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
 MOST_PICTURES = 1_500
 MOST_REMOVED = 40
 MOST_RANDOM = 200
+_UNGUARDED = "Nothing kept test images out of this set. "
 _LEAST_PER_QUERY, _MOST_PER_QUERY = 3, 8
+_WARNING = "border:2px solid #c33;background:#c332;padding:.5rem 1rem;font-weight:600"
+_REASONS = {
+    "exact bytes": "Leak: the bytes of an excluded image",
+    "same pixels": "Leak: the pixels of an excluded image",
+    "near copy": "Leak: near copy of an excluded image",
+    "near duplicate": "Near-duplicate of an image that is taken",
+    "query": "Is a query",
+}
 _ROW = "border-bottom:1px solid #8885;padding:.4rem 0"
 _BAR = "display:inline-block;height:.7em;background:#4a90d9;vertical-align:middle;width:"
 
@@ -70,8 +80,16 @@ def _summary(reported: Reported) -> str:
         lines.append(
             f"Queries closed at similarity {closing['min']:.3f} (least), {closing['median']:.3f} (median)."
         )
-    paragraphs = [" ".join(lines), f"Leakage: {reported.guard['statement']}.", *reported.query_set.notes]
-    return "\n".join(f"<p>{text(paragraph)}</p>" for paragraph in paragraphs)
+    leakage = f"Leakage: {reported.guard['statement']}."
+    paragraphs = [" ".join(lines), *reported.query_set.notes]
+    if reported.guard["near_duplicates_checked"]:
+        paragraphs.append(f"Near-duplicates left out: {outcome['removed']['near duplicate']}.")
+    if reported.excluded is not None:
+        paragraphs.insert(1, leakage)
+    warning = (
+        "" if reported.excluded is not None else f'<p style="{_WARNING}">{text(_UNGUARDED + leakage)}</p>\n'
+    )
+    return warning + "\n".join(f"<p>{text(paragraph)}</p>" for paragraph in paragraphs)
 
 
 def _balance(reported: Reported) -> str:
@@ -135,28 +153,47 @@ def _random(selection: Selection, pictures: Pictures) -> str:
 
 
 def _kept_out(reported: Reported, pictures: Pictures) -> str:
-    """Pool images beside what they are copies of: excluded images first, then queries."""
+    """Pool images beside what they are copies of, with reason and scores: of each reason the first few."""
     removed = reported.selection.removed
-    if not removed:
+    sections = []
+    for why in (*LEAKS, "near duplicate", "query"):
+        some = sorted(
+            (one for one in removed if one.why == why), key=lambda one: (-(one.agreement or 0), one.position)
+        )
+        if some:
+            shown = some[:MOST_REMOVED]
+            told = f" ({len(shown)} shown)" if len(shown) < len(some) else ""
+            rows = [_pair(reported, one, pictures) for one in shown]
+            sections.append(f"<h3>{_REASONS[why]}: {len(some)}{told}</h3>")
+            sections.append(table(["similarity", "pixels agree", "pair"], rows))
+    if not sections:
         return ""
-    ordered = sorted(removed, key=lambda one: (one.why == "query", one.why, one.position))
-    rows = [_pair(reported, one, pictures) for one in ordered[:MOST_REMOVED]]
-    told = f" ({len(rows)} shown)" if len(rows) < len(removed) else ""
-    return f"<h2>Kept out: {len(removed)} images of the pool{told}</h2>" + table(["why", "pair"], rows)
+    return f"<h2>Kept out: {len(removed)} images of the pool</h2>" + "".join(sections)
 
 
 def _pair(reported: Reported, removed: Removed, pictures: Pictures) -> list[str]:
     item = reported.index.item(removed.position)
-    match: Query | None = None
     if removed.why == "query":
         match = next(one for one in reported.query_set.queries if one.query_id == removed.match)
         other = Picture(match, text(match.name))
+    elif removed.why == "near duplicate":
+        kept = reported.index.item(bytes.fromhex(removed.match))
+        other = Picture(kept.position, f"taken: {text(kept.key)}")
     else:
         assert reported.excluded is not None
         image = next(one for one in reported.excluded.images if one.name == removed.match)
         other = Picture(image.path, text(image.name))
-    why = "is a query" if match else removed.why
-    return [text(why), pictures.figures([Picture(removed.position, f"pool: {text(item.key)}"), other])]
+    near = removed.why in ("near copy", "near duplicate")
+    pixels = "not read" if near and removed.agreement is None else _score(removed.agreement)
+    return [
+        _score(removed.similarity),
+        pixels,
+        pictures.figures([Picture(removed.position, f"pool: {text(item.key)}"), other]),
+    ]
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _errors(query_set: QuerySet) -> str:

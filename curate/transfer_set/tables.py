@@ -5,7 +5,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from curate.selection.queries import QuerySet
-from curate.selection.selection import Removed, Selection
+from curate.selection.removed import Removed
+from curate.selection.selection import Selection
 from curate.transfer_set.shards import Shard
 
 if TYPE_CHECKING:
@@ -82,12 +83,12 @@ def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "
 
 
 def removed_table(index: "Index", removed: Sequence[Removed]) -> "pa.Table":
-    """A row a pool item that was kept out: `why` is "query", "exact bytes" or "same pixels", `match` the
-    query's id or the excluded image's name."""
+    """A row a pool item that was kept out; see `Removed` for `why`, `match`, `similarity` and `agreement`."""
     import numpy as np
     import pyarrow as pa
 
-    schema = pa.schema([(name, pa.string()) for name in ("item_id", "why", "match", "source", "key")])
+    texts = [(name, pa.string()) for name in ("item_id", "why", "match", "source", "key")]
+    schema = pa.schema([*texts, ("similarity", pa.float64()), ("agreement", pa.float64())])
     items = index.items(np.array([one.position for one in removed], dtype=np.int64))
     rows = [
         {
@@ -96,6 +97,8 @@ def removed_table(index: "Index", removed: Sequence[Removed]) -> "pa.Table":
             "match": one.match,
             "source": item.source if item.source is not None else item.path,
             "key": item.key,
+            "similarity": one.similarity,
+            "agreement": one.agreement,
         }
         for item, one in zip(items, removed, strict=True)
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from curate.selection.guard import ExcludedSet
 from curate.selection.queries import Query, QuerySet
 from curate.selection.selection import Selection
+from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What a transfer set is made of: the index, the queries, what was excluded, and what was selected."""
+    """What a transfer set is made of: the index, the queries, what was excluded, and what was selected;
+    `near` is the calibration of the near checks (None: there were none)."""
 
     index: "Index"
     query_set: QuerySet
@@ -41,6 +43,7 @@ class Retrieved:
     selection: Selection
     include_queries: bool
     seed: int
+    near: Calibration | None = None
 
 
 def write_transfer_set(
@@ -74,7 +77,7 @@ def write_transfer_set(
     written_queries = len(samples) - len(retrieved.selection.picks)
     write_bytes(out / REPORT, _report(retrieved, written_queries).encode("utf-8"))
     manifest = build_manifest(
-        out, arguments, retrieved.query_set, retrieved.excluded, retrieved.selection, records
+        out, arguments, retrieved.query_set, retrieved.excluded, retrieved.selection, records, retrieved.near
     )
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -103,7 +106,7 @@ def _report(retrieved: Retrieved, written_queries: int) -> str:
             retrieved.selection,
             retrieved.excluded,
             describe_outcome(retrieved.query_set, retrieved.selection, written_queries),
-            describe_guard(retrieved.excluded),
+            describe_guard(retrieved.excluded, retrieved.near),
         )
     )
 

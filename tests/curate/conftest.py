@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from curate.index.build import build_index
 from curate.index.options import BuildOptions
@@ -30,13 +31,17 @@ class SmallPool:
 
 @pytest.fixture(scope="session")
 def tinted() -> Callable[..., np.ndarray]:
-    """`tinted(tint, seed, side=48)`: a picture of one of three tints, which random weights tell apart."""
+    """`tinted(tint, seed, side=48)`: a picture of one of three tints, which random weights tell apart,
+    with structure of all sizes as photographs have."""
 
     def make(tint: int, seed: int, side: int = 48) -> np.ndarray:
         rng = np.random.default_rng(1000 * tint + seed)
-        pixels = rng.integers(0, 60, (6, 6, 3))
-        pixels[..., tint] += 180
-        return np.kron(pixels, np.ones((side // 6, side // 6, 1))).astype(np.uint8)
+        pixels = np.full((side, side, 3), 40.0)
+        pixels[..., tint] += 150
+        for cells in (4, 8, 16, 32):
+            coarse = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+            pixels += np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC)) / 255 * 40 - 20
+        return pixels.clip(0, 255).astype(np.uint8)
 
     return make
 

@@ -228,7 +228,8 @@ def test_excluded_images_and_queries_are_kept_out_and_listed(
         (leaks[1], "same pixels", "test/pixels.png"),
         (leaks[2], "query", leaks[2]),
     }
-    assert report.manifest["guard"]["checked"] == ["exact bytes", "same pixels"]
+    assert report.manifest["guard"]["checked"][:2] == ["exact bytes", "same pixels"]
+    assert len(report.manifest["guard"]["checked"]) == 3
     assert "near copies" in report.manifest["guard"]["statement"]
     assert plain.manifest["guard"]["checked"] == []
     page = (tmp_path / "out" / "report.html").read_text()

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curate.selection.removed import Removed
 from curate.selection.selection import Pick, SelectOptions, select
 from transferset.errors import DataError, UsageError
 
@@ -21,10 +22,24 @@ class _PlantedGuard:
     def exact_copies(self) -> list[tuple[int, Any]]:
         return [(position, self._image) for position in self.exact]
 
-    def same_pixels(self, positions: np.ndarray) -> list[tuple[int, Any]]:
+    def copies(self, positions: np.ndarray) -> list[Removed]:
         hits = [one for one in self.pixels if one in positions.tolist()]
         self.pixels = [one for one in self.pixels if one not in hits]
-        return [(position, self._image) for position in hits]
+        return [Removed(position, "same pixels", self._image.name) for position in hits]
+
+
+class _PlantedDuplicates:
+    """Knows pairs of positions that are duplicates: the one taken later leaves."""
+
+    def __init__(self, pairs: list[tuple[int, int]]) -> None:
+        self.pairs = pairs
+        self.orders: list[list[int]] = []
+
+    def among(self, positions: np.ndarray) -> list[Removed]:
+        order = positions.tolist()
+        self.orders.append(order)
+        both = [sorted(pair, key=order.index) for pair in self.pairs if set(pair) <= set(order)]
+        return [Removed(later, "near duplicate", str(first), 0.9, 0.8) for first, later in both]
 
 
 @pytest.fixture
@@ -64,7 +79,20 @@ def test_what_may_not_be_taken_is_replaced_and_told(index: Any, strategy: Any) -
     assert len(found.picks) == 14 if strategy == "random" else 15
     assert found.missing == 15 - len(found.picks)
     assert not taken & {positions[n] for n in (0, 1, 2, 3, 18, 19)}
-    assert found.removed_counts() == {"query": 1, "exact bytes": 2, "same pixels": 3}
+    assert found.removed_counts() == {
+        "query": 1, "exact bytes": 2, "same pixels": 3, "near copy": 0, "near duplicate": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["query-balanced", "best-match", "random"])
+def test_a_duplicate_gives_way_and_the_quota_still_fills(index: Any, strategy: Any) -> None:
+    positions = index.positions.tolist()
+    duplicates = _PlantedDuplicates([(positions[0], positions[1]), (positions[1], positions[2])])
+    options = SelectOptions(total=9, strategy=strategy)
+    found = select(index, QUERIES, UNKNOWN, ["a", "b"], [9, 9], options, None, duplicates)  # type: ignore[arg-type]
+    taken = {pick.position for pick in found.picks}
+    assert found.missing == 0 and positions[1] not in taken
+    assert found.removed_counts()["near duplicate"] >= 1
 
 
 def test_a_random_draw_belongs_to_no_query(index: Any) -> None:

@@ -1,0 +1,100 @@
+"""Commands of `curate` that look for copies: calibrate and guard."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curate import options
+from transferset.console import print_json, print_table, say
+
+
+def calibrate(
+    index: options.Index,
+    sample: Annotated[int, typer.Option(min=2, help="Images of the pool to edit and compare.")] = 100,
+    pool_root: options.PoolRoots = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    seed: Annotated[int, typer.Option(help="Of the sample and the edits.")] = 0,
+    json: options.AsJson = False,
+) -> None:
+    """Find from which cosine on images may be copies, for the encoder of this index, and store it there.
+
+    Retrieval does this by itself for an index that was never calibrated.
+    """
+    from curate.calibration import calibrate as run
+    from curate.encoding.pipeline import PipelineOptions
+    from curate.index.index import open_index
+    from curate.near import IndexEncoder
+    from curate.pools.roots import parse_moved
+
+    opened = open_index(index, parse_moved(pool_root or []))
+    report = run(opened, IndexEncoder(opened, device).model, sample, seed, PipelineOptions(workers))
+    if json:
+        print_json(report.to_dict())
+        return
+    entry = report.entry
+    found, of_copies = entry["copies_found"], f"{entry['copies']:,} edited copies"
+    slight, of_slight = entry["slight_copies_found"], f"{entry['slight_copies']:,} slightly edited copies"
+    alone, slight_alone = (
+        entry["copies_found_by_cosine_alone"],
+        entry["slight_copies_found_by_cosine_alone"],
+    )
+    rows = [
+        [
+            "leaks are looked for from",
+            f"{entry['leak']:.4f}",
+            f"{found:.1%} of {of_copies}",
+            f"{entry['innocent_pairs_suspected']:.4%} of pairs",
+        ],
+        ["… without pixels from", f"{entry['leak_alone']:.4f}", f"{alone:.1%}", "none"],
+        [
+            "duplicates are looked for from",
+            f"{entry['duplicate']:.4f}",
+            f"{slight:.1%} of {of_slight}",
+            f"{entry['innocent_neighbours_suspected']:.1%} of {entry['neighbours']:,} nearest neighbours",
+        ],
+        [
+            "… without pixels from",
+            f"{entry['duplicate_alone']:.4f}",
+            f"{slight_alone:.1%}",
+            "none",
+        ],
+    ]
+    print_table(f"Thresholds of {index}", ["", "cosine", "finds", "and of innocents"], rows)
+
+
+def guard(
+    against: Annotated[
+        list[Path],
+        typer.Option(help="Folder whose images must not be in the set: val, test. May be repeated."),
+    ],
+    transfer_set: Annotated[Path, typer.Option(help="Folder of a finished transfer set.")],
+    index: Annotated[Path, typer.Option(help="Folder of the index that it was retrieved from.")],
+    no_near: options.NoNear = False,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    json: options.AsJson = False,
+) -> None:
+    """Look for copies of val and test images in a finished transfer set.
+
+    Exit code 0: none found. 3: copies found; they are listed, and nothing is changed.
+    """
+    from curate.check import guard as run
+    from curate.encoding.pipeline import PipelineOptions
+    from curate.index.index import open_index
+
+    report = run(against, transfer_set, open_index(index), not no_near, device, PipelineOptions(workers))
+    if json:
+        print_json(report.to_dict())
+    else:
+        rows = [
+            [leak.item_id, leak.why, leak.match, *("" if x is None else f"{x:.2f}" for x in scores)]
+            for leak in report.leaks
+            for scores in [(leak.similarity, leak.agreement)]
+        ]
+        columns = ["sample", "why", "copy of", "similarity", "pixels agree"]
+        print_table(f"{len(rows)} copies among {report.samples:,} samples", columns, rows)
+    if report.leaks:
+        say(f"{len(report.leaks)} samples are copies of images of {', '.join(map(str, against))}")
+        raise typer.Exit(3)

@@ -1,0 +1,77 @@
+"""The near checks of a retrieval: thresholds, the excluded images' views, near-duplicates; and their cost."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from curate.calibration import calibrate
+from curate.encoding.pipeline import PipelineOptions
+from curate.encoding.views import VIEWS, embed_views
+from curate.index.encoder import resume
+from curate.index.index import Index
+from curate.index.options import BuildOptions
+from curate.selection.guard import ExcludedSet
+from curate.selection.near_copies import NearCopies, stack_views
+from curate.selection.thresholds import Calibration, stored_calibration
+from curate.transfer_set.plan import require_usable
+from transferset.console import progress, say
+from transferset.images import MAX_PIXELS
+from transferset.models.runtime import FrozenModel
+
+
+@dataclass
+class IndexEncoder:
+    """The encoder of an index, loaded when it is first needed."""
+
+    index: Index
+    device: str = "auto"
+
+    @cached_property
+    def model(self) -> FrozenModel:
+        """Its image tower on this machine's runtime."""
+        encoder = resume(self.index.plan, BuildOptions(device=self.device), obey_runtime=False)
+        for note in encoder.notes:
+            say(f"note: {note}")
+        return encoder.model
+
+
+def find_calibration(
+    index: Index, out: Path, encoder: IndexEncoder, pipeline: PipelineOptions
+) -> Calibration:
+    """The index's calibration; if it has none it is calibrated first, after a look whether `out` can be
+    written at all."""
+    found = stored_calibration(index.path, index.manifest)
+    if found is not None:
+        return found
+    require_usable(out)
+    say(f"{index.path} has no thresholds for near copies yet: calibrating (curate calibrate does this too)")
+    return calibrate(index, encoder.model, pipeline=pipeline).calibration
+
+
+def near_copies(
+    excluded: ExcludedSet, model: FrozenModel, calibration: Calibration, pipeline: PipelineOptions
+) -> NearCopies:
+    """The excluded images with their views embedded, which is told with its cost."""
+    images = excluded.images
+
+    def counted() -> Any:
+        with progress("embedding views of the excluded images", len(images), "images") as bar:
+            for one in embed_views(model, images, lambda image: image.path.read_bytes(), pipeline):
+                yield one
+                bar.advance()
+
+    start = time.perf_counter()
+    vectors = stack_views(counted(), model.dimension)
+    say(
+        f"leakage guard: {VIEWS * len(images)} views of {len(images)} excluded images embedded in "
+        f"{time.perf_counter() - start:.1f} s, {vectors.nbytes / 1e6:.0f} MB"
+    )
+    return NearCopies(
+        vectors,
+        lambda number: images[number].path.read_bytes(),
+        calibration,
+        pipeline.max_pixels or MAX_PIXELS,
+        pipeline.workers or 1,
+    )
