@@ -13,6 +13,7 @@ from curate.index.encoder import resume
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
 from curate.index.options import BuildOptions
+from curate.selection.background import measure_background
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.queries import Query, QuerySet, load_queries
@@ -258,9 +259,12 @@ def _select(
     pipeline = PipelineOptions(options.threads, options.max_pixels)
     queries: Sequence[Query] = query_set.queries
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
-    if engine.engine == "faiss" and model is not None:
+    background = None
+    if model is not None:
         vectors = encode_queries(index, model, queries, pipeline)
         queries = [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
+        background = measure_background(index, vectors, options.selection.seed)
+    if engine.engine == "faiss" and model is not None:
         search |= recall_on(index, vectors, _RECALL_DEPTH, options.selection.seed)
         say(
             f"recall@{search['depth']} on {search['queries']} of the queries against exact search: "
@@ -268,7 +272,11 @@ def _select(
         )
     selection = retrieve_items(index, model, queries, options.selection, guard, pipeline)
     _tell(selection, excluded)
-    return selection if options.selection.strategy == "random" else replace(selection, search=search)
+    return (
+        selection
+        if options.selection.strategy == "random"
+        else replace(selection, search=search, background=background)
+    )
 
 
 def _with_engine(

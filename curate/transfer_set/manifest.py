@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"
 TABLES = ("samples.parquet", "queries.parquet", "removed.parquet")
 REPORT = "report.html"
+PLOTS = "plots"
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,10 @@ def build_manifest(
     excluded: ExcludedSet | None,
     selection: Selection,
     shards: Sequence[ShardRecord],
+    measures: dict[str, Any],
+    plots: Sequence[str],
 ) -> dict[str, Any]:
-    """The manifest of a transfer set whose other files are all written."""
+    """The manifest of a transfer set whose other files are all written; `plots` are names below `out`."""
     written_queries = sum(shard.samples for shard in shards) - len(selection.picks)
     return {
         "format_version": FORMAT_VERSION,
@@ -134,12 +137,13 @@ def build_manifest(
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
         "search": selection.search,
+        "measures": measures,
         "guard": describe_guard(excluded),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),
         "notes": list(query_set.notes),
         "shards": [asdict(shard) for shard in shards],
-        "files": {name: sha256_file(out / name) for name in (*TABLES, REPORT)},
+        "files": {name: sha256_file(out / name) for name in (*TABLES, REPORT, *plots)},
     }
 
 

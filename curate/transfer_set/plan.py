@@ -12,8 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from curate.selection.background import Background
 from curate.selection.selection import Pick, Removed, Selection
-from curate.transfer_set.manifest import MANIFEST, SHARDS, ShardRecord, read_manifest
+from curate.transfer_set.manifest import MANIFEST, PLOTS, SHARDS, ShardRecord, read_manifest
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME
 from transferset.writes import (
@@ -101,7 +102,7 @@ class StoredPlan:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / PLAN
-        for folder in (out, out / SHARDS, self.folder, self.folder / SHARDS):
+        for folder in (out, out / SHARDS, out / PLOTS, self.folder, self.folder / SHARDS):
             if folder.is_dir():
                 sweep_temporaries(folder)
 
@@ -162,6 +163,7 @@ def write_selection(path: Path, selection: Selection) -> None:
         "removed": [[one.position, one.why, one.match] for one in selection.removed],
         "floored": selection.floored,
         "search": selection.search,
+        "background": None if selection.background is None else asdict(selection.background),
     }
     columns = {name: [getattr(pick, name) for pick in selection.picks] for name in schema.names}
     table = pa.table(columns, schema=schema).replace_schema_metadata({"selection": json.dumps(rest)})
@@ -192,4 +194,12 @@ def read_selection(path: Path) -> Selection:
         tuple(Removed(*one) for one in rest["removed"]),
         tuple(rest["floored"]),
         rest.get("search"),
+        _background(rest.get("background")),
     )
+
+
+def _background(stored: dict[str, Any] | None) -> Background | None:
+    if stored is None:
+        return None
+    lists = {name: tuple(stored[name]) for name in ("mean", "spread", "histogram")}
+    return Background(images=stored["images"], **lists)

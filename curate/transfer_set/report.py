@@ -1,4 +1,8 @@
-"""report.html: for each class, the queries and what was retrieved for them, as pictures."""
+"""report.html: five questions about a transfer set, each answered in a sentence, in numbers and in pictures.
+
+What did I get, is it balanced, is it redundant, is it clean, would more help. The page stands alone (pictures
+and plots are in it) and its size is bounded; the plots are written beside it too.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,19 +13,21 @@ import numpy as np
 
 from curate.selection.guard import ExcludedSet
 from curate.selection.queries import Query, QuerySet
-from curate.selection.selection import Pick, Removed, Selection
+from curate.selection.selection import Removed, Selection
+from curate.transfer_set import plots
+from curate.transfer_set.contact_sheets import ContactSheets
+from curate.transfer_set.measures import Measures
 from curate.transfer_set.pictures import Picture, Pictures
-from transferset.report import page, table, text
+from curate.transfer_set.saturation import Saturation, saturation_of
+from transferset.report import page, plot, table, text
 
 if TYPE_CHECKING:
     from curate.index.index import Index
 
-MOST_PICTURES = 1_500
 MOST_REMOVED = 40
-MOST_RANDOM = 200
-_LEAST_PER_QUERY, _MOST_PER_QUERY = 3, 8
-_ROW = "border-bottom:1px solid #8885;padding:.4rem 0"
-_BAR = "display:inline-block;height:.7em;background:#4a90d9;vertical-align:middle;width:"
+MOST_ROWS = 100
+_NEAREST_TO_CHANCE = 8
+_LIKE_THE_POOL, _COLLAPSED = 0.6, 0.25
 
 
 @dataclass(frozen=True)
@@ -34,141 +40,338 @@ class Reported:
     excluded: ExcludedSet | None
     outcome: dict[str, Any]
     guard: dict[str, Any]
+    measures: Measures
 
     @property
     def drawn(self) -> bool:
         """Whether the images were drawn at random, for no query."""
         return self.selection.picks[0].query is None
 
-    def members(self, label: str | None) -> list[int]:
-        """The numbers of a class's queries."""
-        return [number for number, own in enumerate(self.query_set.labels) if own == label]
+    @property
+    def duplicates(self) -> list[Removed]:
+        """What was left out because the set has it already."""
+        return [one for one in self.selection.removed if "duplicate" in one.why]
+
+    @property
+    def leaks(self) -> list[Removed]:
+        """What was kept out because it is a query or a copy of an excluded image, queries last."""
+        found = [one for one in self.selection.removed if "duplicate" not in one.why]
+        return sorted(found, key=lambda one: (one.why == "query", one.why, one.position))
 
 
-def build_report(reported: Reported) -> str:
+@dataclass(frozen=True)
+class Report:
+    """The page, and its plots (PNG) by file name."""
+
+    html: str
+    plots: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    anchor: str
+    question: str
+    verdict: str
+    body: str = ""
+
+
+def build_report(reported: Reported) -> Report:
     """The page, in one file. Every name and caption in it is escaped."""
+    drawings = _draw(reported)
     pictures = Pictures(reported.index)
+    answers = [
+        _balanced(reported, drawings),
+        _redundant(reported, drawings, pictures),
+        _clean(reported, pictures),
+        _more(reported, drawings),
+        _got(reported, pictures),
+    ]
+    listed = "\n".join(
+        f'<tr><td><a href="#{one.anchor}">{text(one.question)}</a></td><td>{text(one.verdict)}</td></tr>'
+        for one in (answers[-1], *answers[:-1])
+    )
     sections = [
-        _summary(reported),
-        "" if reported.drawn else _balance(reported),
-        _kept_out(reported, pictures),
-        _random(reported.selection, pictures) if reported.drawn else _classes(reported, pictures),
+        f"<table><tbody>\n{listed}\n</tbody></table>",
+        *(f'<p class="quiet">{text(note)}</p>' for note in reported.query_set.notes),
+        *(
+            f'<h2 id="{one.anchor}">{text(one.question)}</h2>\n<p class="verdict">{text(one.verdict)}</p>\n'
+            + one.body
+            for one in answers
+        ),
         _errors(reported.query_set),
     ]
-    return page("Transfer set", "\n".join(section for section in sections if section))
+    return Report(page("Transfer set", "\n".join(one for one in sections if one)), drawings)
 
 
-def _summary(reported: Reported) -> str:
-    outcome = reported.outcome
-    lines = [f"{outcome['retrieved']} of {outcome['requested']} images for {outcome['queries']} queries."]
-    if outcome["written_queries"]:
-        lines.append(f"The {outcome['written_queries']} queries are in the set too.")
-    if outcome["missing"]:
-        lines.append(f"{outcome['missing']} are missing.")
-    closing = outcome["closing_similarity"]
-    if closing is not None:
-        lines.append(
-            f"Queries closed at similarity {closing['min']:.3f} (least), {closing['median']:.3f} (median)."
+def _draw(reported: Reported) -> dict[str, bytes]:
+    selection, background = reported.selection, reported.selection.background
+    drawn = {"directions.png": plots.spans(reported.measures.span, reported.measures.pool_span)}
+    if reported.drawn:
+        return drawn
+    classes = reported.outcome["classes"]
+    drawn["images_per_query.png"] = plots.per_query(selection)
+    if len(classes) > 1:
+        drawn["images_per_class.png"] = plots.per_class(
+            [one["label"] for one in classes], [one["retrieved"] for one in classes]
         )
-    paragraphs = [" ".join(lines), f"Leakage: {reported.guard['statement']}.", *reported.query_set.notes]
-    return "\n".join(f"<p>{text(paragraph)}</p>" for paragraph in paragraphs)
+    drawn["similarity.png"] = plots.similarities(selection, background)
+    saturation = saturation_of(selection)
+    if saturation is not None:
+        drawn["closing_similarity.png"] = plots.closing(saturation)
+    return drawn
 
 
-def _balance(reported: Reported) -> str:
+def _shown(drawings: dict[str, bytes], **described: str) -> str:
+    """The plots of these names that there are, with their descriptions."""
+    found = [
+        plot(drawings[f"{name}.png"], words) for name, words in described.items() if f"{name}.png" in drawings
+    ]
+    return f'<div class="plots">{"".join(found)}</div>' if found else ""
+
+
+def _got(reported: Reported, pictures: Pictures) -> _Answer:
+    question, outcome = "What did I get?", reported.outcome
+    sheets = ContactSheets(
+        reported.index, reported.query_set, reported.selection, reported.measures.closeness, pictures
+    )
+    extra = ""
+    if outcome["written_queries"]:
+        extra = f"; the {outcome['written_queries']} queries are in the set too"
+    if reported.drawn:
+        verdict = f"{outcome['retrieved']} images, drawn at random from the pool{extra}."
+        return _Answer("got", question, verdict, sheets.of_random())
+    values = [pick.similarity for pick in reported.selection.picks if pick.similarity is not None]
+    odd = sum(one.odd for one in reported.measures.closeness.values())
+    verdict = (
+        f"{outcome['retrieved']} images for {_count(outcome['queries'], 'query', 'queries')} in "
+        f"{_count(len(outcome['classes']), 'class', 'classes')}, with a median similarity of "
+        f"{median(values):.3f} to their query; {odd or 'none'} {'stand' if odd > 1 else 'stands'} out from "
+        f"{'their' if odd > 1 else 'its'} class{extra}."
+    )
+    return _Answer("got", question, verdict, sheets.of_classes())
+
+
+def _balanced(reported: Reported, drawings: dict[str, bytes]) -> _Answer:
+    question, selection, outcome = "Is it balanced?", reported.selection, reported.outcome
+    if reported.drawn:
+        return _Answer("balanced", question, "There is nothing to balance: no query drew these images.")
+    filled, short = selection.filled, outcome["queries_short_of_their_quota"]
+    most = max(filled)
+    if not short and most - min(filled) <= 1:
+        verdict = f"Yes: every query got its {_range(filled)} images."
+    elif not short:
+        verdict = f"Every query got what was asked for, {_range(filled)} images."
+    else:
+        empty = filled.count(0)
+        nothing = f", {empty} of them nothing" if empty else ""
+        verdict = (
+            f"No: {short} of {len(filled)} queries got fewer than their quota{nothing}; "
+            f"a query has {_range(filled)} images."
+        )
+    told = []
+    if outcome["missing"]:
+        told.append(f"{outcome['missing']} of {outcome['requested']} images are missing.")
+    if outcome["queries_closed_by_the_floor"]:
+        told.append(f"The similarity floor closed {outcome['queries_closed_by_the_floor']} queries.")
+    told.append(
+        f"The images are spread as over {_equal(filled):.1f} of {len(filled)} queries with equal shares."
+    )
+    body = [
+        f"<p>{text(' '.join(told))}</p>",
+        _shown(
+            drawings,
+            images_per_query="How many queries got how many images",
+            images_per_class="How many images each class got",
+        ),
+        _class_table(reported),
+    ]
+    return _Answer("balanced", question, verdict, "\n".join(body))
+
+
+def _class_table(reported: Reported) -> str:
     selection = reported.selection
+    members: dict[str | None, list[int]] = {}
+    for number, label in enumerate(reported.query_set.labels):
+        members.setdefault(label, []).append(number)
     rows = []
-    for label in reported.query_set.classes:
-        members = reported.members(label)
-        filled = sum(selection.filled[number] for number in members)
-        quota = sum(selection.quotas[number] for number in members)
-        closing = [one for number in members if (one := selection.closing[number]) is not None]
-        bar = f"<span style='{_BAR}{8 * filled / max(1, quota):.2f}em'></span>"
+    for label, own in members.items():
+        filled, quota = (sum(values[one] for one in own) for values in (selection.filled, selection.quotas))
+        closing = [value for one in own if (value := selection.closing[one]) is not None]
+        numbers = [
+            _name(label),
+            str(len(own)),
+            f"{filled} of {quota}",
+            str(min(selection.filled[one] for one in own)),
+            f"{min(closing):.3f}" if closing else "",
+            f"{median(closing):.3f}" if closing else "",
+        ]
+        rows.append((filled / max(1, quota), min(closing, default=-1.0), numbers))
+    columns = ["class", "queries", "images", "fewest for a query", "least closing similarity", "median"]
+    if len(rows) <= MOST_ROWS:
+        return table(columns, [numbers for *_, numbers in rows])
+    worst = sorted(rows, key=lambda row: row[:2])[:MOST_ROWS]
+    told = (
+        f"{MOST_ROWS} of {len(rows)} classes: those that got the smallest share of their quota, then those "
+    )
+    told += "that closed at the lowest similarity. queries.parquet has all."
+    return f'<p class="quiet">{told}</p>' + table(columns, [numbers for *_, numbers in worst])
+
+
+def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Pictures) -> _Answer:
+    own, pool = reported.measures.span, reported.measures.pool_span
+    ratio = own.effective_rank / pool.effective_rank
+    numbers = (
+        f"its images spread over {own.effective_rank:g} directions, as many random ones of the pool over "
+        f"{pool.effective_rank:g}"
+    )
+    if reported.drawn or ratio >= _LIKE_THE_POOL:
+        verdict = f"No: {numbers}."
+    elif ratio >= _COLLAPSED:
+        verdict = f"Narrower than the pool, as a set for one task is: {numbers}."
+    else:
+        verdict = f"Much narrower than the pool: {numbers}; look for repeats."
+    looked = any("duplicate" in why for why in reported.outcome["removed"])
+    told = (
+        "Effective rank: the number of equally strong directions that would hold as much variety (the "
+        f"exponential of the entropy of the covariance's eigenvalues), on {own.images} and {pool.images} "
+        "images. No two images have the same bytes; "
+    )
+    told += (
+        f"{_count(len(reported.duplicates), 'near-duplicate was', 'near-duplicates were')} left out."
+        if looked
+        else "near-duplicates were not looked for."
+    )
+    body = f"<p>{text(told)}</p>" + _shown(
+        drawings, directions="Variance held by the first directions, of the set and of the pool"
+    )
+    return _Answer(
+        "redundant",
+        "Is it redundant?",
+        verdict,
+        body + _pairs(reported, reported.duplicates, pictures, "Left out as near-duplicates"),
+    )
+
+
+def _clean(reported: Reported, pictures: Pictures) -> _Answer:
+    guard = reported.guard
+    queries = sum(one.why == "query" for one in reported.leaks)
+    leaks = len(reported.leaks) - queries
+    if reported.excluded is None:
+        verdict = "Not known: the set was compared with no val or test images."
+    elif leaks:
+        verdict = f"As far as was checked: {_count(leaks, 'copy', 'copies')} of excluded images removed."
+    else:
+        verdict = f"As far as was checked: no copy of the {guard['images']} excluded images was found."
+    told = [f"Leakage: {guard['statement']}."]
+    if guard["not_checked"]:
+        told.append(f"Not checked: {'; '.join(guard['not_checked'])}.")
+    if queries:
+        told.append(
+            f"{_count(queries, 'image of the pool is a query itself', 'images of the pool are queries')} "
+            "and stayed out."
+        )
+    body = "\n".join(f"<p>{text(one)}</p>" for one in told)
+    return _Answer(
+        "clean", "Is it clean?", verdict, body + _pairs(reported, reported.leaks, pictures, "Kept out")
+    )
+
+
+def _more(reported: Reported, drawings: dict[str, bytes]) -> _Answer:
+    question = "Would more help?"
+    if reported.drawn:
+        return _Answer("more", question, "That can't be told: no query drew these images.")
+    found = saturation_of(reported.selection)
+    shown = _shown(
+        drawings,
+        similarity="Similarity of the set's images to their queries, and of random images",
+        closing_similarity="Best, last and random similarity of every query",
+    )
+    if found is None:
+        return _Answer("more", question, "Not measured: random images were not compared.", shown)
+    assert reported.selection.background is not None
+    told = (
+        f"Random: {reported.selection.background.images} images of the pool. For "
+        f"{found.related} of {len(found.queries)} queries the last image lies three standard deviations or "
+        "more above a random one and keeps half of the lead that the best image has. In a very large pool "
+        "chance alone reaches some standard deviations: look at the last picture of the rows below, too."
+    )
+    return _Answer("more", question, found.verdict(), f"<p>{told}</p>" + shown + _nearest(reported, found))
+
+
+def _nearest(reported: Reported, found: Saturation) -> str:
+    """The queries that ended nearest to chance."""
+    rows = []
+    for place in np.argsort(found.deviations, kind="stable")[:_NEAREST_TO_CHANCE].tolist():
+        query = reported.query_set.queries[int(found.queries[place])]
         rows.append(
             [
-                _name(label),
-                str(len(members)),
-                f"{filled} of {quota} {bar}",
-                str(min(selection.filled[number] for number in members)),
-                f"{min(closing):.3f}" if closing else "",
-                f"{median(closing):.3f}" if closing else "",
+                text(query.name),
+                _name(query.label),
+                *(f"{values[place]:.3f}" for values in (found.best, found.last, found.random)),
+                f"{found.deviations[place]:.1f}",
             ]
         )
-    columns = ["class", "queries", "retrieved", "fewest for a query", "closing similarity, least", "median"]
-    return "<h2>Balance</h2>" + table(columns, rows)
+    columns = ["nearest to chance", "class", "best", "last", "random", "standard deviations above random"]
+    return table(columns, rows)
 
 
-def _classes(reported: Reported, pictures: Pictures) -> str:
-    by_query: dict[int | None, list[Pick]] = {}
-    for pick in reported.selection.picks:
-        by_query.setdefault(pick.query, []).append(pick)
-    classes = reported.query_set.classes
-    room = MOST_PICTURES // len(reported.query_set.queries) - 1
-    per_query = min(_MOST_PER_QUERY, max(_LEAST_PER_QUERY, room))
-    shown = max(1, MOST_PICTURES // (len(classes) * (per_query + 1)))
-    sections = []
-    for label in classes:
-        members = reported.members(label)
-        told = "" if len(members) <= shown else f" ({shown} of {len(members)} queries shown)"
-        sections.append(f"<h2>{_name(label)}{told}</h2>")
-        for number in members[:shown]:
-            row = _query_pictures(reported, number, by_query.get(number, []), per_query)
-            sections.append(f'<div style="{_ROW}">{pictures.figures(row)}</div>')
-    return "\n".join(sections)
-
-
-def _query_pictures(reported: Reported, number: int, picks: Sequence[Pick], most: int) -> list[Picture]:
-    """The query, its best images, and the one that it closed with."""
-    query, selection = reported.query_set.queries[number], reported.selection
-    filled = f"{selection.filled[number]} of {selection.quotas[number]}"
-    row = [Picture(query, f"<b>query</b> {text(query.name)}<br>{filled}")]
-    chosen = list(picks) if len(picks) <= most else [*picks[: most - 1], picks[-1]]
-    items = reported.index.items(np.array([pick.position for pick in chosen], dtype=np.int64))
-    for pick, item in zip(chosen, items, strict=True):
-        caption = f"<br>{text(_short(item.caption))}" if item.caption else ""
-        row.append(Picture(pick.position, f"{pick.similarity:.3f}, rank {pick.rank}{caption}"))
-    return row
-
-
-def _random(selection: Selection, pictures: Pictures) -> str:
-    shown = [Picture(pick.position, "") for pick in selection.picks[:MOST_RANDOM]]
-    return f"<h2>Drawn at random ({len(shown)} shown)</h2>" + pictures.figures(shown)
-
-
-def _kept_out(reported: Reported, pictures: Pictures) -> str:
-    """Pool images beside what they are copies of: excluded images first, then queries."""
-    removed = reported.selection.removed
+def _pairs(reported: Reported, removed: Sequence[Removed], pictures: Pictures, title: str) -> str:
+    """Pool images beside what they are copies of."""
     if not removed:
         return ""
-    ordered = sorted(removed, key=lambda one: (one.why == "query", one.why, one.position))
-    rows = [_pair(reported, one, pictures) for one in ordered[:MOST_REMOVED]]
+    rows = [_pair(reported, one, pictures) for one in removed[:MOST_REMOVED]]
     told = f" ({len(rows)} shown)" if len(rows) < len(removed) else ""
-    return f"<h2>Kept out: {len(removed)} images of the pool{told}</h2>" + table(["why", "pair"], rows)
+    return f"<h3>{title}: {len(removed)} images of the pool{told}</h3>" + table(["why", "pair"], rows)
 
 
 def _pair(reported: Reported, removed: Removed, pictures: Pictures) -> list[str]:
     item = reported.index.item(removed.position)
-    match: Query | None = None
-    if removed.why == "query":
-        match = next(one for one in reported.query_set.queries if one.query_id == removed.match)
-        other = Picture(match, text(match.name))
-    else:
-        assert reported.excluded is not None
-        image = next(one for one in reported.excluded.images if one.name == removed.match)
-        other = Picture(image.path, text(image.name))
-    why = "is a query" if match else removed.why
-    return [text(why), pictures.figures([Picture(removed.position, f"pool: {text(item.key)}"), other])]
+    pair = [Picture(removed.position, f"pool: {text(item.key)}")]
+    other = _match(reported, removed)
+    if other is not None:
+        pair.append(other)
+    why = "is a query" if removed.why == "query" else removed.why
+    told = text(why) if other is not None else f"{text(why)}: {text(removed.match)}"
+    return [told, pictures.row(pair)]
+
+
+def _match(reported: Reported, removed: Removed) -> Picture | None:
+    """What a removed item is a copy of: a query, an excluded image, or another item."""
+    query: Query
+    for query in reported.query_set.queries:
+        if query.query_id == removed.match:
+            return Picture(query, text(query.name))
+    for image in reported.excluded.images if reported.excluded is not None else ():
+        if image.name == removed.match:
+            return Picture(image.path, text(image.name))
+    if len(removed.match) == 32 and set(removed.match) <= set("0123456789abcdef"):
+        position = reported.index.find(bytes.fromhex(removed.match))
+        return None if position is None else Picture(position, "in the set")
+    return None
 
 
 def _errors(query_set: QuerySet) -> str:
     if not query_set.errors:
         return ""
     rows = [[text(error.name), _name(error.label), text(error.reason)] for error in query_set.errors]
-    return "<h2>Unreadable query images</h2>" + table(["image", "class", "why"], rows)
+    told = f"<p>{len(rows)} are unreadable; {MOST_ROWS} are shown.</p>" if len(rows) > MOST_ROWS else ""
+    return "<h2>Unreadable query images</h2>" + told + table(["image", "class", "why"], rows[:MOST_ROWS])
+
+
+def _equal(filled: Sequence[int]) -> float:
+    """How many queries with equal shares are as even as these: exp of the shares' entropy."""
+    shares = np.array([one for one in filled if one]) / sum(filled)
+    return float(np.exp(-np.sum(shares * np.log(shares))))
+
+
+def _range(filled: Sequence[int]) -> str:
+    low, high = min(filled), max(filled)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _name(label: str | None) -> str:
     return "(no class)" if label is None else text(label)
-
-
-def _short(caption: str, length: int = 60) -> str:
-    return caption if len(caption) <= length else caption[: length - 1] + "…"
