@@ -32,6 +32,8 @@ th { font-weight: 600; color: var(--quiet); vertical-align: bottom; }
 figure { display: inline-block; margin: .25rem; vertical-align: top; max-width: 10rem; }
 figure img { display: block; border-radius: 3px; max-width: 100%; }
 figcaption { font-size: .72rem; line-height: 1.35; margin-top: .2rem; overflow-wrap: anywhere; }
+.answers td:first-child { min-width: 5.5rem; }
+@media (min-width: 40rem) { .answers td:first-child { white-space: nowrap; } }
 .row { display: flex; flex-wrap: wrap; gap: .5rem; padding: .5rem 0; }
 .row figure { margin: 0; width: 96px; }
 .row + .row { border-top: 1px solid var(--soft); }

@@ -39,11 +39,9 @@ def sample_pool(index: "Index", amount: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     spare = amount // 8 + 64
     rows = rng.choice(numbering.total, min(numbering.total, amount + spare), replace=False)
-    found: dict[bytes, int] = {}
-    for item in index.items(numbering.positions(rows)):
-        if item.item_id not in index.forgotten.ids:
-            found.setdefault(item.item_id, item.position)
-    return np.sort(np.array(list(found.values())[:amount], dtype=np.int64))
+    drawn = (index.find(item.item_id) for item in index.items(numbering.positions(rows)))
+    found = list(dict.fromkeys(position for position in drawn if position is not None))
+    return np.sort(np.array(found[:amount], dtype=np.int64))
 
 
 def vectors_at(index: "Index", positions: np.ndarray) -> np.ndarray:

@@ -103,7 +103,9 @@ class ContactSheets:
         own = self._closeness.get(query.label)
         odd = set(own.positions[: own.odd].tolist()) if own else set()
         filled = f"{selection.filled[number]} of {selection.quotas[number]}"
-        row = [Picture(query, f"<b>query</b> {text(short(query.name))}<br>{filled}", "query")]
+        row = [
+            Picture(query, f"<b>query</b> {text(short(query.name.rpartition('/')[2]))}<br>{filled}", "query")
+        ]
         picks = self._picks.get(number, [])
         chosen = picks if len(picks) <= most else [*picks[: most - 1], picks[-1]]
         items = self._index.items(np.array([pick.position for pick in chosen], dtype=np.int64))

@@ -48,13 +48,13 @@ def per_query(selection: Selection) -> bytes:
     def draw(axes: "Axes") -> None:
         low, high = int(counts.min()), int(counts.max())
         edges = np.linspace(low - 0.5, high + 0.5, min(high - low + 1, 30) + 1)
-        if low == high:
-            edges = np.array([low - 0.75, low - 0.25, low + 0.25, low + 0.75])
         axes.hist(counts, bins=edges.tolist(), color=_SET)
         quota = median(selection.quotas)
         axes.axvline(quota, color=_MARK, linewidth=1.2, label=f"quota, {quota:g}")
         axes.set(title="Images a query", xlabel="images", ylabel="queries")
         _whole_numbers(axes, "both")
+        if high - low < 4:
+            axes.set(xlim=(low - 2.5, high + 2.5), xticks=range(max(0, low - 2), high + 3))
         axes.legend()
 
     return _png(draw)
@@ -115,7 +115,12 @@ def closing(found: Saturation) -> bytes:
         axes.set(title="Where each query closed", xlabel="queries, sorted", ylabel="cosine")
         _whole_numbers(axes, "x")
         axes.legend(
-            ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.18), columnspacing=1, handletextpad=0
+            ncols=3,
+            markerscale=2.5,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.18),
+            columnspacing=1,
+            handletextpad=0,
         )
 
     return _png(draw, _HEIGHT + 0.2)

@@ -91,7 +91,7 @@ def build_report(reported: Reported) -> Report:
         for one in (answers[-1], *answers[:-1])
     )
     sections = [
-        f"<table><tbody>\n{listed}\n</tbody></table>",
+        f'<table class="answers"><tbody>\n{listed}\n</tbody></table>',
         *(f'<p class="quiet">{text(note)}</p>' for note in reported.query_set.notes),
         *(
             f'<h2 id="{one.anchor}">{text(one.question)}</h2>\n<p class="verdict">{text(one.verdict)}</p>\n'
@@ -263,7 +263,7 @@ def _clean(reported: Reported, pictures: Pictures) -> _Answer:
     else:
         verdict = f"As far as was checked: no copy of the {guard['images']} excluded images was found."
     told = [f"Leakage: {guard['statement']}."]
-    if guard["not_checked"]:
+    if reported.excluded is None:
         told.append(f"Not checked: {'; '.join(guard['not_checked'])}.")
     if queries:
         told.append(
