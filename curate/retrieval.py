@@ -1,7 +1,6 @@
 """`curate retrieve`: from an index and a few labelled images to a transfer set."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,11 @@ from curate.transfer_set.manifest import (
     guard_statement,
     read_manifest,
 )
-from curate.transfer_set.plan import StoredPlan, require_apart, require_folder_for
+from curate.transfer_set.plan import StoredPlan, locked, require_apart, require_folder_for
 from curate.transfer_set.writing import Retrieved, write_transfer_set
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.images import MAX_PIXELS
-from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
 
@@ -128,7 +126,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     options, engine = _with_engine(opened, quotas, options)
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size)
     require_folder_for(out, arguments)
-    with _writing(out):
+    with locked(out):
         if require_folder_for(out, arguments) and (manifest := _finished(out)) is not None:
             return RetrieveReport(out, manifest, already_complete=True)
         plan = StoredPlan(out)
@@ -314,17 +312,3 @@ def _finished(out: Path) -> dict[str, Any] | None:
     StoredPlan(out).end()
     say(f"{out} is already complete")
     return manifest
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """The folder's lock; a folder that was made for it and stayed empty goes again."""
-    made = not out.exists()
-    try:
-        with DirectoryLock(out):
-            yield
-    except BaseException:
-        if made:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-        raise

@@ -147,12 +147,13 @@ def build_manifest(
     }
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of the transfer set in `out`; DataError if it is damaged, no such thing, or too new."""
+def read_manifest(out: Path, kind: str = KIND) -> dict[str, Any]:
+    """The manifest of the transfer set (or what `kind` is) in `out`; DataError if it is damaged,
+    no such thing, or too new."""
     path = out / MANIFEST
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise DataError(f"{path} is not the manifest of a transfer set", hint="give another --out")
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        raise DataError(f"{path} is not the manifest of a {kind}", hint="give another --out")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise DataError(
             f"{path}: format_version {manifest.get('format_version')}, this program reads {FORMAT_VERSION}",
@@ -164,9 +165,9 @@ def read_manifest(out: Path) -> dict[str, Any]:
 def damaged_files(out: Path, manifest: dict[str, Any]) -> list[str]:
     """The files of a finished transfer set that are missing or don't have their checksum, by name below
     `out`."""
-    expected = {f"{SHARDS}/{shard['name']}": shard["sha256"] for shard in manifest["shards"]} | manifest[
-        "files"
-    ]
+    expected = {
+        f"{SHARDS}/{shard['name']}": shard["sha256"] for shard in manifest.get("shards", ())
+    } | manifest["files"]
     return [name for name, checksum in expected.items() if not _has_checksum(out / name, checksum)]
 
 

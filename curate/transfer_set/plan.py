@@ -4,19 +4,20 @@
 each finished shard. The folder goes when the manifest is there.
 """
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from curate.selection.background import Background
 from curate.selection.selection import Pick, Removed, Selection
-from curate.transfer_set.manifest import MANIFEST, PLOTS, SHARDS, ShardRecord, read_manifest
+from curate.transfer_set.manifest import KIND, MANIFEST, PLOTS, SHARDS, ShardRecord, read_manifest
 from transferset.errors import DataError, UsageError
-from transferset.lock import LOCK_NAME
+from transferset.lock import LOCK_NAME, DirectoryLock
 from transferset.writes import (
     TEMPORARY_PREFIX,
     atomic_path,
@@ -40,14 +41,14 @@ def require_apart(out: Path, folders: Iterable[tuple[str, Path]]) -> None:
             raise UsageError(f"--out {out} lies in {option} {folder}", hint="give a folder outside of it")
 
 
-def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
-    """Whether `out` holds the finished transfer set of these arguments (False: nothing, or an unfinished
-    one).
+def require_folder_for(out: Path, arguments: dict[str, Any], kind: str = KIND) -> bool:
+    """Whether `out` holds the finished transfer set (or what `kind` is) of these arguments
+    (False: nothing, or an unfinished one).
 
     UsageError with the difference if it was begun or finished with other arguments, or holds something else.
     """
     if (out / MANIFEST).exists():
-        _require_same(out, read_manifest(out)["arguments"], arguments)
+        _require_same(out, read_manifest(out, kind)["arguments"], arguments)
         return True
     if (out / PLAN / _ARGUMENTS).exists():
         _require_same(out, read_json(out / PLAN / _ARGUMENTS), arguments)
@@ -56,12 +57,26 @@ def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
     if others:
         told = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise UsageError(
-            f"{out} is not empty and holds no transfer set ({told})",
+            f"{out} is not empty and holds no {kind} ({told})",
             hint="give an empty or new folder as --out",
         )
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is not a folder", hint="give an empty or new folder as --out")
     return False
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The folder's lock; a folder that was made for it and stayed empty goes again."""
+    made = not out.exists()
+    try:
+        with DirectoryLock(out):
+            yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _is_ours(path: Path) -> bool:

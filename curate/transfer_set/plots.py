@@ -141,6 +141,22 @@ def spans(own: Span, pool: Span) -> bytes:
     return _png(draw)
 
 
+def covered(curve: np.ndarray, random: float) -> bytes:
+    """The mean coverage with 0, 1, … suggestions (n + 1,), and with n random ones."""
+
+    def draw(axes: "Axes") -> None:
+        count = len(curve) - 1
+        axes.plot(np.arange(count + 1), curve, color=_SET, linewidth=1.8, label="suggestions")
+        axes.plot([count], [random], marker="o", linestyle="", color=_MARK, label="as many random ones")
+        axes.set(
+            title="How well the neighbourhood is covered", xlabel="images labelled", ylabel="mean coverage"
+        )
+        _whole_numbers(axes, "x")
+        axes.legend(loc="lower right")
+
+    return _png(draw)
+
+
 def _png(draw: "Callable[[Axes], None]", height: float = _HEIGHT) -> bytes:
     """A figure with one pair of axes; no time and no version stand in the file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
