@@ -32,9 +32,10 @@ class Coverage:
 def cover(candidates: np.ndarray, labelled: np.ndarray, count: int, seed: int = 0) -> Coverage:
     """Choose up to `count` of `candidates` (n, d) that with `labelled` (m, d) cover the candidates best.
 
-    Rows are float32 of length 1. An image's coverage is its cosine (0 at least) to the nearest labelled or
-    chosen image; each choice raises the mean over all candidates most, so what is typical of many and far
-    from what is labelled or chosen comes first. Equal gains: the smaller number.
+    Rows are float32 of length 1. An image's coverage is its cosine (0 at least) to the nearest other image
+    that is labelled or chosen; each choice raises the mean over all candidates most, so what is typical of
+    many and far from what is labelled or chosen comes first. That an image covers itself doesn't count: else
+    the oddest would be chosen for nothing but being odd. Equal gains: the smaller number.
 
     Method: facility location, whose greedy solution reaches 1 - 1/e of the best one (Nemhauser, Wolsey,
     Fisher 1978), with lazy evaluation (Minoux 1978); for choosing what to label: Wei, Iyer, Bilmes,
@@ -49,15 +50,15 @@ def cover(candidates: np.ndarray, labelled: np.ndarray, count: int, seed: int = 
         for first in range(0, len(labelled), _BLOCK):
             near = _cosines(block, labelled[first : first + _BLOCK]).max(axis=1)
             covered[start : start + _BLOCK] = np.maximum(covered[start : start + _BLOCK], near)
-    at_first = covered.copy()
-    chosen, gains = _greedy(similarity, covered, min(count, total))
-    curve = np.concatenate([[0.0], np.cumsum(gains)]) / total + at_first.mean(dtype=np.float64)
+    np.fill_diagonal(similarity, 0)
+    chosen = _greedy(similarity, covered, min(count, total))
+    curve = _curve(similarity, covered, chosen)
     return Coverage(
         np.array(chosen, dtype=np.int64),
-        np.array(gains) / total,
-        _stands_for(similarity, at_first, chosen),
+        np.diff(curve),
+        _stands_for(similarity, covered, chosen),
         curve,
-        _random_coverage(similarity, at_first, len(chosen), seed),
+        _random_coverage(similarity, covered, len(chosen), seed),
     )
 
 
@@ -66,22 +67,31 @@ def _cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.round(np.maximum(one @ other.T, 0), _DECIMALS)
 
 
-def _greedy(similarity: np.ndarray, covered: np.ndarray, count: int) -> tuple[list[int], list[float]]:
-    """Choices and their gains, summed over candidates. Gains only shrink, so a candidate whose old gain is
-    below another's new one need not be looked at."""
+def _greedy(similarity: np.ndarray, at_first: np.ndarray, count: int) -> list[int]:
+    """The choices. Gains only shrink, so a candidate whose old gain is below another's new one need not be
+    looked at. What is chosen needs no cover any more, and so draws no twin of itself."""
+    covered = at_first.copy()
     heap = [(-_gain(similarity[one], covered), one, 0) for one in range(len(similarity))]
     heapq.heapify(heap)
     chosen: list[int] = []
-    gains: list[float] = []
     while len(chosen) < count:
-        negative, one, seen = heapq.heappop(heap)
+        _, one, seen = heapq.heappop(heap)
         if seen < len(chosen):
             heapq.heappush(heap, (-_gain(similarity[one], covered), one, len(chosen)))
             continue
         chosen.append(one)
-        gains.append(-negative)
         np.maximum(covered, similarity[one], out=covered)
-    return chosen, gains
+        covered[one] = 1
+    return chosen
+
+
+def _curve(similarity: np.ndarray, at_first: np.ndarray, chosen: list[int]) -> np.ndarray:
+    covered = at_first.copy()
+    means = [covered.mean(dtype=np.float64)]
+    for one in chosen:
+        np.maximum(covered, similarity[one], out=covered)
+        means.append(covered.mean(dtype=np.float64))
+    return np.array(means)
 
 
 def _gain(row: np.ndarray, covered: np.ndarray) -> float:

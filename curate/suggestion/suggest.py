@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
 
 MOST = 1_000
-_LEAST_CANDIDATES, _MOST_CANDIDATES, _CANDIDATES_EACH = 1_000, 5_000, 20
+_LEAST_CANDIDATES, _MOST_CANDIDATES, _CANDIDATES_EACH = 2_000, 5_000, 40
 
 
 @dataclass(frozen=True)
