@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from curate.selection.background import Background
 from curate.selection.selection import Pick, Removed, Selection
 from curate.transfer_set.manifest import ShardRecord
 from curate.transfer_set.plan import StoredPlan, read_selection, require_folder_for, write_selection
@@ -13,6 +14,7 @@ SELECTION = Selection(
     quotas=(3, 2),
     removed=(Removed(7, "same pixels", "test/ü.png"),),
     floored=(1,),
+    background=Background(2, (0.25, 0.5), (0.125, 0.0), (0, 4, 0)),
 )
 ARGUMENTS = {"selection": {"total": 5, "seed": 0, "min_similarity": None}, "queries": {"sha256": "ab" * 32}}
 
