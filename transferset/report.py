@@ -23,6 +23,7 @@ h2 { font-size: 1.2rem; margin: 3rem 0 .25rem; padding-top: .75rem; border-top: 
 h3 { font-size: 1rem; margin: 2rem 0 .1rem; }
 p { max-width: 46rem; margin: .4rem 0; overflow-wrap: anywhere; }
 p.verdict { font-size: 1.05rem; font-weight: 600; }
+p.warning { border-left: 3px solid var(--mark); padding-left: .75rem; }
 p.quiet, figcaption { color: var(--quiet); }
 a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .2em; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; font-size: .875rem; }

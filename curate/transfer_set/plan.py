@@ -209,7 +209,7 @@ def read_selection(path: Path) -> Selection:
         tuple(Removed(*one) for one in rest["removed"]),
         tuple(rest["floored"]),
         rest.get("search"),
-        _background(rest.get("background")),
+        background=_background(rest.get("background")),
     )
 
 

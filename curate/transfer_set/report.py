@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.selection.guard import ExcludedSet
-from curate.selection.queries import Query, QuerySet
+from curate.selection.queries import QuerySet
 from curate.selection.selection import Removed, Selection
 from curate.transfer_set import plots
 from curate.transfer_set.contact_sheets import ContactSheets
 from curate.transfer_set.measures import Measures
-from curate.transfer_set.pictures import Picture, Pictures
+from curate.transfer_set.pictures import Pictures
+from curate.transfer_set.removed_pictures import removed_pictures
 from curate.transfer_set.saturation import Saturation, saturation_of
 from transferset.report import page, plot, table, text
 
 if TYPE_CHECKING:
     from curate.index.index import Index
 
-MOST_REMOVED = 40
 MOST_ROWS = 100
 _NEAREST_TO_CHANCE = 8
 _LIKE_THE_POOL, _COLLAPSED = 0.6, 0.25
@@ -138,12 +138,12 @@ def _got(reported: Reported, pictures: Pictures) -> _Answer:
     if outcome["written_queries"]:
         extra = f"; the {outcome['written_queries']} queries are in the set too"
     if reported.drawn:
-        verdict = f"{outcome['retrieved']} images, drawn at random from the pool{extra}."
+        verdict = f"{outcome['retrieved']:,} images, drawn at random from the pool{extra}."
         return _Answer("got", question, verdict, sheets.of_random())
     values = [pick.similarity for pick in reported.selection.picks if pick.similarity is not None]
     odd = sum(one.odd for one in reported.measures.closeness.values())
     verdict = (
-        f"{outcome['retrieved']} images for {_count(outcome['queries'], 'query', 'queries')} in "
+        f"{outcome['retrieved']:,} images for {_count(outcome['queries'], 'query', 'queries')} in "
         f"{_count(len(outcome['classes']), 'class', 'classes')}, with a median similarity of "
         f"{median(values):.3f} to their query; {odd or 'none'} {'stand' if odd > 1 else 'stands'} out from "
         f"{'their' if odd > 1 else 'its'} class{extra}."
@@ -165,16 +165,16 @@ def _balanced(reported: Reported, drawings: dict[str, bytes]) -> _Answer:
         empty = filled.count(0)
         nothing = f", {empty} of them nothing" if empty else ""
         verdict = (
-            f"No: {short} of {len(filled)} queries got fewer than their quota{nothing}; "
+            f"No: {short:,} of {len(filled):,} queries got fewer than their quota{nothing}; "
             f"a query has {_range(filled)} images."
         )
     told = []
     if outcome["missing"]:
-        told.append(f"{outcome['missing']} of {outcome['requested']} images are missing.")
+        told.append(f"{outcome['missing']:,} of {outcome['requested']:,} images are missing.")
     if outcome["queries_closed_by_the_floor"]:
         told.append(f"The similarity floor closed {outcome['queries_closed_by_the_floor']} queries.")
     told.append(
-        f"The images are spread as over {_equal(filled):.1f} of {len(filled)} queries with equal shares."
+        f"The images are spread as over {_equal(filled):,.1f} of {len(filled):,} queries with equal shares."
     )
     body = [
         f"<p>{text(' '.join(told))}</p>",
@@ -230,10 +230,10 @@ def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Picture
         verdict = f"Narrower than the pool, as a set for one task is: {numbers}."
     else:
         verdict = f"Much narrower than the pool: {numbers}; look for repeats."
-    looked = any("duplicate" in why for why in reported.outcome["removed"])
+    looked = bool(reported.duplicates) or reported.guard.get("near_duplicates_checked", False)
     told = (
         "Effective rank: the number of equally strong directions that would hold as much variety (the "
-        f"exponential of the entropy of the covariance's eigenvalues), on {own.images} and {pool.images} "
+        f"exponential of the entropy of the covariance's eigenvalues), on {own.images:,} and {pool.images:,} "
         "images. No two images have the same bytes; "
     )
     told += (
@@ -248,7 +248,7 @@ def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Picture
         "redundant",
         "Is it redundant?",
         verdict,
-        body + _pairs(reported, reported.duplicates, pictures, "Left out as near-duplicates"),
+        body + _kept_out(reported, reported.duplicates, pictures),
     )
 
 
@@ -270,10 +270,15 @@ def _clean(reported: Reported, pictures: Pictures) -> _Answer:
             f"{_count(queries, 'image of the pool is a query itself', 'images of the pool are queries')} "
             "and stayed out."
         )
-    body = "\n".join(f"<p>{text(one)}</p>" for one in told)
-    return _Answer(
-        "clean", "Is it clean?", verdict, body + _pairs(reported, reported.leaks, pictures, "Kept out")
-    )
+    if reported.leaks:
+        told.append(f"Kept out: {_count(len(reported.leaks), 'image', 'images')} of the pool.")
+    kind = ' class="warning"' if reported.excluded is None else ""
+    body = "\n".join(f"<p{kind}>{text(one)}</p>" for one in told)
+    return _Answer("clean", "Is it clean?", verdict, body + _kept_out(reported, reported.leaks, pictures))
+
+
+def _kept_out(reported: Reported, removed: Sequence[Removed], pictures: Pictures) -> str:
+    return removed_pictures(reported.index, reported.query_set, reported.excluded, removed, pictures)
 
 
 def _more(reported: Reported, drawings: dict[str, bytes]) -> _Answer:
@@ -290,9 +295,9 @@ def _more(reported: Reported, drawings: dict[str, bytes]) -> _Answer:
         return _Answer("more", question, "Not measured: random images were not compared.", shown)
     assert reported.selection.background is not None
     told = (
-        f"Random: {reported.selection.background.images} images of the pool. For "
-        f"{found.related} of {len(found.queries)} queries the last image lies three standard deviations or "
-        "more above a random one and keeps half of the lead that the best image has. In a very large pool "
+        f"Random: {reported.selection.background.images:,} images of the pool. For "
+        f"{found.related:,} of {len(found.queries):,} queries the last image lies three standard deviations "
+        "or more above a random one and keeps half of the lead that the best image has. In a very large pool "
         "chance alone reaches some standard deviations: look at the last picture of the rows below, too."
     )
     return _Answer("more", question, found.verdict(), f"<p>{told}</p>" + shown + _nearest(reported, found))
@@ -315,41 +320,6 @@ def _nearest(reported: Reported, found: Saturation) -> str:
     return table(columns, rows)
 
 
-def _pairs(reported: Reported, removed: Sequence[Removed], pictures: Pictures, title: str) -> str:
-    """Pool images beside what they are copies of."""
-    if not removed:
-        return ""
-    rows = [_pair(reported, one, pictures) for one in removed[:MOST_REMOVED]]
-    told = f" ({len(rows)} shown)" if len(rows) < len(removed) else ""
-    return f"<h3>{title}: {len(removed)} images of the pool{told}</h3>" + table(["why", "pair"], rows)
-
-
-def _pair(reported: Reported, removed: Removed, pictures: Pictures) -> list[str]:
-    item = reported.index.item(removed.position)
-    pair = [Picture(removed.position, f"pool: {text(item.key)}")]
-    other = _match(reported, removed)
-    if other is not None:
-        pair.append(other)
-    why = "is a query" if removed.why == "query" else removed.why
-    told = text(why) if other is not None else f"{text(why)}: {text(removed.match)}"
-    return [told, pictures.row(pair)]
-
-
-def _match(reported: Reported, removed: Removed) -> Picture | None:
-    """What a removed item is a copy of: a query, an excluded image, or another item."""
-    query: Query
-    for query in reported.query_set.queries:
-        if query.query_id == removed.match:
-            return Picture(query, text(query.name))
-    for image in reported.excluded.images if reported.excluded is not None else ():
-        if image.name == removed.match:
-            return Picture(image.path, text(image.name))
-    if len(removed.match) == 32 and set(removed.match) <= set("0123456789abcdef"):
-        position = reported.index.find(bytes.fromhex(removed.match))
-        return None if position is None else Picture(position, "in the set")
-    return None
-
-
 def _errors(query_set: QuerySet) -> str:
     if not query_set.errors:
         return ""
@@ -370,7 +340,7 @@ def _range(filled: Sequence[int]) -> str:
 
 
 def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _name(label: str | None) -> str:
