@@ -8,7 +8,7 @@ import pytest
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
-from curate.transfer_set import contact_sheets, pictures, report
+from curate.transfer_set import balance, contact_sheets, pictures
 from transferset.writes import read_json, sha256_file
 
 Make = Callable[..., Any]
@@ -165,7 +165,7 @@ def test_many_classes_make_no_endless_page(
 ) -> None:
     monkeypatch.setattr(contact_sheets, "MOST_SHEETS", 10)
     monkeypatch.setattr(contact_sheets, "MOST_PICTURES", 100)
-    monkeypatch.setattr(report, "MOST_ROWS", 12)
+    monkeypatch.setattr(balance, "MOST_ROWS", 12)
     for number in range(40):
         (tmp_path / "q" / f"class{number:02d}").mkdir(parents=True)
         data = encode(tinted(number % 3, 2000 + number), "png")
