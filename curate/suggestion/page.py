@@ -49,8 +49,8 @@ def _explained(outcome: dict[str, Any]) -> str:
     told = (
         f"The neighbourhood: the {outcome['candidates']:,} images of the pool that the "
         f"{outcome['queries']:,} queries would retrieve. An image is covered by its similarity to the "
-        "nearest other image that is labelled or suggested (the cosine after subtracting the pool's mean, 0 at "
-        "least); each suggestion is the image that raises the mean of it most."
+        "nearest other image that is labelled or suggested (the cosine after subtracting the pool's mean, 0 "
+        "at least); each suggestion is the image that raises the mean of it most."
     )
     if outcome["missing"]:
         told += f" {outcome['missing']} of {outcome['requested']} are missing: the pool has no more."
