@@ -17,6 +17,7 @@ from transferset.console import visible
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --quiet: #767676; --mark: #d9742b;
   --own: #2f6db5; }
+@media (prefers-color-scheme: dark) { :root { --quiet: #9b9b9b; --own: #6aa5e8; } }
 body { font: 15px/1.55 system-ui, sans-serif; margin: 2rem auto 4rem; max-width: 70rem; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .5rem; }
 h2 { font-size: 1.2rem; margin: 3rem 0 .25rem; padding-top: .75rem; border-top: 1px solid var(--line); }
