@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import copy_commands, index_commands, options
+from curate import copy_commands, index_commands, options, suggest_command
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -253,6 +253,7 @@ app.command()(copy_commands.guard)
 app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)
+app.command()(suggest_command.suggest)
 
 
 def _plain(value: Any) -> str:

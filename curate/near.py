@@ -12,12 +12,14 @@ from curate.encoding.views import VIEWS, embed_views
 from curate.index.encoder import resume
 from curate.index.index import Index
 from curate.index.options import BuildOptions
-from curate.selection.guard import ExcludedSet
+from curate.selection.guard import ExcludedSet, LeakageGuard
 from curate.selection.near_copies import NearCopies, stack_views
+from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.plan import require_usable
 from transferset.console import progress, say
 from transferset.images import MAX_PIXELS
+from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
 
 
@@ -75,3 +77,19 @@ def near_copies(
         pipeline.max_pixels or MAX_PIXELS,
         pipeline.workers or 1,
     )
+
+
+def make_checks(
+    encoder: IndexEncoder, excluded: ExcludedSet | None, near: Calibration | None, pipeline: PipelineOptions
+) -> tuple[LeakageGuard | None, NearDuplicates | None]:
+    """What a selection is checked with: against the excluded images (None if there are none), and for
+    near-duplicates; without `near` only for exact copies."""
+    index, max_pixels = encoder.index, pipeline.max_pixels or MAX_PIXELS
+    duplicates = guard = None
+    if near is not None:
+        duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.workers or 1)
+    if excluded is not None:
+        short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
+        copies = None if near is None else near_copies(excluded, encoder.model, near, pipeline)
+        guard = LeakageGuard(excluded, index, short_side, max_pixels, copies)
+    return guard, duplicates

@@ -110,6 +110,12 @@ Shortfall = Annotated[
 ]
 DrawSeed = Annotated[int, typer.Option("--seed", help="Of what is drawn or shuffled.")]
 
+# What is suggested.
+SuggestionsOut = Annotated[
+    Path, typer.Option("--out", help="Folder of the suggestions; new, or one to resume.")
+]
+Count = Annotated[int, typer.Option(min=1, max=1000, help="Images to suggest.")]
+
 # Where and how fast.
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the encoder. Default: cores.")]

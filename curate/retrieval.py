@@ -1,7 +1,6 @@
 """`curate retrieve`: from an index and a few labelled images to a transfer set."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ import numpy as np
 from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores, encode_items
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
-from curate.near import IndexEncoder, find_calibration, near_copies
+from curate.near import IndexEncoder, find_calibration, make_checks
+from curate.selection.background import measure_background
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
@@ -27,13 +27,11 @@ from curate.transfer_set.manifest import (
     guard_statement,
     read_manifest,
 )
-from curate.transfer_set.plan import StoredPlan, require_apart, require_folder_for
+from curate.transfer_set.plan import StoredPlan, locked, require_apart, require_folder_for
 from curate.transfer_set.writing import Retrieved, write_transfer_set
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.images import MAX_PIXELS
-from transferset.lock import DirectoryLock
-from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
 
 DEFAULT_SHARD_SIZE = 1_000
@@ -141,7 +139,7 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size, near)
     require_folder_for(out, arguments)
-    with _writing(out):
+    with locked(out):
         if require_folder_for(out, arguments) and (manifest := _finished(out)) is not None:
             return RetrieveReport(out, manifest, already_complete=True)
         plan = StoredPlan(out)
@@ -268,18 +266,15 @@ def _select(
     if options.selection.strategy != "random":
         model = encoder.model
         say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
-    guard = duplicates = None
-    if near is not None:
-        duplicates = NearDuplicates(index, near.thresholds, options.max_pixels, options.threads)
-    if excluded is not None:
-        short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
-        copies = near_copies(excluded, encoder.model, near, pipeline) if near is not None else None
-        guard = LeakageGuard(excluded, index, short_side, options.max_pixels, copies)
+    guard, duplicates = make_checks(encoder, excluded, near, pipeline)
     queries: Sequence[Query] = query_set.queries
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
-    if engine.engine == "faiss" and model is not None:
+    background = None
+    if model is not None:
         vectors = encode_queries(index, model, queries, pipeline)
         queries = [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
+        background = measure_background(index, vectors, options.selection.seed)
+    if engine.engine == "faiss" and model is not None:
         search |= recall_on(index, vectors, _RECALL_DEPTH, options.selection.seed)
         say(
             f"recall@{search['depth']} on {search['queries']} of the queries against exact search: "
@@ -290,7 +285,11 @@ def _select(
     if duplicates is not None:
         pairs = duplicates.compared + (guard.near.compared if guard is not None and guard.near else 0)
         say(f"near checks: {pairs} suspects compared by their pixels")
-    return selection if options.selection.strategy == "random" else replace(selection, search=search)
+    return (
+        selection
+        if options.selection.strategy == "random"
+        else replace(selection, search=search, background=background)
+    )
 
 
 def _with_engine(
@@ -329,17 +328,3 @@ def _finished(out: Path) -> dict[str, Any] | None:
     StoredPlan(out).end()
     say(f"{out} is already complete")
     return manifest
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """The folder's lock; a folder that was made for it and stayed empty goes again."""
-    made = not out.exists()
-    try:
-        with DirectoryLock(out):
-            yield
-    except BaseException:
-        if made:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-        raise

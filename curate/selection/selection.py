@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from curate.index.numbering import Numbering
+from curate.selection.background import Background
 from curate.selection.best_match import best_match
 from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_that_wanted
 from curate.selection.guard import LeakageGuard
@@ -83,13 +84,15 @@ class Pick:
 @dataclass(frozen=True)
 class Selection:
     """Picks by query, then rank; quotas; `floored` are the queries that a floor left open; `search` says
-    which engine searched, why, and its recall on a sample of the queries if it is approximate."""
+    which engine searched, why, and its recall on a sample of the queries if it is approximate;
+    `background` how similar random images of the pool are to the queries, where that was measured."""
 
     picks: tuple[Pick, ...]
     quotas: tuple[int, ...]
     removed: tuple[Removed, ...] = ()
     floored: tuple[int, ...] = ()
     search: dict[str, Any] | None = None
+    background: Background | None = None
 
     @property
     def requested(self) -> int:

@@ -27,6 +27,7 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"
 TABLES = ("samples.parquet", "queries.parquet", "removed.parquet")
 REPORT = "report.html"
+PLOTS = "plots"
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,11 @@ def build_manifest(
     excluded: ExcludedSet | None,
     selection: Selection,
     shards: Sequence[ShardRecord],
-    near: Calibration | None = None,
+    measures: dict[str, Any],
+    plots: Sequence[str],
+    near: Calibration | None,
 ) -> dict[str, Any]:
-    """The manifest of a transfer set whose other files are all written."""
+    """The manifest of a transfer set whose other files are all written; `plots` are names below `out`."""
     written_queries = sum(shard.samples for shard in shards) - len(selection.picks)
     return {
         "format_version": FORMAT_VERSION,
@@ -154,21 +157,23 @@ def build_manifest(
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
         "search": selection.search,
+        "measures": measures,
         "guard": describe_guard(excluded, near),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),
         "notes": list(query_set.notes),
         "shards": [asdict(shard) for shard in shards],
-        "files": {name: sha256_file(out / name) for name in (*TABLES, REPORT)},
+        "files": {name: sha256_file(out / name) for name in (*TABLES, REPORT, *plots)},
     }
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of the transfer set in `out`; DataError if it is damaged, no such thing, or too new."""
+def read_manifest(out: Path, kind: str = KIND) -> dict[str, Any]:
+    """The manifest of the transfer set (or what `kind` is) in `out`; DataError if it is damaged,
+    no such thing, or too new."""
     path = out / MANIFEST
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise DataError(f"{path} is not the manifest of a transfer set", hint="give another --out")
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        raise DataError(f"{path} is not the manifest of a {kind}", hint="give another --out")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise DataError(
             f"{path}: format_version {manifest.get('format_version')}, this program reads {FORMAT_VERSION}",
@@ -180,9 +185,9 @@ def read_manifest(out: Path) -> dict[str, Any]:
 def damaged_files(out: Path, manifest: dict[str, Any]) -> list[str]:
     """The files of a finished transfer set that are missing or don't have their checksum, by name below
     `out`."""
-    expected = {f"{SHARDS}/{shard['name']}": shard["sha256"] for shard in manifest["shards"]} | manifest[
-        "files"
-    ]
+    expected = {
+        f"{SHARDS}/{shard['name']}": shard["sha256"] for shard in manifest.get("shards", ())
+    } | manifest["files"]
     return [name for name, checksum in expected.items() if not _has_checksum(out / name, checksum)]
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from curate.selection.queries import Query
 from transferset.errors import DataError
@@ -22,10 +22,12 @@ _READERS = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Picture:
-    """Something to show, a query, a file or the pool item at a position, with a caption (already HTML)."""
+    """Something to show, a query, a file or the pool item at a position, with a caption (already HTML) and
+    the kind of frame."""
 
     source: Query | Path | int
     caption: str
+    kind: Literal["", "query", "odd"] = ""
 
 
 class Pictures:
@@ -35,16 +37,18 @@ class Pictures:
         self._index = index
         self._left = MOST_BYTES
 
+    def row(self, pictures: Sequence[Picture]) -> str:
+        """HTML of the pictures, in order, as one row of the page."""
+        return f'<div class="row">{self.figures(pictures)}</div>'
+
     def figures(self, pictures: Sequence[Picture]) -> str:
         """HTML of the pictures, in order."""
         uris = ordered_map(self._uri, pictures, _READERS, 4 * _READERS)
-        return "".join(self._figure(uri, one.caption) for uri, one in zip(uris, pictures, strict=True))
+        return "".join(self._figure(uri, one) for uri, one in zip(uris, pictures, strict=True))
 
-    def _figure(self, uri: str, caption: str) -> str:
+    def _figure(self, uri: str, picture: Picture) -> str:
         self._left -= len(uri)
-        if not uri or self._left < 0:
-            return f"<figure><figcaption>(no picture)<br>{caption}</figcaption></figure>"
-        return figure(uri, caption)
+        return figure(uri if self._left >= 0 else "", picture.caption, picture.kind)
 
     def _uri(self, picture: Picture) -> str:
         if self._left < 0:

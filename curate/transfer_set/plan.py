@@ -4,18 +4,21 @@
 each finished shard. The folder goes when the manifest is there.
 """
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curate.selection.selection import Pick, Removed, Selection
-from curate.transfer_set.manifest import MANIFEST, SHARDS, ShardRecord, read_manifest
+from curate.selection.background import Background
+from curate.selection.removed import Removed
+from curate.selection.selection import Pick, Selection
+from curate.transfer_set.manifest import KIND, MANIFEST, PLOTS, SHARDS, ShardRecord, read_manifest
 from transferset.errors import DataError, UsageError
-from transferset.lock import LOCK_NAME
+from transferset.lock import LOCK_NAME, DirectoryLock
 from transferset.writes import (
     TEMPORARY_PREFIX,
     atomic_path,
@@ -39,36 +42,49 @@ def require_apart(out: Path, folders: Iterable[tuple[str, Path]]) -> None:
             raise UsageError(f"--out {out} lies in {option} {folder}", hint="give a folder outside of it")
 
 
-def require_folder_for(out: Path, arguments: dict[str, Any]) -> bool:
-    """Whether `out` holds the finished transfer set of these arguments (False: nothing, or an unfinished
-    one).
+def require_folder_for(out: Path, arguments: dict[str, Any], kind: str = KIND) -> bool:
+    """Whether `out` holds the finished transfer set (or what `kind` is) of these arguments
+    (False: nothing, or an unfinished one).
 
     UsageError with the difference if it was begun or finished with other arguments, or holds something else.
     """
     if (out / MANIFEST).exists():
-        _require_same(out, read_manifest(out)["arguments"], arguments)
+        _require_same(out, read_manifest(out, kind)["arguments"], arguments)
         return True
     if (out / PLAN / _ARGUMENTS).exists():
         _require_same(out, read_json(out / PLAN / _ARGUMENTS), arguments)
         return False
-    require_usable(out)
+    require_usable(out, kind)
     return False
 
 
-def require_usable(out: Path) -> None:
-    """UsageError if `out` is no folder, or holds something else than a transfer set."""
+def require_usable(out: Path, kind: str = KIND) -> None:
+    """UsageError if `out` is no folder, or holds something else than a transfer set (or what `kind` is)."""
     begun = (out / MANIFEST).exists() or (out / PLAN / _ARGUMENTS).exists()
-    others = (
-        [] if begun or not out.is_dir() else [one.name for one in sorted(out.iterdir()) if not _is_ours(one)]
-    )
+    inside = sorted(out.iterdir()) if out.is_dir() and not begun else []
+    others = [path.name for path in inside if not _is_ours(path)]
     if others:
         told = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise UsageError(
-            f"{out} is not empty and holds no transfer set ({told})",
+            f"{out} is not empty and holds no {kind} ({told})",
             hint="give an empty or new folder as --out",
         )
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is not a folder", hint="give an empty or new folder as --out")
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """The folder's lock; a folder that was made for it and stayed empty goes again."""
+    made = not out.exists()
+    try:
+        with DirectoryLock(out):
+            yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _is_ours(path: Path) -> bool:
@@ -109,7 +125,7 @@ class StoredPlan:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / PLAN
-        for folder in (out, out / SHARDS, self.folder, self.folder / SHARDS):
+        for folder in (out, out / SHARDS, out / PLOTS, self.folder, self.folder / SHARDS):
             if folder.is_dir():
                 sweep_temporaries(folder)
 
@@ -170,6 +186,7 @@ def write_selection(path: Path, selection: Selection) -> None:
         "removed": [list(asdict(one).values()) for one in selection.removed],
         "floored": selection.floored,
         "search": selection.search,
+        "background": None if selection.background is None else asdict(selection.background),
     }
     columns = {name: [getattr(pick, name) for pick in selection.picks] for name in schema.names}
     table = pa.table(columns, schema=schema).replace_schema_metadata({"selection": json.dumps(rest)})
@@ -200,4 +217,12 @@ def read_selection(path: Path) -> Selection:
         tuple(Removed(*one) for one in rest["removed"]),
         tuple(rest["floored"]),
         rest.get("search"),
+        background=_background(rest.get("background")),
     )
+
+
+def _background(stored: dict[str, Any] | None) -> Background | None:
+    if stored is None:
+        return None
+    lists = {name: tuple(stored[name]) for name in ("mean", "spread", "histogram")}
+    return Background(images=stored["images"], **lists)

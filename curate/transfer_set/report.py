@@ -1,211 +1,212 @@
-"""report.html: for each class, the queries and what was retrieved for them, as pictures."""
+"""report.html: five questions about a transfer set, each answered in a sentence, in numbers and in pictures.
+
+What did I get, is it balanced, is it redundant, is it clean, would more help. The page stands alone (pictures
+and plots are in it) and its size is bounded; the plots are written beside it too.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.selection.guard import ExcludedSet
 from curate.selection.queries import QuerySet
-from curate.selection.removed import LEAKS, Removed
-from curate.selection.selection import Pick, Selection
-from curate.transfer_set.pictures import Picture, Pictures
+from curate.selection.removed import Removed
+from curate.transfer_set import plots
+from curate.transfer_set.answers import MOST_ROWS, Answer, Reported, count, name_of, show
+from curate.transfer_set.balance import balanced
+from curate.transfer_set.contact_sheets import ContactSheets
+from curate.transfer_set.pictures import Pictures
+from curate.transfer_set.removed_pictures import removed_pictures
+from curate.transfer_set.saturation import Saturation, saturation_of
 from transferset.report import page, table, text
 
-if TYPE_CHECKING:
-    from curate.index.index import Index
-
-MOST_PICTURES = 1_500
-MOST_REMOVED = 40
-MOST_RANDOM = 200
-_UNGUARDED = "Nothing kept test images out of this set. "
-_LEAST_PER_QUERY, _MOST_PER_QUERY = 3, 8
-_WARNING = "border:2px solid #c33;background:#c332;padding:.5rem 1rem;font-weight:600"
-_REASONS = {
-    "exact bytes": "Leak: the bytes of an excluded image",
-    "same pixels": "Leak: the pixels of an excluded image",
-    "near copy": "Leak: near copy of an excluded image",
-    "near duplicate": "Near-duplicate of an image that is taken",
-    "query": "Is a query",
-}
-_ROW = "border-bottom:1px solid #8885;padding:.4rem 0"
-_BAR = "display:inline-block;height:.7em;background:#4a90d9;vertical-align:middle;width:"
+_NEAREST_TO_CHANCE = 8
+_LIKE_THE_POOL, _COLLAPSED = 0.6, 0.25
 
 
 @dataclass(frozen=True)
-class Reported:
-    """What the report tells; `outcome` and `guard` are the manifest's."""
+class Report:
+    """The page, and its plots (PNG) by file name."""
 
-    index: "Index"
-    query_set: QuerySet
-    selection: Selection
-    excluded: ExcludedSet | None
-    outcome: dict[str, Any]
-    guard: dict[str, Any]
-
-    @property
-    def drawn(self) -> bool:
-        """Whether the images were drawn at random, for no query."""
-        return self.selection.picks[0].query is None
-
-    def members(self, label: str | None) -> list[int]:
-        """The numbers of a class's queries."""
-        return [number for number, own in enumerate(self.query_set.labels) if own == label]
+    html: str
+    plots: dict[str, bytes]
 
 
-def build_report(reported: Reported) -> str:
+def build_report(reported: Reported) -> Report:
     """The page, in one file. Every name and caption in it is escaped."""
+    drawings = _draw(reported)
     pictures = Pictures(reported.index)
+    answers = [
+        balanced(reported, drawings),
+        _redundant(reported, drawings, pictures),
+        _clean(reported, pictures),
+        _more(reported, drawings),
+        _got(reported, pictures),
+    ]
+    listed = "\n".join(
+        f'<tr><td><a href="#{one.anchor}">{text(one.question)}</a></td><td>{text(one.verdict)}</td></tr>'
+        for one in (answers[-1], *answers[:-1])
+    )
     sections = [
-        _summary(reported),
-        "" if reported.drawn else _balance(reported),
-        _kept_out(reported, pictures),
-        _random(reported.selection, pictures) if reported.drawn else _classes(reported, pictures),
+        f'<table class="answers"><tbody>\n{listed}\n</tbody></table>',
+        *(f'<p class="quiet">{text(note)}</p>' for note in reported.query_set.notes),
+        *(
+            f'<h2 id="{one.anchor}">{text(one.question)}</h2>\n<p class="verdict">{text(one.verdict)}</p>\n'
+            + one.body
+            for one in answers
+        ),
         _errors(reported.query_set),
     ]
-    return page("Transfer set", "\n".join(section for section in sections if section))
+    return Report(page("Transfer set", "\n".join(one for one in sections if one)), drawings)
 
 
-def _summary(reported: Reported) -> str:
-    outcome = reported.outcome
-    lines = [f"{outcome['retrieved']} of {outcome['requested']} images for {outcome['queries']} queries."]
-    if outcome["written_queries"]:
-        lines.append(f"The {outcome['written_queries']} queries are in the set too.")
-    if outcome["missing"]:
-        lines.append(f"{outcome['missing']} are missing.")
-    closing = outcome["closing_similarity"]
-    if closing is not None:
-        lines.append(
-            f"Queries closed at similarity {closing['min']:.3f} (least), {closing['median']:.3f} (median)."
+def _draw(reported: Reported) -> dict[str, bytes]:
+    selection, background = reported.selection, reported.selection.background
+    drawn = {"directions.png": plots.spans(reported.measures.span, reported.measures.pool_span)}
+    if reported.drawn:
+        return drawn
+    classes = reported.outcome["classes"]
+    drawn["images_per_query.png"] = plots.per_query(selection)
+    if len(classes) > 1:
+        drawn["images_per_class.png"] = plots.per_class(
+            [one["label"] for one in classes], [one["retrieved"] for one in classes]
         )
-    leakage = f"Leakage: {reported.guard['statement']}."
-    paragraphs = [" ".join(lines), *reported.query_set.notes]
-    if reported.guard["near_duplicates_checked"]:
-        paragraphs.append(f"Near-duplicates left out: {outcome['removed']['near duplicate']}.")
-    if reported.excluded is not None:
-        paragraphs.insert(1, leakage)
-    warning = (
-        "" if reported.excluded is not None else f'<p style="{_WARNING}">{text(_UNGUARDED + leakage)}</p>\n'
+    drawn["similarity.png"] = plots.similarities(selection, background)
+    saturation = saturation_of(selection)
+    if saturation is not None:
+        drawn["closing_similarity.png"] = plots.closing(saturation)
+    return drawn
+
+
+def _got(reported: Reported, pictures: Pictures) -> Answer:
+    question, outcome = "What did I get?", reported.outcome
+    sheets = ContactSheets(
+        reported.index, reported.query_set, reported.selection, reported.measures.closeness, pictures
     )
-    return warning + "\n".join(f"<p>{text(paragraph)}</p>" for paragraph in paragraphs)
+    extra = ""
+    if outcome["written_queries"]:
+        extra = f"; the {outcome['written_queries']} queries are in the set too"
+    if reported.drawn:
+        verdict = f"{outcome['retrieved']:,} images, drawn at random from the pool{extra}."
+        return Answer("got", question, verdict, sheets.of_random())
+    values = [pick.similarity for pick in reported.selection.picks if pick.similarity is not None]
+    odd = sum(one.odd for one in reported.measures.closeness.values())
+    verdict = (
+        f"{outcome['retrieved']:,} images for {count(outcome['queries'], 'query', 'queries')} in "
+        f"{count(len(outcome['classes']), 'class', 'classes')}, with a median similarity of "
+        f"{median(values):.3f} to their query; {odd or 'none'} {'stand' if odd > 1 else 'stands'} out from "
+        f"{'their' if odd > 1 else 'its'} class{extra}."
+    )
+    return Answer("got", question, verdict, sheets.of_classes())
 
 
-def _balance(reported: Reported) -> str:
-    selection = reported.selection
+def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Pictures) -> Answer:
+    own, pool = reported.measures.span, reported.measures.pool_span
+    ratio = own.effective_rank / pool.effective_rank
+    numbers = (
+        f"its images spread over {own.effective_rank:g} directions, as many random ones of the pool over "
+        f"{pool.effective_rank:g}"
+    )
+    if reported.drawn or ratio >= _LIKE_THE_POOL:
+        verdict = f"No: {numbers}."
+    elif ratio >= _COLLAPSED:
+        verdict = f"Narrower than the pool, as a set for one task is: {numbers}."
+    else:
+        verdict = f"Much narrower than the pool: {numbers}; look for repeats."
+    looked = bool(reported.duplicates) or reported.guard.get("near_duplicates_checked", False)
+    told = (
+        "Effective rank: the number of equally strong directions that would hold as much variety (the "
+        f"exponential of the entropy of the covariance's eigenvalues), on {own.images:,} and {pool.images:,} "
+        "images. No two images have the same bytes; "
+    )
+    told += (
+        f"{count(len(reported.duplicates), 'near-duplicate was', 'near-duplicates were')} left out."
+        if looked
+        else "near-duplicates were not looked for."
+    )
+    body = f"<p>{text(told)}</p>" + show(
+        drawings, directions="Variance held by the first directions, of the set and of the pool"
+    )
+    return Answer(
+        "redundant",
+        "Is it redundant?",
+        verdict,
+        body + _kept_out(reported, reported.duplicates, pictures),
+    )
+
+
+def _clean(reported: Reported, pictures: Pictures) -> Answer:
+    guard = reported.guard
+    queries = sum(one.why == "query" for one in reported.leaks)
+    leaks = len(reported.leaks) - queries
+    if reported.excluded is None:
+        verdict = "Not known: the set was compared with no val or test images."
+    elif leaks:
+        verdict = f"As far as was checked: {count(leaks, 'copy', 'copies')} of excluded images removed."
+    else:
+        verdict = f"As far as was checked: no copy of the {guard['images']} excluded images was found."
+    told = [f"Leakage: {guard['statement']}."]
+    if reported.excluded is None:
+        told.append(f"Not checked: {'; '.join(guard['not_checked'])}.")
+    if queries:
+        told.append(
+            f"{count(queries, 'image of the pool is a query itself', 'images of the pool are queries')} "
+            "and stayed out."
+        )
+    if reported.leaks:
+        told.append(f"Kept out: {count(len(reported.leaks), 'image', 'images')} of the pool.")
+    kind = ' class="warning"' if reported.excluded is None else ""
+    body = "\n".join(f"<p{kind}>{text(one)}</p>" for one in told)
+    return Answer("clean", "Is it clean?", verdict, body + _kept_out(reported, reported.leaks, pictures))
+
+
+def _kept_out(reported: Reported, removed: Sequence[Removed], pictures: Pictures) -> str:
+    return removed_pictures(reported.index, reported.query_set, reported.excluded, removed, pictures)
+
+
+def _more(reported: Reported, drawings: dict[str, bytes]) -> Answer:
+    question = "Would more help?"
+    if reported.drawn:
+        return Answer("more", question, "That can't be told: no query drew these images.")
+    found = saturation_of(reported.selection)
+    shown = show(
+        drawings,
+        similarity="Similarity of the set's images to their queries, and of random images",
+        closing_similarity="Best, last and random similarity of every query",
+    )
+    if found is None:
+        return Answer("more", question, "Not measured: random images were not compared.", shown)
+    assert reported.selection.background is not None
+    told = (
+        f"Random: {reported.selection.background.images:,} images of the pool. For "
+        f"{found.related:,} of {len(found.queries):,} queries the last image lies three standard deviations "
+        "or more above a random one and keeps half of the lead that the best image has. In a very large pool "
+        "chance alone reaches some standard deviations: look at the last picture of the rows below, too."
+    )
+    return Answer("more", question, found.verdict(), f"<p>{told}</p>" + shown + _nearest(reported, found))
+
+
+def _nearest(reported: Reported, found: Saturation) -> str:
+    """The queries that ended nearest to chance."""
     rows = []
-    for label in reported.query_set.classes:
-        members = reported.members(label)
-        filled = sum(selection.filled[number] for number in members)
-        quota = sum(selection.quotas[number] for number in members)
-        closing = [one for number in members if (one := selection.closing[number]) is not None]
-        bar = f"<span style='{_BAR}{8 * filled / max(1, quota):.2f}em'></span>"
+    for place in np.argsort(found.deviations, kind="stable")[:_NEAREST_TO_CHANCE].tolist():
+        query = reported.query_set.queries[int(found.queries[place])]
         rows.append(
             [
-                _name(label),
-                str(len(members)),
-                f"{filled} of {quota} {bar}",
-                str(min(selection.filled[number] for number in members)),
-                f"{min(closing):.3f}" if closing else "",
-                f"{median(closing):.3f}" if closing else "",
+                text(query.name),
+                name_of(query.label),
+                *(f"{values[place]:.3f}" for values in (found.best, found.last, found.random)),
+                f"{found.deviations[place]:.1f}",
             ]
         )
-    columns = ["class", "queries", "retrieved", "fewest for a query", "closing similarity, least", "median"]
-    return "<h2>Balance</h2>" + table(columns, rows)
-
-
-def _classes(reported: Reported, pictures: Pictures) -> str:
-    by_query: dict[int | None, list[Pick]] = {}
-    for pick in reported.selection.picks:
-        by_query.setdefault(pick.query, []).append(pick)
-    classes = reported.query_set.classes
-    room = MOST_PICTURES // len(reported.query_set.queries) - 1
-    per_query = min(_MOST_PER_QUERY, max(_LEAST_PER_QUERY, room))
-    shown = max(1, MOST_PICTURES // (len(classes) * (per_query + 1)))
-    sections = []
-    for label in classes:
-        members = reported.members(label)
-        told = "" if len(members) <= shown else f" ({shown} of {len(members)} queries shown)"
-        sections.append(f"<h2>{_name(label)}{told}</h2>")
-        for number in members[:shown]:
-            row = _query_pictures(reported, number, by_query.get(number, []), per_query)
-            sections.append(f'<div style="{_ROW}">{pictures.figures(row)}</div>')
-    return "\n".join(sections)
-
-
-def _query_pictures(reported: Reported, number: int, picks: Sequence[Pick], most: int) -> list[Picture]:
-    """The query, its best images, and the one that it closed with."""
-    query, selection = reported.query_set.queries[number], reported.selection
-    filled = f"{selection.filled[number]} of {selection.quotas[number]}"
-    row = [Picture(query, f"<b>query</b> {text(query.name)}<br>{filled}")]
-    chosen = list(picks) if len(picks) <= most else [*picks[: most - 1], picks[-1]]
-    items = reported.index.items(np.array([pick.position for pick in chosen], dtype=np.int64))
-    for pick, item in zip(chosen, items, strict=True):
-        caption = f"<br>{text(_short(item.caption))}" if item.caption else ""
-        row.append(Picture(pick.position, f"{pick.similarity:.3f}, rank {pick.rank}{caption}"))
-    return row
-
-
-def _random(selection: Selection, pictures: Pictures) -> str:
-    shown = [Picture(pick.position, "") for pick in selection.picks[:MOST_RANDOM]]
-    return f"<h2>Drawn at random ({len(shown)} shown)</h2>" + pictures.figures(shown)
-
-
-def _kept_out(reported: Reported, pictures: Pictures) -> str:
-    """Pool images beside what they are copies of, with reason and scores: of each reason the first few."""
-    removed = reported.selection.removed
-    sections = []
-    for why in (*LEAKS, "near duplicate", "query"):
-        some = sorted(
-            (one for one in removed if one.why == why), key=lambda one: (-(one.agreement or 0), one.position)
-        )
-        if some:
-            shown = some[:MOST_REMOVED]
-            told = f" ({len(shown)} shown)" if len(shown) < len(some) else ""
-            rows = [_pair(reported, one, pictures) for one in shown]
-            sections.append(f"<h3>{_REASONS[why]}: {len(some)}{told}</h3>")
-            sections.append(table(["similarity", "pixels agree", "pair"], rows))
-    if not sections:
-        return ""
-    return f"<h2>Kept out: {len(removed)} images of the pool</h2>" + "".join(sections)
-
-
-def _pair(reported: Reported, removed: Removed, pictures: Pictures) -> list[str]:
-    item = reported.index.item(removed.position)
-    if removed.why == "query":
-        match = next(one for one in reported.query_set.queries if one.query_id == removed.match)
-        other = Picture(match, text(match.name))
-    elif removed.why == "near duplicate":
-        kept = reported.index.item(bytes.fromhex(removed.match))
-        other = Picture(kept.position, f"taken: {text(kept.key)}")
-    else:
-        assert reported.excluded is not None
-        image = next(one for one in reported.excluded.images if one.name == removed.match)
-        other = Picture(image.path, text(image.name))
-    near = removed.why in ("near copy", "near duplicate")
-    pixels = "not read" if near and removed.agreement is None else _score(removed.agreement)
-    return [
-        _score(removed.similarity),
-        pixels,
-        pictures.figures([Picture(removed.position, f"pool: {text(item.key)}"), other]),
-    ]
-
-
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    columns = ["nearest to chance", "class", "best", "last", "random", "standard deviations above random"]
+    return table(columns, rows)
 
 
 def _errors(query_set: QuerySet) -> str:
     if not query_set.errors:
         return ""
-    rows = [[text(error.name), _name(error.label), text(error.reason)] for error in query_set.errors]
-    return "<h2>Unreadable query images</h2>" + table(["image", "class", "why"], rows)
-
-
-def _name(label: str | None) -> str:
-    return "(no class)" if label is None else text(label)
-
-
-def _short(caption: str, length: int = 60) -> str:
-    return caption if len(caption) <= length else caption[: length - 1] + "…"
+    rows = [[text(error.name), name_of(error.label), text(error.reason)] for error in query_set.errors]
+    told = f"<p>{len(rows)} are unreadable; {MOST_ROWS} are shown.</p>" if len(rows) > MOST_ROWS else ""
+    return "<h2>Unreadable query images</h2>" + told + table(["image", "class", "why"], rows[:MOST_ROWS])

@@ -49,8 +49,9 @@ def shard_table(shard: Shard) -> "pa.Table":
 
 
 def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "pa.Table":
-    """A row a query: its quota, how much of it was filled and at which similarity it closed; then the
-    unreadable files with the reason. `written` says whether the queries are samples too."""
+    """A row a query: its quota, how much of it was filled, at which similarity it closed and the mean one of
+    a random image of the pool; then the unreadable files with the reason. `written` says whether the queries
+    are samples too."""
     import pyarrow as pa
 
     schema = pa.schema(
@@ -61,11 +62,16 @@ def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "
             "quota": pa.int32(),
             "filled": pa.int32(),
             "closing_similarity": pa.float64(),
+            "random_similarity": pa.float64(),
             "written": pa.bool_(),
             "error": pa.string(),
         }
     )
-    columns = zip(query_set.queries, selection.quotas, selection.filled, selection.closing, strict=True)
+    background = selection.background
+    random = background.mean if background is not None else (None,) * len(selection.quotas)
+    columns = zip(
+        query_set.queries, selection.quotas, selection.filled, selection.closing, random, strict=True
+    )
     rows = [
         {
             "query_id": query.query_id,
@@ -74,9 +80,10 @@ def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "
             "quota": quota,
             "filled": filled,
             "closing_similarity": None if closing is None else round(closing, 4),
+            "random_similarity": chance,
             "written": written,
         }
-        for query, quota, filled, closing in columns
+        for query, quota, filled, closing, chance in columns
     ]
     rows += [{"label": error.label, "name": error.name, "error": error.reason} for error in query_set.errors]
     return pa.Table.from_pylist(rows, schema=schema)

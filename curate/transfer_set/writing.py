@@ -11,6 +11,7 @@ from curate.selection.selection import Selection
 from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import (
     MANIFEST,
+    PLOTS,
     REPORT,
     SHARDS,
     ShardRecord,
@@ -18,6 +19,7 @@ from curate.transfer_set.manifest import (
     describe_guard,
     describe_outcome,
 )
+from curate.transfer_set.measures import describe_measures, measure
 from curate.transfer_set.plan import StoredPlan
 from curate.transfer_set.report import Reported, build_report
 from curate.transfer_set.samples import Sample, build_samples
@@ -75,9 +77,17 @@ def write_transfer_set(
             bar.advance(len(shard.samples))
     _write_tables(out, retrieved, tables)
     written_queries = len(samples) - len(retrieved.selection.picks)
-    write_bytes(out / REPORT, _report(retrieved, written_queries).encode("utf-8"))
+    measures, plots = _write_report(out, retrieved, written_queries)
     manifest = build_manifest(
-        out, arguments, retrieved.query_set, retrieved.excluded, retrieved.selection, records, retrieved.near
+        out,
+        arguments,
+        retrieved.query_set,
+        retrieved.excluded,
+        retrieved.selection,
+        records,
+        measures,
+        plots,
+        retrieved.near,
     )
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -98,8 +108,10 @@ def _read(index: "Index", sample: Sample) -> bytes:
     return origin.read() if isinstance(origin, Query) else index.read_bytes(origin)
 
 
-def _report(retrieved: Retrieved, written_queries: int) -> str:
-    return build_report(
+def _write_report(out: Path, retrieved: Retrieved, written_queries: int) -> tuple[dict[str, Any], list[str]]:
+    """Write the report and its plots; returns what was measured, for the manifest, and the plots' names."""
+    measures = measure(retrieved.index, retrieved.query_set, retrieved.selection, retrieved.seed)
+    report = build_report(
         Reported(
             retrieved.index,
             retrieved.query_set,
@@ -107,8 +119,13 @@ def _report(retrieved: Retrieved, written_queries: int) -> str:
             retrieved.excluded,
             describe_outcome(retrieved.query_set, retrieved.selection, written_queries),
             describe_guard(retrieved.excluded, retrieved.near),
+            measures,
         )
     )
+    for name, png in report.plots.items():
+        write_bytes(out / PLOTS / name, png)
+    write_bytes(out / REPORT, report.html.encode("utf-8"))
+    return describe_measures(measures, retrieved.selection), [f"{PLOTS}/{name}" for name in report.plots]
 
 
 def _write_tables(out: Path, retrieved: Retrieved, tables: "list[pa.Table]") -> None:

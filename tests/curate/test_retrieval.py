@@ -57,7 +57,9 @@ def test_nothing_is_written_into_what_is_read(small_pool: Any, query_dir: Path, 
 
 def test_the_folder_is_a_transfer_set(retrieved: Path, small_pool: Any) -> None:
     assert sorted(_tree(retrieved)) == [
-        "manifest.json", "queries.parquet", "removed.parquet", "report.html", "samples.parquet",
+        "manifest.json", "plots/closing_similarity.png", "plots/directions.png", "plots/images_per_class.png",
+        "plots/images_per_query.png", "plots/similarity.png",
+        "queries.parquet", "removed.parquet", "report.html", "samples.parquet",
         "shards/000000.tar", "shards/000001.tar", "shards/000002.tar",
     ]  # fmt: skip
     rows = pq.read_table(retrieved / "samples.parquet").to_pylist()
@@ -233,7 +235,11 @@ def test_excluded_images_and_queries_are_kept_out_and_listed(
     assert "near copies" in report.manifest["guard"]["statement"]
     assert plain.manifest["guard"]["checked"] == []
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Kept out: 3 images" in page and "near copies" in page
+    assert (
+        "Kept out: 3 images" in page
+        and "2 copies of excluded images removed" in page
+        and "near copies" in page
+    )
 
 
 def test_more_than_the_pool_holds_is_a_reported_shortfall(

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from curate.selection.selection import Pick, Removed, Selection
+from curate.selection.background import Background
+from curate.selection.removed import Removed
+from curate.selection.selection import Pick, Selection
 from curate.transfer_set.manifest import ShardRecord
 from curate.transfer_set.plan import StoredPlan, read_selection, require_folder_for, write_selection
 from transferset.errors import DataError, UsageError
@@ -13,6 +15,7 @@ SELECTION = Selection(
     quotas=(3, 2),
     removed=(Removed(7, "same pixels", "test/ü.png"),),
     floored=(1,),
+    background=Background(2, (0.25, 0.5), (0.125, 0.0), (0, 4, 0)),
 )
 ARGUMENTS = {"selection": {"total": 5, "seed": 0, "min_similarity": None}, "queries": {"sha256": "ab" * 32}}
 

@@ -1,0 +1,74 @@
+"""What the sections of a transfer set's report are made from, and what they have in common."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from curate.selection.guard import ExcludedSet
+from curate.selection.queries import QuerySet
+from curate.selection.removed import Removed
+from curate.selection.selection import Selection
+from curate.transfer_set.measures import Measures
+from transferset.report import plot, text
+
+if TYPE_CHECKING:
+    from curate.index.index import Index
+
+MOST_ROWS = 100
+"""Of a table."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the report tells; `outcome` and `guard` are the manifest's."""
+
+    index: "Index"
+    query_set: QuerySet
+    selection: Selection
+    excluded: ExcludedSet | None
+    outcome: dict[str, Any]
+    guard: dict[str, Any]
+    measures: Measures
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the images were drawn at random, for no query."""
+        return self.selection.picks[0].query is None
+
+    @property
+    def duplicates(self) -> list[Removed]:
+        """What was left out because the set has it already."""
+        return [one for one in self.selection.removed if "duplicate" in one.why]
+
+    @property
+    def leaks(self) -> list[Removed]:
+        """What was kept out because it is a query or a copy of an excluded image, queries last."""
+        found = [one for one in self.selection.removed if "duplicate" not in one.why]
+        return sorted(found, key=lambda one: (one.why == "query", one.why, one.position))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A section: the question, a sentence that answers it, and what shows it (HTML)."""
+
+    anchor: str
+    question: str
+    verdict: str
+    body: str = ""
+
+
+def show(drawings: dict[str, bytes], **described: str) -> str:
+    """The plots of these names that there are, with their descriptions."""
+    found = [
+        plot(drawings[f"{name}.png"], words) for name, words in described.items() if f"{name}.png" in drawings
+    ]
+    return f'<div class="plots">{"".join(found)}</div>' if found else ""
+
+
+def count(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def name_of(label: str | None) -> str:
+    """A class's name, escaped."""
+    return "(no class)" if label is None else text(label)
