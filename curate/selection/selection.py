@@ -1,7 +1,7 @@
 """One selection: which items are retrieved for which queries, what was kept out, what is missing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,10 +11,16 @@ import numpy as np
 from curate.index.numbering import Numbering
 from curate.selection.best_match import best_match
 from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_that_wanted
+from curate.selection.class_balanced import class_balanced
+from curate.selection.cluster import cluster
+from curate.selection.diverse import diverse
+from curate.selection.filters import Filters, blocked_rows
 from curate.selection.guard import LeakageGuard
+from curate.selection.options import StrategyOptions, settings
 from curate.selection.query_balanced import query_balanced
 from curate.selection.quotas import check_amount
 from curate.selection.request import Assignment, Request, Strategy
+from curate.selection.text_image import text_image
 from curate.selection.uniform import uniform
 from transferset.errors import DataError, UsageError
 
@@ -22,13 +28,22 @@ if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
     from curate.index.index import Index
 
-StrategyName = Literal["query-balanced", "best-match", "random"]
+StrategyName = Literal[
+    "query-balanced", "class-balanced", "best-match", "diverse", "cluster", "text", "text-image", "random"
+]
 Shortfall = Literal["report", "topup", "fail"]
 STRATEGIES: dict[StrategyName, Strategy] = {
     "query-balanced": query_balanced,
+    "class-balanced": class_balanced,
     "best-match": best_match,
+    "diverse": diverse,
+    "cluster": cluster,
+    "text": class_balanced,
+    "text-image": text_image,
     "random": uniform,
 }
+BY_CLASS: tuple[StrategyName, ...] = ("class-balanced", "text")
+"""Strategies whose quotas are spread over classes first."""
 
 
 class NotRetrievable(DataError):
@@ -47,6 +62,8 @@ class SelectOptions:
     shortfall: Shortfall = "report"
     seed: int = 0
     engine: "AskedEngine" = "exact"
+    filters: Filters = field(default_factory=Filters)
+    tuning: StrategyOptions = field(default_factory=StrategyOptions)
 
     def __post_init__(self) -> None:
         check_amount(self.total, self.per_query)
@@ -63,12 +80,30 @@ class SelectOptions:
             raise UsageError(
                 "--min-similarity has no meaning with --strategy random, which looks at no similarity"
             )
+        if self.min_similarity is not None and self.tuning.class_blend:
+            raise UsageError(
+                "--min-similarity can't be combined with --class-blend, which doesn't order images by their "
+                "similarity to the query"
+            )
+        if self.strategy == "text" and self.include_queries:
+            raise UsageError("--include-queries has no meaning with --strategy text, whose queries are texts")
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON. Of filters and tuning only what is not the default, so that a transfer set of an older
+        version stays the one that these options describe."""
+        return {
+            **asdict(self),
+            "filters": settings(self.filters),
+            "tuning": settings(self.tuning),
+        }
 
 
 @dataclass(frozen=True)
 class Pick:
     """One retrieved item. `query` is the number of the query whose quota it fills, `rank` its place (from
-    1) in that query's ranking of the whole index, `similarity` their cosine; all None for a random draw.
+    1) in that query's ranking of the index as far as filters leave it (by "text-image" and "cluster": of its
+    class's candidates, of the item's cluster; with a class blend: by the blended query), `similarity` their
+    true cosine; all None for a random draw.
     `also` are the other queries that had it among their first candidates, most similar first."""
 
     position: int
@@ -91,13 +126,15 @@ class Removed:
 @dataclass(frozen=True)
 class Selection:
     """Picks by query, then rank; quotas; `floored` are the queries that a floor left open; `search` says
-    which engine searched, why, and its recall on a sample of the queries if it is approximate."""
+    which engine searched, why, and its recall on a sample of the queries if it is approximate; `filtered` is
+    how many items the filters left out."""
 
     picks: tuple[Pick, ...]
     quotas: tuple[int, ...]
     removed: tuple[Removed, ...] = ()
     floored: tuple[int, ...] = ()
     search: dict[str, Any] | None = None
+    filtered: int = 0
 
     @property
     def requested(self) -> int:
@@ -151,11 +188,13 @@ def select(
     quotas: Sequence[int],
     options: SelectOptions,
     guard: LeakageGuard | None = None,
+    texts: Mapping[str | None, np.ndarray] | None = None,
 ) -> Selection:
     """Choose items of the index for the queries.
 
-    `vectors` (q, d) float32 are the queries' L2-normalised embeddings (ignored by "random"); `query_ids`
-    are item ids in hex, and an item with such an id is never taken. What the guard finds is replaced by
+    `vectors` (q, d) float32, or (q, v, d) for queries of several views, are their L2-normalised embeddings
+    (ignored by "random"); `query_ids` are item ids in hex, and an item with such an id is never taken;
+    `texts` are the unit vectors of the labels' names, which "text-image" needs. What the guard finds is replaced by
     the next best, so that quotas still fill. DataError where nothing can be retrieved, or anything is
     missing under shortfall "fail".
     """
@@ -165,6 +204,7 @@ def select(
         known = {one.position for one in removed}
         exact = [(position, image) for position, image in guard.exact_copies() if position not in known]
         removed += [Removed(position, "exact bytes", image.name) for position, image in exact]
+    blocked, filtered = _blocked(index, options.filters)
     request = Request(
         index=index,
         vectors=vectors,
@@ -175,6 +215,9 @@ def select(
         seed=options.seed,
         engine="faiss" if options.engine == "faiss" else "exact",
         banned=numbering.rows(np.array([one.position for one in removed], dtype=np.int64)),
+        blocked=blocked,
+        texts=texts or {},
+        options=options.tuning,
     )
     while True:
         assignment = STRATEGIES[options.strategy](request)
@@ -190,9 +233,24 @@ def select(
         quotas=tuple(int(quota) for quota in quotas),
         removed=tuple(removed),
         floored=_floored(request, assignment),
+        filtered=filtered,
     )
     _check(selection, options)
     return selection
+
+
+def _blocked(index: "Index", filters: Filters) -> tuple[np.ndarray | None, int]:
+    """What the filters leave out, as one byte a row, and how many items it is."""
+    if not filters.active:
+        return None, 0
+    blocked = blocked_rows(index, filters)
+    filtered = int(np.count_nonzero(blocked)) - len(index.hidden)
+    if blocked.all():
+        raise NotRetrievable(
+            f"the filters leave none of {filtered} images",
+            hint="loosen them; curate info tells what an image has",
+        )
+    return blocked, filtered
 
 
 def _own(index: "Index", query_ids: Sequence[str]) -> list[tuple[str, int]]:
@@ -212,6 +270,8 @@ def _picks(
 ) -> tuple[Pick, ...]:
     if strategy == "random":
         return tuple(Pick(position, None, None, None) for position in positions.tolist())
+    if request.options.class_blend:
+        assignment = replace(assignment, scores=request.similarities(assignment.rows, assignment.queries))
     others = others_that_wanted(
         request.lists, WANTED_WITHIN * request.quotas, assignment.rows, assignment.queries
     )

@@ -162,6 +162,7 @@ def write_selection(path: Path, selection: Selection) -> None:
         "removed": [[one.position, one.why, one.match] for one in selection.removed],
         "floored": selection.floored,
         "search": selection.search,
+        "filtered": selection.filtered,
     }
     columns = {name: [getattr(pick, name) for pick in selection.picks] for name in schema.names}
     table = pa.table(columns, schema=schema).replace_schema_metadata({"selection": json.dumps(rest)})
@@ -192,4 +193,5 @@ def read_selection(path: Path) -> Selection:
         tuple(Removed(*one) for one in rest["removed"]),
         tuple(rest["floored"]),
         rest.get("search"),
+        rest.get("filtered", 0),
     )
