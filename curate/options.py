@@ -21,7 +21,10 @@ PoolRoots = Annotated[
     list[str] | None, typer.Option("--pool-root", help="OLD=NEW: where a pool is now. May be repeated.")
 ]
 QueryDir = Annotated[
-    Path, typer.Option(help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label.")
+    Path | None,
+    typer.Option(
+        help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label.", show_default=False
+    ),
 ]
 ExcludeDirs = Annotated[
     list[Path] | None,
@@ -91,7 +94,13 @@ Total = Annotated[
     int | None, typer.Option(min=1, help="Images to retrieve in all, spread evenly over the queries.")
 ]
 PerQuery = Annotated[int | None, typer.Option(min=1, help="Images to retrieve for each query.")]
-Strategy = Annotated[str, typer.Option(help="query-balanced, best-match or random (for comparison).")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        help="query-balanced; class-balanced; text (class names); text-image (names, then images); diverse; "
+        "cluster (few queries); best-match or random (for comparison)."
+    ),
+]
 IncludeQueries = Annotated[
     bool, typer.Option("--include-queries", help="Write the queries too; --total counts them.")
 ]
@@ -102,6 +111,54 @@ Shortfall = Annotated[
     str, typer.Option(help="What to do about a quota that can't be filled: report, topup or fail.")
 ]
 DrawSeed = Annotated[int, typer.Option("--seed", help="Of what is drawn or shuffled.")]
+
+# How single strategies work.
+Crops = Annotated[
+    bool,
+    typer.Option("--crops", help="Search by five crops of each query image too; the best of them counts."),
+]
+ClassBlend = Annotated[
+    float, typer.Option(min=0, max=1, help="How far queries are drawn towards their class's mean.")
+]
+Diversity = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Of --strategy diverse: 0 is most similar first, 1 least alike first."),
+]
+TextDepth = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Of --strategy text-image: candidates by name, for each image a class may take."
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        help="Of text strategies: a file with a name a line, or a,b,c; LABEL=NAME says what a label is called."
+    ),
+]
+Templates = Annotated[
+    Path | None,
+    typer.Option(help="For the text strategies: a file with a sentence a line, {} for the class name."),
+]
+
+# What may be retrieved at all.
+MinSide = Annotated[int | None, typer.Option(min=1, help="Least length of the shorter side, pixels.")]
+MaxAspect = Annotated[
+    float | None, typer.Option(min=1, help="Largest ratio of the longer to the shorter side.")
+]
+CaptionContains = Annotated[
+    list[str] | None, typer.Option(help="Text that the caption must contain, in any case. May be repeated.")
+]
+CaptionMatches = Annotated[
+    str | None, typer.Option(help="Regular expression (RE2) that must match in the caption, in any case.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='Condition on metadata, "NAME OP VALUE", with ==, !=, <, <=, >, >=, ~ (contains) or in '
+        "(one of a,b,c). May be repeated: all must hold."
+    ),
+]
 
 # Where and how fast.
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores, encode_items
+from curate.encoding.crops import VIEWS, encode_views
+from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, available_cores, encode_items
 from curate.index.encoder import resume
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
@@ -16,13 +17,15 @@ from curate.index.options import BuildOptions
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.queries import Query, QuerySet, load_queries
-from curate.selection.quotas import plan_quotas
-from curate.selection.selection import Selection, SelectOptions, select
+from curate.selection.quotas import plan_class_quotas, plan_quotas
+from curate.selection.selection import BY_CLASS, Selection, SelectOptions, select
+from curate.selection.texts import require_text_tower, text_queries, text_vector, text_vectors
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
     damaged_files,
     describe_arguments,
+    describe_outcome,
     guard_statement,
     read_manifest,
 )
@@ -31,12 +34,15 @@ from curate.transfer_set.writing import Retrieved, write_transfer_set
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.images import MAX_PIXELS
+from transferset.labelled import load_labelled
 from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
+from transferset.models.text import TextTower
 
 DEFAULT_SHARD_SIZE = 1_000
 _RECALL_DEPTH = 100
+_CLASSES_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,12 @@ class RetrieveReport:
         }
 
 
-def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveOptions) -> RetrieveReport:
+def retrieve(
+    index: Path | Index, query_dir: Path | None, out: Path, options: RetrieveOptions
+) -> RetrieveReport:
     """Retrieve images for the queries in `query_dir` and write them to `out` as a transfer set.
+
+    With strategy "text" the queries are the names of the classes in `query_dir`, or the options' class names.
 
     The same command finishes what a stopped one began, and finds a finished set complete. Progress and
     remarks go to stderr.
@@ -117,13 +127,15 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     """
     out = Path(out)
     opened = index if isinstance(index, Index) else open_index(index, options.pool_roots)
-    read = [("--index", opened.path), ("--query-dir", Path(query_dir))]
+    read = [("--index", opened.path), *([("--query-dir", Path(query_dir))] if query_dir else [])]
     require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
-    query_set = _load_queries(Path(query_dir), options)
+    if options.selection.strategy in ("text", "text-image"):
+        require_text_tower(opened.encoder_spec)
+    query_set = _queries(query_dir, options)
     excluded = None
     if options.exclude_dirs:
         excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
-    quotas = quotas_of(len(query_set.queries), options.selection)
+    quotas = quotas_of(query_set.labels, options.selection)
     options, engine = _with_engine(opened, quotas, options)
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size)
     require_folder_for(out, arguments)
@@ -157,12 +169,14 @@ def retrieve_items(
     options: SelectOptions,
     guard: LeakageGuard | None = None,
     pipeline: PipelineOptions | None = None,
+    texts: Mapping[str | None, np.ndarray] | None = None,
 ) -> Selection:
     """The selection for queries in memory, which the command line and the HTTP service share.
 
     Args:
         encoder: the index's encoder; None if every query has its vector, or for strategy "random".
         queries: distinct by id; labels may be None.
+        texts: the vectors of the labels' names, for strategy "text-image".
 
     Raises:
         UsageError: amounts that don't fit the number of queries.
@@ -172,11 +186,11 @@ def retrieve_items(
     if options.strategy == "random":
         vectors = np.empty((len(queries), index.dimension), dtype=np.float32)
     else:
-        vectors = encode_queries(index, encoder, queries, pipeline)
-    quotas = quotas_of(len(queries), options)
+        vectors = encode_queries(index, encoder, queries, pipeline, crops=options.tuning.crops)
     identities = [query.query_id for query in queries]
     labels = [query.label for query in queries]
-    return select(index, vectors, identities, labels, quotas, options, guard)
+    quotas = quotas_of(labels, options)
+    return select(index, vectors, identities, labels, quotas, options, guard, texts)
 
 
 def encode_queries(
@@ -184,9 +198,13 @@ def encode_queries(
     encoder: FrozenModel | None,
     queries: Sequence[Query],
     pipeline: PipelineOptions | None = None,
+    *,
+    crops: bool = False,
 ) -> np.ndarray:
-    """The queries' embeddings (q, d) float32, L2-normalised; ready vectors are taken as they are."""
-    vectors = np.empty((len(queries), index.dimension), dtype=np.float32)
+    """The queries' embeddings (q, d) float32, L2-normalised, or with `crops` (q, v, d), the whole image
+    first; ready vectors are taken as they are, once for each view."""
+    views = VIEWS if crops else 1
+    vectors = np.empty((len(queries), views, index.dimension), dtype=np.float32)
     images = []
     for place, query in enumerate(queries):
         if query.vector is None:
@@ -196,23 +214,66 @@ def encode_queries(
     if images:
         if encoder is None:
             raise ValueError("queries without a vector need an encoder")
-        for outcome in encode_items(encoder, images, lambda one: one[1].read(), pipeline):
-            place, query = outcome.item
-            if isinstance(outcome, Unreadable):
-                raise DataError(f"query {query.name} cannot be read: {outcome.reason}")
-            vectors[place] = outcome.embedding
-    return vectors
+        for place, embedded in _embedded(encoder, images, pipeline or PipelineOptions(), crops):
+            vectors[place] = embedded
+    return vectors if crops else vectors[:, 0]
 
 
-def quotas_of(n_queries: int, options: SelectOptions) -> list[int]:
-    """The quota of each query under these options."""
+def _embedded(
+    encoder: FrozenModel, images: Sequence[tuple[int, Query]], pipeline: PipelineOptions, crops: bool
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The place and the vectors, (d,) or (v, d), of each query."""
+    encode = encode_views if crops else encode_items
+    for outcome in encode(encoder, images, lambda one: one[1].read(), pipeline):
+        if isinstance(outcome, Unreadable):
+            raise DataError(f"query {outcome.item[1].name} cannot be read: {outcome.reason}")
+        if isinstance(outcome, Encoded):
+            yield outcome.item[0], outcome.embedding
+        else:
+            yield outcome[0][0], outcome[1]
+
+
+def quotas_of(labels: Sequence[str | None], options: SelectOptions) -> list[int]:
+    """The quota of each query, by the label of each, under these options."""
+    if options.strategy in BY_CLASS:
+        return plan_class_quotas(
+            labels,
+            total=options.total,
+            per_query=options.per_query,
+            include_queries=options.include_queries,
+            seed=options.seed,
+        )
     return plan_quotas(
-        n_queries,
+        len(labels),
         total=options.total,
         per_query=options.per_query,
         include_queries=options.include_queries,
         seed=options.seed,
     )
+
+
+def _queries(query_dir: Path | None, options: RetrieveOptions) -> QuerySet:
+    """The query set: images, or for strategy "text" the names of classes."""
+    tuning = options.selection.tuning
+    if options.selection.strategy != "text":
+        if query_dir is None:
+            raise UsageError(
+                f"--query-dir is missing: --strategy {options.selection.strategy} retrieves for images",
+                hint="give a folder of labelled images, or use --strategy text with --class-names",
+            )
+        return _load_queries(Path(query_dir), options)
+    if query_dir is None and not tuning.class_names:
+        raise UsageError("--strategy text needs class names", hint="give --class-names or --query-dir")
+    labels = list(tuning.class_names) if query_dir is None else _class_folders(Path(query_dir))
+    query_set = text_queries(labels, tuning)
+    say(f"{len(query_set.queries)} classes, each in {len(tuning.templates)} sentences")
+    return query_set
+
+
+def _class_folders(query_dir: Path) -> list[str | None]:
+    """The classes of a labelled folder or table; none of its images is opened."""
+    labelled = load_labelled(query_dir)
+    return [None] if not labelled.classes else list(labelled.classes)
 
 
 def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
@@ -244,31 +305,47 @@ def _select(
     engine: EngineChoice,
 ) -> Selection:
     """Load the encoder if it is needed, search, and say how it went."""
-    model = None
+    model = texts = None
+    queries: Sequence[Query] = query_set.queries
     if options.selection.strategy != "random":
         encoder = resume(index.plan, BuildOptions(device=options.device), obey_runtime=False)
         for note in encoder.notes:
             say(f"note: {note}")
         model = encoder.model
+        queries, texts = _with_texts(query_set, index.encoder_spec, encoder.text, options.selection)
         say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
     guard = None
     if excluded is not None:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         guard = LeakageGuard(excluded, index, short_side, options.max_pixels)
     pipeline = PipelineOptions(options.threads, options.max_pixels)
-    queries: Sequence[Query] = query_set.queries
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
     if engine.engine == "faiss" and model is not None:
-        vectors = encode_queries(index, model, queries, pipeline)
+        crops = options.selection.tuning.crops
+        vectors = encode_queries(index, model, queries, pipeline, crops=crops)
         queries = [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
-        search |= recall_on(index, vectors, _RECALL_DEPTH, options.selection.seed)
+        search |= recall_on(index, vectors[:, 0] if crops else vectors, _RECALL_DEPTH, options.selection.seed)
         say(
             f"recall@{search['depth']} on {search['queries']} of the queries against exact search: "
             f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
         )
-    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline)
-    _tell(selection, excluded)
+    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline, texts)
+    _tell(selection, query_set, excluded)
     return selection if options.selection.strategy == "random" else replace(selection, search=search)
+
+
+def _with_texts(
+    query_set: QuerySet, spec: str, tower: TextTower | None, options: SelectOptions
+) -> tuple[Sequence[Query], dict[str | None, np.ndarray] | None]:
+    """The queries, with their vectors if they are texts, and the vectors of the classes' names if the
+    strategy needs them. UsageError where the encoder has no text tower."""
+    if options.strategy not in ("text", "text-image"):
+        return query_set.queries, None
+    require_text_tower(spec, tower, loaded=True)
+    assert tower is not None
+    if options.strategy == "text-image":
+        return query_set.queries, text_vectors(tower, query_set.labels, options.tuning)
+    return [replace(one, vector=text_vector(tower, one.prompts)) for one in query_set.queries], None
 
 
 def _with_engine(
@@ -276,11 +353,20 @@ def _with_engine(
 ) -> tuple[RetrieveOptions, EngineChoice]:
     """The options with the engine that is taken, and why."""
     depth = OVERFETCH * max(quotas, default=1)
-    choice = choose_engine(index, len(quotas), depth, options.selection.engine)
+    selection = options.selection
+    if selection.engine == "auto" and selection.strategy == "cluster":
+        choice = EngineChoice("exact", "only the clusters of the queries are looked at")
+    elif selection.engine == "auto" and selection.filters.active:
+        choice = EngineChoice("exact", "the recall of approximate search is not known for filtered images")
+    else:
+        searches = len(quotas) * (VIEWS if selection.tuning.crops else 1)
+        choice = choose_engine(index, searches, depth, selection.engine)
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
-def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
+def _tell(selection: Selection, query_set: QuerySet, excluded: ExcludedSet | None) -> None:
+    if selection.filtered:
+        say(f"filters left out {selection.filtered} images of the pool")
     say(f"selected {len(selection.picks)} of {selection.requested} images")
     closing = selection.closing_summary
     if closing is not None:
@@ -292,8 +378,18 @@ def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
     )
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
-        say(f"shortfall: {selection.missing} images are missing{why}")
+        say(f"shortfall: {selection.missing} images are missing{why}{_short_classes(query_set, selection)}")
     say(f"leakage: {guard_statement(excluded)}")
+
+
+def _short_classes(query_set: QuerySet, selection: Selection) -> str:
+    """Which classes lack most, where queries have classes."""
+    outcome = describe_outcome(query_set, selection, 0)
+    short = [one for one in outcome["classes"] if one["label"] is not None and one["missing"]]
+    short.sort(key=lambda one: -one["missing"])
+    told = ", ".join(f"{one['label']} {one['missing']}" for one in short[:_CLASSES_TOLD])
+    more = f" and {len(short) - _CLASSES_TOLD} more classes" if len(short) > _CLASSES_TOLD else ""
+    return f"; by class: {told}{more}" if short else ""
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

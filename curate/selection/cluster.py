@@ -1,9 +1,10 @@
 """Cluster selection: from the clusters of the pool in which the queries lie, images drawn at random.
 
 Made for tiny query sets: the nearest images of five queries look like these five, a draw from their clusters
-shows what the class may look like too. Method: the cluster-based retrieval of DINOv2's data curation (Oquab et
-al., TMLR 2024, appendix A), which takes M images from the cluster of each query where the query set is small.
-Here a cluster that is too small, or emptied by other queries, is followed by the query's next nearest one.
+shows what the class may look like too. Method: the cluster-based retrieval of DINOv2's data curation (Oquab
+et al., TMLR 2024, appendix A), which takes M images from the cluster of each query where the query set is
+small. Here a cluster that is too small, or emptied by other queries, is followed by the query's next
+nearest one.
 """
 
 import threading

@@ -96,8 +96,8 @@ class Filters:
 
 
 def blocked_rows(index: "Index", filters: Filters) -> np.ndarray:
-    """(rows,) uint8 by row number (see `Numbering`): 1 where an item is filtered out, or is one that no search
-    gives out. An item that stands at several positions is judged by its smallest.
+    """(rows,) uint8 by row number (see `Numbering`): 1 where an item is filtered out, or is one that no
+    search gives out. An item that stands at several positions is judged by its smallest.
 
     The metadata is read in batches; memory is one byte a row. UsageError where a condition names what no
     item has.

@@ -22,7 +22,8 @@ class Query:
     """One query. `query_id` is the item id of its bytes in hex, `name` its path below the query directory.
 
     The image is in `data` or in the file `path` (read when needed, so that 20,000 queries need no memory);
-    a query that comes with a ready `vector` (d,) needs neither.
+    a query that comes with a ready `vector` (d,), or (v, d) if it has several views, needs neither; nor does
+    one that is a text, in `prompts`.
     """
 
     query_id: str
@@ -31,6 +32,7 @@ class Query:
     data: bytes | None = None
     path: Path | None = None
     vector: np.ndarray | None = None
+    prompts: tuple[str, ...] = ()
 
     def read(self) -> bytes:
         """The encoded image; DataError if it is gone or has changed since its id was taken."""

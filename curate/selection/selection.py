@@ -46,6 +46,17 @@ BY_CLASS: tuple[StrategyName, ...] = ("class-balanced", "text")
 """Strategies whose quotas are spread over classes first."""
 
 
+_BY_IMAGES = tuple(name for name in STRATEGIES if name not in ("text", "random"))
+_MEANT_FOR: dict[str, tuple[StrategyName, ...]] = {
+    "crops": _BY_IMAGES,
+    "class_blend": _BY_IMAGES,
+    "diversity": ("diverse",),
+    "text_depth": ("text-image",),
+    "class_names": ("text", "text-image"),
+    "templates": ("text", "text-image"),
+}
+
+
 class NotRetrievable(DataError):
     """The index holds nothing, or not enough, for what was asked."""
 
@@ -87,6 +98,12 @@ class SelectOptions:
             )
         if self.strategy == "text" and self.include_queries:
             raise UsageError("--include-queries has no meaning with --strategy text, whose queries are texts")
+        for name, strategies in _MEANT_FOR.items():
+            if name in settings(self.tuning) and self.strategy not in strategies:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} has no meaning with --strategy {self.strategy}",
+                    hint=f"it is for {', '.join(strategies)}",
+                )
 
     def describe(self) -> dict[str, Any]:
         """As JSON. Of filters and tuning only what is not the default, so that a transfer set of an older
@@ -194,9 +211,9 @@ def select(
 
     `vectors` (q, d) float32, or (q, v, d) for queries of several views, are their L2-normalised embeddings
     (ignored by "random"); `query_ids` are item ids in hex, and an item with such an id is never taken;
-    `texts` are the unit vectors of the labels' names, which "text-image" needs. What the guard finds is replaced by
-    the next best, so that quotas still fill. DataError where nothing can be retrieved, or anything is
-    missing under shortfall "fail".
+    `texts` are the unit vectors of the labels' names, which "text-image" needs. What the guard finds is
+    replaced by the next best, so that quotas still fill. DataError where nothing can be retrieved, or
+    anything is missing under shortfall "fail".
     """
     numbering = Numbering(index.parts)
     removed = [Removed(position, "query", query) for query, position in _own(index, query_ids)]
