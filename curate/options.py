@@ -133,7 +133,7 @@ TextDepth = Annotated[
 ClassNames = Annotated[
     str | None,
     typer.Option(
-        help="Of text strategies: a file with a name a line, or a,b,c; LABEL=NAME says what a label is called."
+        help="Of the text strategies: a file, a name a line, or a,b,c; LABEL=NAME says what to call a label."
     ),
 ]
 Templates = Annotated[
