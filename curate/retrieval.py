@@ -19,7 +19,7 @@ from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_class_quotas, plan_quotas
 from curate.selection.selection import BY_CLASS, Selection, SelectOptions, select
-from curate.selection.texts import require_text_tower, text_queries, text_vector, text_vectors
+from curate.selection.texts import no_text_tower, require_text_tower, text_queries, text_vector, text_vectors
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
@@ -341,11 +341,11 @@ def _with_texts(
     strategy needs them. UsageError where the encoder has no text tower."""
     if options.strategy not in ("text", "text-image"):
         return query_set.queries, None
-    require_text_tower(spec, tower, loaded=True)
-    assert tower is not None
+    if tower is None:
+        raise no_text_tower(spec)
     if options.strategy == "text-image":
-        return query_set.queries, text_vectors(tower, query_set.labels, options.tuning)
-    return [replace(one, vector=text_vector(tower, one.prompts)) for one in query_set.queries], None
+        return query_set.queries, text_vectors(tower.encode, query_set.labels, options.tuning)
+    return [replace(one, vector=text_vector(tower.encode, one.prompts)) for one in query_set.queries], None
 
 
 def _with_engine(

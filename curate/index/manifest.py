@@ -182,7 +182,7 @@ def _read_table(path: Path) -> bytes:
 
 
 def _rows(path: Path, table: bytes) -> list[dict[str, Any]]:
-    # Arrow's threads would be starting still when a usage error ends the process, and abort it now and then.
+    # Without threads: they may still be starting when a usage error ends the process, which aborts it.
     try:
         rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(table), use_threads=False).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:

@@ -5,9 +5,8 @@ normalised mean of the normalised embeddings of its name in many templates.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,18 +16,24 @@ from curate.selection.stored import unit
 from transferset.errors import DataError, UsageError
 from transferset.models.spec import parse_spec
 
-if TYPE_CHECKING:
-    from transferset.models.text import TextTower
-
 _MOST_NAME = 200
 _ID_DIGITS = 32
-_HINT = "build an index with an open_clip encoder, or retrieve by images"
+EncodeTexts = Callable[[Sequence[str]], np.ndarray]
+"""A text tower: sentences to features (n, d) float32."""
 
 
-def require_text_tower(encoder: str, tower: "TextTower | None" = None, *, loaded: bool = False) -> None:
-    """UsageError where the encoder with this spec can't have a text tower, or, once loaded, has none."""
-    if (loaded and tower is None) or parse_spec(encoder).family != "open_clip":
-        raise UsageError(f"the index's encoder ({encoder}) has no text tower and can't embed names", _HINT)
+def no_text_tower(encoder: str) -> UsageError:
+    """The error for an encoder, by its spec, that can't embed names."""
+    return UsageError(
+        f"the index's encoder ({encoder}) has no text tower and can't embed names",
+        hint="build an index with an open_clip encoder, or retrieve by images",
+    )
+
+
+def require_text_tower(encoder: str) -> None:
+    """UsageError where the encoder with this spec can't have a text tower; nothing is loaded."""
+    if parse_spec(encoder).family != "open_clip":
+        raise no_text_tower(encoder)
 
 
 def class_phrases(labels: Sequence[str | None], names: Mapping[str, str]) -> dict[str | None, str]:
@@ -56,18 +61,18 @@ def prompts(phrase: str, templates: Sequence[str]) -> tuple[str, ...]:
     return tuple(template.replace(SLOT, phrase) for template in templates)
 
 
-def text_vector(tower: "TextTower", sentences: Sequence[str]) -> np.ndarray:
+def text_vector(encode: EncodeTexts, sentences: Sequence[str]) -> np.ndarray:
     """The normalised mean (d,) float32 of the normalised embeddings of some sentences."""
-    return unit(unit(tower.encode(sentences)).mean(axis=0))
+    return unit(unit(encode(sentences)).mean(axis=0))
 
 
 def text_vectors(
-    tower: "TextTower", labels: Sequence[str | None], options: StrategyOptions
+    encode: EncodeTexts, labels: Sequence[str | None], options: StrategyOptions
 ) -> dict[str | None, np.ndarray]:
     """The vector of every class."""
     phrases = class_phrases(labels, options.class_names)
     return {
-        label: text_vector(tower, prompts(phrase, options.templates)) for label, phrase in phrases.items()
+        label: text_vector(encode, prompts(phrase, options.templates)) for label, phrase in phrases.items()
     }
 
 

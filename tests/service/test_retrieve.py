@@ -133,7 +133,7 @@ def test_queries_by_embedding_and_item_id(client: TestClient, index: Index) -> N
     assert [one["item_id"] for one in by_id["results"]] == [
         one["item_id"] for one in by_vector["results"][1:]
     ]
-    assert by_id["dropped"] == {"query": 1}
+    assert by_id["dropped"] == {"query": 1, "filtered": 0}
 
 
 def test_a_query_that_is_in_the_pool_is_not_retrieved(
