@@ -123,7 +123,7 @@ def columns() -> dict[str, bool]:
 
 def unknown_name(names: Sequence[str], keys: Sequence[str]) -> UsageError:
     """The error for names that no item has; `keys` are those that were seen."""
-    there = ", ".join([*columns(), *sorted(keys)])
+    there = ", ".join([*columns(), *keys])
     return UsageError(
         f"--where: no image has {' or '.join(repr(name) for name in names)}",
         hint=f"there are {there}",

@@ -153,7 +153,8 @@ class _ExtraConditions:
     def check(self) -> None:
         """UsageError if a key was looked for and no item had it."""
         if self._asked and self._unseen:
-            raise unknown_name(list(self._unseen.values()), sorted(self._keys - set(columns()))[:_MOST_KEYS])
+            known = [f"{EXTRA}.{key}" if key in columns() else key for key in sorted(self._keys)]
+            raise unknown_name(list(self._unseen.values()), known)
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -265,7 +265,8 @@ def _blocked(index: "Index", filters: Filters) -> tuple[np.ndarray | None, int]:
     if blocked.all():
         raise NotRetrievable(
             f"the filters leave none of {filtered} images",
-            hint="loosen them; curate info tells what an image has",
+            hint="loosen them; where the pool's metadata has a name that a column of the index has too, "
+            "extra.NAME is the pool's",
         )
     return blocked, filtered
 
