@@ -9,7 +9,7 @@ from curate.encoding.pipeline import PipelineOptions
 from curate.index.encoder import OpenEncoder, resume
 from curate.index.index import Index
 from curate.index.options import BuildOptions
-from curate.retrieval import encode_queries
+from curate.query_set import encode_queries
 from curate.selection.queries import Query
 from transferset.console import say
 
