@@ -42,7 +42,9 @@ async def read_form(request: Request, settings: Settings) -> tuple[Selecting, li
                 raise _refused(f"{name} is given twice")
             else:
                 fields[name] = value
-        options = Selecting.model_validate_strings({**fields, **lists})
+        options = Selecting.model_validate_strings(fields)
+        if lists:
+            options = Selecting.model_validate({**options.model_dump(exclude_unset=True), **lists})
         if not files:
             raise _refused(f"no file in a field called {_FILES}")
         chosen = _labels(files, labels)
