@@ -168,7 +168,7 @@ def retrieve(
     shortfall: options.Shortfall = "report",
     crops: options.Crops = False,
     class_blend: options.ClassBlend = 0.0,
-    diversity: options.Diversity = 0.3,
+    diversity: options.Diversity = 0.2,
     class_names: options.ClassNames = None,
     templates: options.Templates = None,
     text_depth: options.TextDepth = 4,

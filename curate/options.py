@@ -115,7 +115,7 @@ DrawSeed = Annotated[int, typer.Option("--seed", help="Of what is drawn or shuff
 # How single strategies work.
 Crops = Annotated[
     bool,
-    typer.Option("--crops", help="Search by five crops of each query image too; the best of them counts."),
+    typer.Option("--crops", help="Search by five crops of each query image too: for what is small in it."),
 ]
 ClassBlend = Annotated[
     float, typer.Option(min=0, max=1, help="How far queries are drawn towards their class's mean.")

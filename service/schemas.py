@@ -93,7 +93,7 @@ class Selecting(_Strict):
     seed: int = Field(0, ge=0, le=_SEED_LIMIT)
     crops: bool = Field(False, description="search by five crops of each query image too")
     class_blend: float = Field(0.0, ge=0, le=1, description="how far queries are drawn to their class's mean")
-    diversity: float | None = Field(None, ge=0, le=1, description="of strategy diverse; by default 0.3")
+    diversity: float | None = Field(None, ge=0, le=1, description="of strategy diverse; by default 0.2")
     text_depth: int | None = Field(
         None,
         ge=1,

@@ -22,7 +22,7 @@ from transferset.parallel import ordered_map
 T = TypeVar("T")
 
 VIEWS = 6
-SHARE = 0.6
+SHARE = 0.75
 """The sides of a crop are this share of the image's."""
 _ITEMS_A_GROUP = 64
 

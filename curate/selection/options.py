@@ -34,7 +34,7 @@ class StrategyOptions:
 
     crops: bool = False
     class_blend: float = 0.0
-    diversity: float = 0.3
+    diversity: float = 0.2
     text_depth: int = 4
     class_names: Mapping[str, str] = field(default_factory=dict)
     templates: tuple[str, ...] = TEMPLATES

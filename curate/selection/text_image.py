@@ -33,8 +33,10 @@ class TextImageCandidates:
         self._class_of = np.array([self._classes.index(label) for label in request.labels])
         vectors = np.stack([request.texts[label] for label in self._classes])
         wanted = np.bincount(self._class_of, weights=request.quotas, minlength=len(self._classes))
-        depth = request.options.text_depth * max(1, int(wanted.max()))
-        self._by_text = CandidateLists(request.index, vectors, depth, None, request.engine, request.blocked)
+        self._depths = request.options.text_depth * np.maximum(1, wanted.astype(np.int64))
+        self._by_text = CandidateLists(
+            request.index, vectors, int(self._depths.max()), None, request.engine, request.blocked
+        )
         count = len(request.labels)
         self.rows: list[np.ndarray] = [np.empty(0, np.int64)] * count
         self.scores: list[np.ndarray] = [np.empty(0, np.float32)] * count
@@ -51,14 +53,17 @@ class TextImageCandidates:
     def deepen(self, queries: list[int]) -> None:
         """Double M for the classes of these queries."""
         classes = sorted(set(self._class_of[queries].tolist()))
+        self._depths[classes] *= 2
         for number in classes:
-            self._by_text.deepen([number])
+            if self._depths[number] > len(self._by_text.rows[number]):
+                self._by_text.deepen([number])
         for query in np.flatnonzero(np.isin(self._class_of, classes)).tolist():
             self._rank(query)
 
     def _rank(self, query: int) -> None:
         request, number = self._request, self._class_of[query]
-        rows = self._by_text.rows[number]
+        everything = self._by_text.rows[number]
+        rows = everything[: self._depths[number]]
         views = np.ascontiguousarray(request.searched[query])
         scores = request.index.score(views, np.tile(rows, (len(views), 1))).max(axis=0)
         order = np.lexsort((request.index.id_rank[rows], -scores))
@@ -66,4 +71,5 @@ class TextImageCandidates:
             order = order[scores[order] >= request.min_similarity]
         self.floored[query] = len(order) < len(rows)
         self.rows[query], self.scores[query] = rows[order], scores[order]
-        self.complete[query] = self._by_text.complete[number] or self.floored[query]
+        exhausted = self._by_text.complete[number] and len(rows) == len(everything)
+        self.complete[query] = exhausted or self.floored[query]

@@ -27,7 +27,7 @@ def test_the_centre_and_the_corners() -> None:
     tall, wide = math.ceil(SHARE * 50), math.ceil(SHARE * 80)
     assert len(found) == VIEWS - 1 and {one.shape for one in found} == {(tall, wide, 3)}
     assert (found[1] == image[:tall, :wide]).all() and (found[4] == image[-tall:, -wide:]).all()
-    assert (found[0] == image[10 : 10 + tall, 16 : 16 + wide]).all()
+    assert (found[0] == image[6 : 6 + tall, 10 : 10 + wide]).all()
 
 
 def test_the_first_view_is_the_image_and_the_others_are_its_crops(
