@@ -13,7 +13,7 @@ from curate.selection.query_balanced import assign
 from curate.selection.request import Assignment, Request, nearest
 from curate.selection.stored import stored_vectors
 
-WINDOW = 8_192
+WINDOW = 4_096
 """At most so many candidates of a query are ordered; further ones follow by similarity."""
 _ORDERED_WITHIN = 2
 """So many candidates are ordered for each image that a query may take: others may take some of them."""

@@ -53,6 +53,9 @@ class Filters:
     where: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for text in (*self.caption_contains, self.caption_matches or "", *self.where):
+            if not text.isascii() and text != text.encode("utf-8", "ignore").decode("utf-8"):
+                raise UsageError(f"a filter holds characters that are no text: {text[:80]!a}")
         if self.min_side is not None and self.min_side < 1:
             raise UsageError(f"--min-side must be at least 1 pixel, got {self.min_side}")
         if self.max_aspect is not None and not self.max_aspect >= 1:

@@ -116,7 +116,8 @@ def _train_split(labelled: LabelledSet, query_dir: Path) -> tuple[LabelledSet, s
 
 
 def _read(image: LabelledImage, root: Path, max_pixels: int) -> Query | QueryError:
-    name, label = _name(image.path, root), _text(image.label)
+    name = _name(image.path, root)
+    label = image.label if image.label is None else valid_text(image.label)
     try:
         data = image.path.read_bytes()
         decode(data, short_side=256, max_pixels=max_pixels)
@@ -129,12 +130,12 @@ def _read(image: LabelledImage, root: Path, max_pixels: int) -> Query | QueryErr
 
 def _name(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return str(_text(name))
+    return valid_text(name)
 
 
-def _text(name: str | None) -> str | None:
+def valid_text(name: str) -> str:
     """A name that UTF-8 can hold: undecodable bytes of a file name become escapes."""
-    return name if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _distinct(outcomes: Iterable[Query | QueryError], notes: list[str]) -> QuerySet:
@@ -163,7 +164,7 @@ def _check_classes(query_dir: Path, labelled: LabelledSet, query_set: QuerySet) 
         reasons = "; ".join(f"{error.name}: {error.reason}" for error in query_set.errors[:3])
         raise DataError(f"no query image of {query_dir} is readable" + (f" ({reasons})" if reasons else ""))
     empty = sorted(
-        {str(_text(name)) for name in labelled.classes}
+        {valid_text(name) for name in labelled.classes}
         - {label for label in query_set.labels if label is not None}
     )
     if not empty:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from curate.selection.options import SLOT, StrategyOptions
-from curate.selection.queries import Query, QuerySet
+from curate.selection.queries import Query, QuerySet, valid_text
 from curate.selection.stored import unit
 from transferset.errors import DataError, UsageError
 from transferset.models.spec import parse_spec
@@ -41,7 +41,7 @@ def class_phrases(labels: Sequence[str | None], names: Mapping[str, str]) -> dic
 
     UsageError for a class without a name, or a name of a class that there isn't.
     """
-    classes = list(dict.fromkeys(labels))
+    classes = list(dict.fromkeys(label if label is None else valid_text(label) for label in labels))
     if None in classes:
         raise UsageError(
             "texts need class names, and these queries have none",
@@ -91,7 +91,7 @@ def parse_class_names(text: str) -> dict[str, str]:
     """Class names out of a file, one a line, or a list with commas; a name may be `LABEL=NAME`, where the
     class's label (its folder's name) isn't what to call it. UsageError if there are none, or a label comes
     twice."""
-    lines = _lines(Path(text)) if _is_file(text) else [one.strip() for one in text.split(",")]
+    lines = _lines(Path(text)) if _is_file(text) else [one.strip() for one in valid_text(text).split(",")]
     names: dict[str, str] = {}
     for line in filter(None, lines):
         label, _, name = (piece.strip() for piece in line.partition("="))

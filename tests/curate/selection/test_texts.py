@@ -87,3 +87,9 @@ def test_an_encoder_without_a_text_tower_is_told_at_once() -> None:
         with pytest.raises(UsageError, match="no text tower"):
             require_text_tower(spec)
     require_text_tower("open_clip:ViT-B-32/none")
+
+
+def test_names_that_are_no_text_become_escapes() -> None:
+    assert parse_class_names("caf\udce9") == {"caf\\udce9": "caf\\udce9"}
+    (query,) = text_queries(["caf\udce9"], StrategyOptions()).queries
+    assert query.label == "caf\\udce9"
