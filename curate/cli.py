@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from curate.index import BuildReport
     from curate.index.engine import AskedEngine
     from curate.retrieval import RetrieveReport
-    from curate.selection.selection import Shortfall, StrategyName
+    from curate.selection.selection import Shortfall
+    from curate.selection.strategies import StrategyName
 
 COMMANDS_GROUP = "transferset.curate_commands"
 _PATHS_SHOWN = 5
@@ -246,9 +247,9 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
         ["samples", f"{outcome['samples']:,} in {len(report.manifest['shards'])} shards"],
         ["leakage", report.manifest["guard"]["statement"]],
     ]
-    if outcome.get("filtered"):
-        rows.append(["filtered out", f"{outcome['filtered']:,} images of the pool"])
-    if short := sum(1 for one in outcome["classes"] if one.get("missing")):
+    if filtered := outcome.get("filtered"):
+        rows.append(["filtered out", f"{filtered:,} images of the pool"])
+    if short := sum(bool(one.get("missing")) for one in outcome["classes"]):
         rows.append(["short", f"{outcome['missing']:,} images, in {short} classes"])
     if closing is not None:
         counts = [one["retrieved"] for one in outcome["classes"]]

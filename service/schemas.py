@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.selection.filters import Filters
 from curate.selection.options import SLOT, TEMPLATES, StrategyOptions
-from curate.selection.selection import Shortfall, StrategyName
+from curate.selection.selection import Shortfall
+from curate.selection.strategies import StrategyName
 
 ITEM_ID = r"^[0-9a-f]{32}$"
 _SEED_LIMIT = 2**63 - 1
@@ -217,7 +218,7 @@ class Dropped(BaseModel):
 
 
 class RetrieveResponse(BaseModel):
-    """Retrieved images ordered by query, then rank."""
+    """Retrieved images ordered by query, then score."""
 
     results: list[RetrievedItem]
     queries: list[QueryOutcome]

@@ -99,9 +99,9 @@ class _Rounds:
         return len(held)
 
     def assignment(self) -> Assignment:
-        """What was won, by query, then rank."""
+        """What was won, by query, then similarity, then rank."""
         owners = np.repeat(np.arange(len(self.won)), [len(won) for won in self.won])
-        flat = [candidate for won in self.won for candidate in won]
+        flat = [one for won in self.won for one in sorted(won, key=lambda one: (-one[2], one[1]))]
         return Assignment(
             rows=np.array([row for row, _, _ in flat], dtype=np.int64),
             queries=owners.astype(np.int64),

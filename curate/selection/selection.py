@@ -1,7 +1,7 @@
 """One selection: which items are retrieved for which queries, what was kept out, what is missing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -9,52 +9,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from curate.index.numbering import Numbering
-from curate.selection.best_match import best_match
 from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_that_wanted
-from curate.selection.class_balanced import class_balanced
-from curate.selection.cluster import cluster
-from curate.selection.diverse import diverse
 from curate.selection.filters import Filters, blocked_rows
 from curate.selection.guard import LeakageGuard
 from curate.selection.options import StrategyOptions, settings
-from curate.selection.query_balanced import query_balanced
 from curate.selection.quotas import check_amount
-from curate.selection.request import Assignment, Request, Strategy
-from curate.selection.text_image import text_image
-from curate.selection.uniform import uniform
+from curate.selection.request import Assignment, Request
+from curate.selection.strategies import MEANT_FOR, STRATEGIES, StrategyName
 from transferset.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
     from curate.index.index import Index
 
-StrategyName = Literal[
-    "query-balanced", "class-balanced", "best-match", "diverse", "cluster", "text", "text-image", "random"
-]
 Shortfall = Literal["report", "topup", "fail"]
-STRATEGIES: dict[StrategyName, Strategy] = {
-    "query-balanced": query_balanced,
-    "class-balanced": class_balanced,
-    "best-match": best_match,
-    "diverse": diverse,
-    "cluster": cluster,
-    "text": class_balanced,
-    "text-image": text_image,
-    "random": uniform,
-}
-BY_CLASS: tuple[StrategyName, ...] = ("class-balanced", "text")
-"""Strategies whose quotas are spread over classes first."""
-
-
-_BY_IMAGES = tuple(name for name in STRATEGIES if name not in ("text", "random"))
-_MEANT_FOR: dict[str, tuple[StrategyName, ...]] = {
-    "crops": _BY_IMAGES,
-    "class_blend": _BY_IMAGES,
-    "diversity": ("diverse",),
-    "text_depth": ("text-image",),
-    "class_names": ("text", "text-image"),
-    "templates": ("text", "text-image"),
-}
 
 
 class NotRetrievable(DataError):
@@ -98,7 +66,7 @@ class SelectOptions:
             )
         if self.strategy == "text" and self.include_queries:
             raise UsageError("--include-queries has no meaning with --strategy text, whose queries are texts")
-        for name, strategies in _MEANT_FOR.items():
+        for name, strategies in MEANT_FOR.items():
             if name in settings(self.tuning) and self.strategy not in strategies:
                 raise UsageError(
                     f"--{name.replace('_', '-')} has no meaning with --strategy {self.strategy}",
@@ -142,9 +110,9 @@ class Removed:
 
 @dataclass(frozen=True)
 class Selection:
-    """Picks by query, then rank; quotas; `floored` are the queries that a floor left open; `search` says
-    which engine searched, why, and its recall on a sample of the queries if it is approximate; `filtered` is
-    how many items the filters left out."""
+    """Picks by query, then similarity; quotas; `floored` are the queries that a floor left open; `search`
+    says which engine searched, why, and its recall on a sample of the queries if it is approximate;
+    `filtered` is how many items the filters left out."""
 
     picks: tuple[Pick, ...]
     quotas: tuple[int, ...]
@@ -289,11 +257,15 @@ def _picks(
     if strategy == "random":
         return tuple(Pick(position, None, None, None) for position in positions.tolist())
     if request.options.class_blend:
-        assignment = replace(assignment, scores=request.similarities(assignment.rows, assignment.queries))
+        scores = request.similarities(assignment.rows, assignment.queries)
+        order = np.lexsort((-scores, assignment.queries))
+        columns = (assignment.rows, assignment.queries, assignment.ranks, scores)
+        assignment = Assignment(*(column[order] for column in columns))
+        positions = positions[order]
     others = others_that_wanted(
         request.lists, WANTED_WITHIN * request.quotas, assignment.rows, assignment.queries
     )
-    columns = zip(
+    picked = zip(
         positions.tolist(),
         assignment.queries.tolist(),
         assignment.ranks.tolist(),
@@ -301,7 +273,7 @@ def _picks(
         others,
         strict=True,
     )
-    return tuple(Pick(*column) for column in columns)
+    return tuple(Pick(*one) for one in picked)
 
 
 def _check(selection: Selection, options: SelectOptions) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from curate.selection.options import StrategyOptions
 from curate.selection.request import Assignment, Request
-from curate.selection.selection import STRATEGIES
+from curate.selection.strategies import STRATEGIES
 
 Make = Callable[..., Any]
 
@@ -146,3 +146,5 @@ def test_scores_are_true_cosines(array_index: Make, name: Any, shape: Any) -> No
     cosines = np.einsum("nvd,nd->nv", views, items).max(axis=1)
     np.testing.assert_allclose(assignment.scores, cosines, atol=2e-5)
     assert (assignment.ranks >= 1).all()
+    best_first = np.lexsort((-assignment.scores, assignment.queries))
+    assert (assignment.scores[best_first] == assignment.scores).all(), "by query, then similarity"
