@@ -69,3 +69,11 @@ def test_ranks_are_those_of_the_plain_ranking(array_index: Make) -> None:
     scores = np.round(vectors @ index.vectors.T, 5)
     for row, query, rank in zip(chosen.rows, chosen.queries, chosen.ranks, strict=True):
         assert rank == 1 + (scores[query] > scores[query, row]).sum()
+
+
+def test_it_goes_on_by_similarity_where_all_that_was_ordered_is_banned(array_index: Make) -> None:
+    index = array_index(np.random.default_rng(2).normal(size=(200, 4)))
+    request = _request(index, index.vectors[:1], [2], 0.5)
+    nearest = np.argsort(-np.round(index.vectors @ index.vectors[0], 5), kind="stable")
+    request.banned = nearest[:50]
+    assert diverse(request).rows.tolist() == nearest[50:52].tolist()

@@ -23,7 +23,7 @@ SHAPES = st.fixed_dictionaries(
         "views": st.sampled_from([1, 3]),
         "classes": st.integers(1, 3),
         "most": st.integers(0, 12),
-        "banned": st.floats(0, 0.5),
+        "banned": st.floats(0, 0.95),
         "blocked": st.floats(0, 0.9),
         "topup": st.booleans(),
     }
