@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from curate.index import BuildReport
     from curate.index.engine import AskedEngine
     from curate.retrieval import RetrieveReport
-    from curate.selection.selection import Shortfall, StrategyName
+    from curate.selection.selection import Shortfall
+    from curate.selection.strategies import StrategyName
 
 COMMANDS_GROUP = "transferset.curate_commands"
 _PATHS_SHOWN = 5
@@ -157,8 +158,8 @@ def _say_paths(what: str, paths: list[str]) -> None:
 @app.command()
 def retrieve(
     index: options.Index,
-    query_dir: options.QueryDir,
     out: options.Out,
+    query_dir: options.QueryDir = None,
     total: options.Total = None,
     per_query: options.PerQuery = None,
     strategy: options.Strategy = "query-balanced",
@@ -167,6 +168,17 @@ def retrieve(
     no_near: options.NoNear = False,
     min_similarity: options.MinSimilarity = None,
     shortfall: options.Shortfall = "report",
+    crops: options.Crops = False,
+    class_blend: options.ClassBlend = 0.0,
+    diversity: options.Diversity = 0.2,
+    class_names: options.ClassNames = None,
+    templates: options.Templates = None,
+    text_depth: options.TextDepth = 4,
+    min_side: options.MinSide = None,
+    max_aspect: options.MaxAspect = None,
+    caption_contains: options.CaptionContains = None,
+    caption_matches: options.CaptionMatches = None,
+    where: options.Where = None,
     engine: options.Engine = "auto",
     shard_size: options.ShardSize = 1000,
     pool_root: options.PoolRoots = None,
@@ -184,8 +196,22 @@ def retrieve(
     from curate.pools.roots import parse_moved
     from curate.retrieval import RetrieveOptions
     from curate.retrieval import retrieve as run
+    from curate.selection.filters import Filters
+    from curate.selection.options import TEMPLATES, StrategyOptions
     from curate.selection.selection import SelectOptions
+    from curate.selection.texts import parse_class_names, read_templates
 
+    tuning = StrategyOptions(
+        crops=crops,
+        class_blend=class_blend,
+        diversity=diversity,
+        text_depth=text_depth,
+        class_names=parse_class_names(class_names) if class_names is not None else {},
+        templates=read_templates(templates) if templates is not None else TEMPLATES,
+    )
+    filters = Filters(
+        min_side, max_aspect, tuple(caption_contains or ()), caption_matches, tuple(where or ())
+    )
     selection = SelectOptions(
         total=total,
         per_query=per_query,
@@ -195,6 +221,8 @@ def retrieve(
         shortfall=cast("Shortfall", shortfall),
         seed=seed,
         engine=cast("AskedEngine", engine),
+        filters=filters,
+        tuning=tuning,
     )
     given = RetrieveOptions(
         selection=selection,
@@ -221,6 +249,10 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
         ["samples", f"{outcome['samples']:,} in {len(report.manifest['shards'])} shards"],
         ["leakage", report.manifest["guard"]["statement"]],
     ]
+    if filtered := outcome.get("filtered"):
+        rows.append(["filtered out", f"{filtered:,} images of the pool"])
+    if short := sum(bool(one.get("missing")) for one in outcome["classes"]):
+        rows.append(["short", f"{outcome['missing']:,} images, in {short} classes"])
     if closing is not None:
         counts = [one["retrieved"] for one in outcome["classes"]]
         rows += [

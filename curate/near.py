@@ -9,7 +9,7 @@ from typing import Any
 from curate.calibration import calibrate
 from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.views import VIEWS, embed_views
-from curate.index.encoder import resume
+from curate.index.encoder import OpenEncoder, resume
 from curate.index.index import Index
 from curate.index.options import BuildOptions
 from curate.selection.guard import ExcludedSet, LeakageGuard
@@ -21,6 +21,7 @@ from transferset.console import progress, say
 from transferset.images import MAX_PIXELS
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
+from transferset.models.text import TextTower
 
 
 @dataclass
@@ -31,12 +32,21 @@ class IndexEncoder:
     device: str = "auto"
 
     @cached_property
-    def model(self) -> FrozenModel:
-        """Its image tower on this machine's runtime."""
+    def _opened(self) -> OpenEncoder:
         encoder = resume(self.index.plan, BuildOptions(device=self.device), obey_runtime=False)
         for note in encoder.notes:
             say(f"note: {note}")
-        return encoder.model
+        return encoder
+
+    @property
+    def model(self) -> FrozenModel:
+        """Its image tower on this machine's runtime."""
+        return self._opened.model
+
+    @property
+    def text(self) -> TextTower | None:
+        """Its text tower, if it has one."""
+        return self._opened.text
 
 
 def find_calibration(

@@ -20,8 +20,17 @@ Index = Annotated[Path, typer.Option("--index", help="Folder of the index.")]
 PoolRoots = Annotated[
     list[str] | None, typer.Option("--pool-root", help="OLD=NEW: where a pool is now. May be repeated.")
 ]
+LabelledDir = Annotated[
+    Path,
+    typer.Option(
+        "--query-dir", help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label."
+    ),
+]
 QueryDir = Annotated[
-    Path, typer.Option(help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label.")
+    Path | None,
+    typer.Option(
+        help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label.", show_default=False
+    ),
 ]
 ExcludeDirs = Annotated[
     list[Path] | None,
@@ -98,7 +107,13 @@ Total = Annotated[
     int | None, typer.Option(min=1, help="Images to retrieve in all, spread evenly over the queries.")
 ]
 PerQuery = Annotated[int | None, typer.Option(min=1, help="Images to retrieve for each query.")]
-Strategy = Annotated[str, typer.Option(help="query-balanced, best-match or random (for comparison).")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        help="query-balanced; class-balanced; text (class names); text-image (names, then images); diverse; "
+        "cluster (few queries); best-match or random (for comparison)."
+    ),
+]
 IncludeQueries = Annotated[
     bool, typer.Option("--include-queries", help="Write the queries too; --total counts them.")
 ]
@@ -115,6 +130,54 @@ SuggestionsOut = Annotated[
     Path, typer.Option("--out", help="Folder of the suggestions; new, or one to resume.")
 ]
 Count = Annotated[int, typer.Option(min=1, max=1000, help="Images to suggest.")]
+
+# How single strategies work.
+Crops = Annotated[
+    bool,
+    typer.Option("--crops", help="Search by five crops of each query image too: for what is small in it."),
+]
+ClassBlend = Annotated[
+    float, typer.Option(min=0, max=1, help="How far queries are drawn towards their class's mean.")
+]
+Diversity = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Of --strategy diverse: 0 is most similar first, 1 least alike first."),
+]
+TextDepth = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Of --strategy text-image: candidates by name, for each image a class may take."
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the text strategies: a file, a name a line, or a,b,c; LABEL=NAME says what to call a label."
+    ),
+]
+Templates = Annotated[
+    Path | None,
+    typer.Option(help="For the text strategies: a file with a sentence a line, {} for the class name."),
+]
+
+# What may be retrieved at all.
+MinSide = Annotated[int | None, typer.Option(min=1, help="Least length of the shorter side, pixels.")]
+MaxAspect = Annotated[
+    float | None, typer.Option(min=1, help="Largest ratio of the longer to the shorter side.")
+]
+CaptionContains = Annotated[
+    list[str] | None, typer.Option(help="Text that the caption must contain, in any case. May be repeated.")
+]
+CaptionMatches = Annotated[
+    str | None, typer.Option(help="Regular expression (RE2) that must match in the caption, in any case.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='Condition on metadata, "NAME OP VALUE", with ==, !=, <, <=, >, >=, ~ (contains) or in '
+        "(one of a,b,c). May be repeated: all must hold."
+    ),
+]
 
 # Where and how fast.
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]

@@ -7,30 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores, encode_items
+from curate.encoding.crops import VIEWS
+from curate.encoding.pipeline import PipelineOptions, available_cores
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
 from curate.near import IndexEncoder, find_calibration, make_checks
+from curate.query_set import encode_queries, find_queries, quotas_of, with_texts
 from curate.selection.background import measure_background
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
-from curate.selection.queries import Query, QuerySet, load_queries
-from curate.selection.quotas import plan_quotas
+from curate.selection.queries import Query, QuerySet
 from curate.selection.selection import Selection, SelectOptions, select
+from curate.selection.texts import require_text_tower
 from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import (
     MANIFEST,
     REPORT,
     damaged_files,
     describe_arguments,
+    describe_outcome,
     guard_statement,
     read_manifest,
 )
 from curate.transfer_set.plan import StoredPlan, locked, require_apart, require_folder_for
 from curate.transfer_set.writing import Retrieved, write_transfer_set
 from transferset.console import say
-from transferset.errors import DataError, UsageError
+from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
 from transferset.models.runtime import FrozenModel
 
@@ -40,6 +43,7 @@ _UNGUARDED = (
     "no leakage guard: images of your val and test sets may be in the pool and will not be kept out; "
     "name their folders with --exclude-dir"
 )
+_CLASSES_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,12 @@ class RetrieveReport:
         }
 
 
-def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveOptions) -> RetrieveReport:
+def retrieve(
+    index: Path | Index, query_dir: Path | None, out: Path, options: RetrieveOptions
+) -> RetrieveReport:
     """Retrieve images for the queries in `query_dir` and write them to `out` as a transfer set.
+
+    With strategy "text" the queries are the names of the classes in `query_dir`, or the options' class names.
 
     The same command finishes what a stopped one began, and finds a finished set complete. Progress and
     remarks go to stderr.
@@ -127,13 +135,15 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     """
     out = Path(out)
     opened = index if isinstance(index, Index) else open_index(index, options.pool_roots)
-    read = [("--index", opened.path), ("--query-dir", Path(query_dir))]
+    read = [("--index", opened.path), *([("--query-dir", Path(query_dir))] if query_dir else [])]
     require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
-    query_set = _load_queries(Path(query_dir), options)
+    if options.selection.strategy in ("text", "text-image"):
+        require_text_tower(opened.encoder_spec)
+    query_set = find_queries(query_dir, options)
     excluded = None
     if options.exclude_dirs:
         excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
-    quotas = quotas_of(len(query_set.queries), options.selection)
+    quotas = quotas_of(query_set.labels, options.selection)
     options, engine = _with_engine(opened, quotas, options)
     encoder = IndexEncoder(opened, options.device)
     near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
@@ -171,6 +181,7 @@ def retrieve_items(
     guard: LeakageGuard | None = None,
     pipeline: PipelineOptions | None = None,
     duplicates: NearDuplicates | None = None,
+    texts: Mapping[str | None, np.ndarray] | None = None,
 ) -> Selection:
     """The selection for queries in memory, which the command line and the HTTP service share.
 
@@ -178,6 +189,7 @@ def retrieve_items(
         encoder: the index's encoder; None if every query has its vector, or for strategy "random".
         queries: distinct by id; labels may be None.
         guard, duplicates: what is kept out besides the queries.
+        texts: the vectors of the labels' names, for strategy "text-image".
 
     Raises:
         UsageError: amounts that don't fit the number of queries.
@@ -187,68 +199,11 @@ def retrieve_items(
     if options.strategy == "random":
         vectors = np.empty((len(queries), index.dimension), dtype=np.float32)
     else:
-        vectors = encode_queries(index, encoder, queries, pipeline)
-    quotas = quotas_of(len(queries), options)
+        vectors = encode_queries(index, encoder, queries, pipeline, crops=options.tuning.crops)
     identities = [query.query_id for query in queries]
     labels = [query.label for query in queries]
-    return select(index, vectors, identities, labels, quotas, options, guard, duplicates)
-
-
-def encode_queries(
-    index: Index,
-    encoder: FrozenModel | None,
-    queries: Sequence[Query],
-    pipeline: PipelineOptions | None = None,
-) -> np.ndarray:
-    """The queries' embeddings (q, d) float32, L2-normalised; ready vectors are taken as they are."""
-    vectors = np.empty((len(queries), index.dimension), dtype=np.float32)
-    images = []
-    for place, query in enumerate(queries):
-        if query.vector is None:
-            images.append((place, query))
-        else:
-            vectors[place] = query.vector
-    if images:
-        if encoder is None:
-            raise ValueError("queries without a vector need an encoder")
-        for outcome in encode_items(encoder, images, lambda one: one[1].read(), pipeline):
-            place, query = outcome.item
-            if isinstance(outcome, Unreadable):
-                raise DataError(f"query {query.name} cannot be read: {outcome.reason}")
-            vectors[place] = outcome.embedding
-    return vectors
-
-
-def quotas_of(n_queries: int, options: SelectOptions) -> list[int]:
-    """The quota of each query under these options."""
-    return plan_quotas(
-        n_queries,
-        total=options.total,
-        per_query=options.per_query,
-        include_queries=options.include_queries,
-        seed=options.seed,
-    )
-
-
-def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
-    query_set = load_queries(query_dir, options.max_pixels, options.threads)
-    for note in query_set.notes:
-        say(f"note: {note}")
-    for error in query_set.errors[:10]:
-        say(f"unreadable query: {error.name}: {error.reason}")
-    counts = [f"{len(query_set.queries)} queries", f"{len(query_set.classes)} classes"]
-    if query_set.errors:
-        counts.append(f"{len(query_set.errors)} unreadable")
-    if query_set.repeats:
-        counts.append(f"{len(query_set.repeats)} repeats of the same bytes")
-    say(", ".join(counts))
-    rate = len(query_set.errors) / (len(query_set.errors) + len(query_set.repeats) + len(query_set.queries))
-    if options.max_error_rate is not None and rate > options.max_error_rate:
-        raise DataError(
-            f"{len(query_set.errors)} query images are unreadable, a share of {rate:.3f}; "
-            f"--max-error-rate is {options.max_error_rate}"
-        )
-    return query_set
+    quotas = quotas_of(labels, options)
+    return select(index, vectors, identities, labels, quotas, options, guard, duplicates, texts)
 
 
 def _select(
@@ -260,28 +215,32 @@ def _select(
     engine: EngineChoice,
 ) -> Selection:
     """Load the encoder if it is needed, search, and say how it went."""
-    index, pipeline, model = encoder.index, options.pipeline, None
+    index, pipeline = encoder.index, options.pipeline
+    model = texts = None
+    queries: Sequence[Query] = query_set.queries
     if excluded is None:
         say(f"WARNING: {_UNGUARDED}")
     if options.selection.strategy != "random":
         model = encoder.model
+        queries, texts = with_texts(query_set, index.encoder_spec, encoder.text, options.selection)
         say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
     guard, duplicates = make_checks(encoder, excluded, near, pipeline)
-    queries: Sequence[Query] = query_set.queries
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
     background = None
     if model is not None:
-        vectors = encode_queries(index, model, queries, pipeline)
+        crops = options.selection.tuning.crops
+        vectors = encode_queries(index, model, queries, pipeline, crops=crops)
         queries = [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
-        background = measure_background(index, vectors, options.selection.seed)
+        whole = vectors[:, 0] if crops else vectors
+        background = measure_background(index, whole, options.selection.seed)
     if engine.engine == "faiss" and model is not None:
-        search |= recall_on(index, vectors, _RECALL_DEPTH, options.selection.seed)
+        search |= recall_on(index, whole, _RECALL_DEPTH, options.selection.seed)
         say(
             f"recall@{search['depth']} on {search['queries']} of the queries against exact search: "
             f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
         )
-    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline, duplicates)
-    _tell(selection, excluded, near)
+    selection = retrieve_items(index, model, queries, options.selection, guard, pipeline, duplicates, texts)
+    _tell(selection, query_set, excluded, near)
     if duplicates is not None:
         pairs = duplicates.compared + (guard.near.compared if guard is not None and guard.near else 0)
         say(f"near checks: {pairs} suspects compared by their pixels")
@@ -297,11 +256,22 @@ def _with_engine(
 ) -> tuple[RetrieveOptions, EngineChoice]:
     """The options with the engine that is taken, and why."""
     depth = OVERFETCH * max(quotas, default=1)
-    choice = choose_engine(index, len(quotas), depth, options.selection.engine)
+    selection = options.selection
+    if selection.engine == "auto" and selection.strategy == "cluster":
+        choice = EngineChoice("exact", "only the clusters of the queries are looked at")
+    elif selection.engine == "auto" and selection.filters.active:
+        choice = EngineChoice("exact", "the recall of approximate search is not known for filtered images")
+    else:
+        searches = len(quotas) * (VIEWS if selection.tuning.crops else 1)
+        choice = choose_engine(index, searches, depth, selection.engine)
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
-def _tell(selection: Selection, excluded: ExcludedSet | None, near: Calibration | None) -> None:
+def _tell(
+    selection: Selection, query_set: QuerySet, excluded: ExcludedSet | None, near: Calibration | None
+) -> None:
+    if selection.filtered:
+        say(f"filters left out {selection.filtered} images of the pool")
     say(f"selected {len(selection.picks)} of {selection.requested} images")
     closing = selection.closing_summary
     if closing is not None:
@@ -314,8 +284,18 @@ def _tell(selection: Selection, excluded: ExcludedSet | None, near: Calibration 
     )
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
-        say(f"shortfall: {selection.missing} images are missing{why}")
+        say(f"shortfall: {selection.missing} images are missing{why}{_short_classes(query_set, selection)}")
     say(f"{'WARNING: ' if excluded is None else ''}leakage: {guard_statement(excluded, near)}")
+
+
+def _short_classes(query_set: QuerySet, selection: Selection) -> str:
+    """Which classes lack most, where queries have classes."""
+    outcome = describe_outcome(query_set, selection, 0)
+    short = [one for one in outcome["classes"] if one["label"] is not None and one["missing"]]
+    short.sort(key=lambda one: -one["missing"])
+    told = ", ".join(f"{one['label']} {one['missing']}" for one in short[:_CLASSES_TOLD])
+    more = f" and {len(short) - _CLASSES_TOLD} more classes" if len(short) > _CLASSES_TOLD else ""
+    return f"; by class: {told}{more}" if short else ""
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

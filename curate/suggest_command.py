@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def suggest(
     index: options.Index,
-    query_dir: options.QueryDir,
+    query_dir: options.LabelledDir,
     out: options.SuggestionsOut,
     count: options.Count = 50,
     exclude_dir: options.ExcludeDirs = None,

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from curate.encoding.pipeline import PipelineOptions
-from curate.encoding.vectors import unit_rows
 from curate.index.encoder import OpenEncoder, resume
 from curate.index.index import Index
 from curate.index.options import BuildOptions
-from curate.retrieval import encode_queries
+from curate.query_set import encode_queries
 from curate.selection.queries import Query
 from transferset.console import say
 
@@ -36,19 +35,18 @@ class SharedEncoder:
         info = self._encoder.model.info
         return f"{info.runtime} {info.precision} on {info.device}"
 
-    def encode(self, queries: Sequence[Query], max_pixels: int) -> np.ndarray:
-        """Unit vectors (q, d) float32 of queries; ready ones are taken. DataError for an image that can't be
-        decoded."""
+    def encode(self, queries: Sequence[Query], max_pixels: int, *, crops: bool = False) -> np.ndarray:
+        """Unit vectors (q, d) float32 of queries, or with `crops` (q, v, d); ready ones are taken. DataError
+        for an image that can't be decoded."""
+        pipeline = PipelineOptions(max_pixels=max_pixels)
         with self._lock:
-            return encode_queries(
-                self._index, self._encoder.model, queries, PipelineOptions(max_pixels=max_pixels)
-            )
+            return encode_queries(self._index, self._encoder.model, queries, pipeline, crops=crops)
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors (n, d) float32 of texts; only where `has_text`."""
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features (n, d) float32 of texts, as the model gives them; only where `has_text`."""
         assert self._encoder.text is not None
         with self._lock:
-            return unit_rows(self._encoder.text.encode(texts), self.spec)
+            return self._encoder.text.encode(texts)
 
 
 def open_encoder(index: Index, device: str = "auto") -> SharedEncoder:

@@ -5,11 +5,14 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from curate.index.index import Index
+from curate.selection.options import SLOT
 from curate.selection.queries import Query
+from curate.selection.texts import prompts, text_vector
 from service.encoder import SharedEncoder
 from service.errors import ApiError
 from service.schemas import RetrieveQuery
@@ -72,16 +75,24 @@ def _unreadable(name: str, error: ImageError) -> ApiError:
 
 
 def to_query(
-    query: RetrieveQuery, number: int, index: Index, encoder: SharedEncoder, settings: Settings
+    query: RetrieveQuery,
+    number: int,
+    index: Index,
+    encoder: SharedEncoder,
+    settings: Settings,
+    templates: Sequence[str] = (SLOT,),
 ) -> Query:
-    """One query of a JSON request; `number` is its position there."""
+    """One query of a JSON request; `number` is its position there, `templates` are what a text is put in."""
     name = f"queries.{number}"
     if query.image is not None:
         return image_query(decoded_base64(query.image, name), query.label, name)
     if query.item_id is not None:
         return Query(query.item_id, query.label, name, vector=_stored(index, query.item_id, name))
     if query.text is not None:
-        return _text_query(query.text, query.label, name, encoder, settings)
+        _check_text(query.text, name, encoder, settings)
+        sentences = prompts(query.text, templates)
+        vector = text_vector(encoder.encode_texts, sentences).astype(np.float64)
+        return replace(_vector_query(vector, query.label, name), prompts=sentences)
     vector = np.asarray(query.embedding, dtype=np.float64)
     if len(vector) != index.dimension:
         raise ApiError(
@@ -100,7 +111,7 @@ def _stored(index: Index, identity: str, name: str) -> np.ndarray:
     return normalised(index.embeddings(item.part)[item.row].astype(np.float64))
 
 
-def _text_query(text: str, label: str | None, name: str, encoder: SharedEncoder, settings: Settings) -> Query:
+def _check_text(text: str, name: str, encoder: SharedEncoder, settings: Settings) -> None:
     if len(text) > settings.max_text_length:
         raise ApiError(
             413,
@@ -114,7 +125,6 @@ def _text_query(text: str, label: str | None, name: str, encoder: SharedEncoder,
             f"{name} is a text, and the index's encoder ({encoder.spec}) has no text tower",
             "send images, or serve an index built with an open_clip encoder",
         )  # fmt: skip
-    return _vector_query(encoder.texts([text])[0].astype(np.float64), label, name)
 
 
 def _vector_query(vector: np.ndarray, label: str | None, name: str) -> Query:

@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 
 from curate.index.engine import SERVICE_SECONDS, choose_engine
-from curate.index.index import Index
+from curate.index.index import Engine, Index
 from curate.index.part import ItemRow
 from curate.retrieval import retrieve_items
 from curate.selection.candidates import OVERFETCH
 from curate.selection.queries import Query
 from curate.selection.selection import Pick, Selection, SelectOptions
+from curate.selection.texts import no_text_tower, text_vectors
 from service.encoder import SharedEncoder
 from service.errors import ApiError
-from service.schemas import Dropped, QueryOutcome, RetrievedItem, RetrieveResponse, Selecting
+from service.schemas import ClassOutcome, Dropped, QueryOutcome, RetrievedItem, RetrieveResponse, Selecting
 from service.served_index import ServedIndex
 from service.settings import Settings
 from transferset.errors import DataError
+
+MOST_CLUSTERED = 1_000_000
+"""Strategy cluster needs clusters of all rows, which the first such request has to wait for."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,10 @@ class Retrieval:
         Raises ApiError for an image that can't be decoded, the library's errors for what can't be retrieved.
         """
         asked, index = distinct(queries), self.index
-        encoded = self._encoded(asked.queries, options.strategy == "random")
-        selection = retrieve_items(index, None, encoded, _select_options(index, options, len(encoded)))
+        chosen = _select_options(index, options, asked.queries)
+        encoded = self._encoded(asked.queries, options)
+        texts = self._texts(asked.queries, chosen) if options.strategy == "text-image" else None
+        selection = retrieve_items(index, None, encoded, chosen, texts=texts)
         items = index.items(np.array([pick.position for pick in selection.picks], dtype=np.int64))
         results = [
             _result(pick, item, asked, images_url) for pick, item in zip(selection.picks, items, strict=True)
@@ -77,19 +83,26 @@ class Retrieval:
         return RetrieveResponse(
             results=results,
             queries=_outcomes(queries, asked, selection),
+            classes=_classes(asked, selection),
             requested=selection.requested,
             returned=len(results),
             missing=selection.missing,
-            dropped=Dropped(query=selection.removed_counts()["query"]),
+            dropped=Dropped(query=selection.removed_counts()["query"], filtered=selection.filtered),
             notes=_notes(queries, asked, selection),
         )
 
-    def _encoded(self, queries: Sequence[Query], needless: bool) -> list[Query]:
-        """The queries, each with its vector."""
-        if needless or all(query.vector is not None for query in queries):
+    def _texts(self, queries: Sequence[Query], options: SelectOptions) -> dict[str | None, np.ndarray]:
+        """The vectors of the labels as names."""
+        if not self.encoder.has_text:
+            raise no_text_tower(self.encoder.spec)
+        return text_vectors(self.encoder.encode_texts, [query.label for query in queries], options.tuning)
+
+    def _encoded(self, queries: Sequence[Query], options: Selecting) -> list[Query]:
+        """The queries, each with its vector, or its vectors if crops are searched too."""
+        if options.strategy == "random" or all(query.vector is not None for query in queries):
             return list(queries)
         try:
-            vectors = self.encoder.encode(queries, self.settings.max_pixels)
+            vectors = self.encoder.encode(queries, self.settings.max_pixels, crops=options.crops)
         except DataError as error:
             raise ApiError(
                 422, "unreadable_image", error.message, "send whole JPEG, PNG or WebP files"
@@ -97,10 +110,26 @@ class Retrieval:
         return [replace(query, vector=vector) for query, vector in zip(queries, vectors, strict=True)]
 
 
-def _select_options(index: Index, options: Selecting, queries: int) -> SelectOptions:
-    """The library's options; a client does not wait for a long scan where a FAISS file can do without."""
-    quota = options.per_query or -(-(options.total or 1) // queries)
-    engine = choose_engine(index, queries, OVERFETCH * quota, patience=SERVICE_SECONDS).engine
+def _select_options(index: Index, options: Selecting, queries: Sequence[Query]) -> SelectOptions:
+    """The library's options; a client does not wait for a long scan where a FAISS file can do without.
+
+    ApiError for a strategy that these queries or this index are not for.
+    """
+    quota = options.per_query or -(-(options.total or 1) // len(queries))
+    engine: Engine = "exact"
+    if not options.selection()["filters"].active and options.strategy != "cluster":
+        engine = choose_engine(index, len(queries), OVERFETCH * quota, patience=SERVICE_SECONDS).engine
+    if options.strategy == "text" and not all(query.prompts for query in queries):
+        raise ApiError(
+            422, "not_a_text", "strategy text takes queries that are texts", 'send {"text": …} only'
+        )
+    if options.strategy == "cluster" and index.rows > MOST_CLUSTERED:
+        raise ApiError(
+            422,
+            "index_too_large",
+            f"strategy cluster is served for up to {MOST_CLUSTERED} images, the index has {index.rows}",
+            "use another strategy, or curate retrieve, which has no such limit",
+        )
     return SelectOptions(**options.selection(), engine=engine)
 
 
@@ -121,6 +150,21 @@ def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str) -> Retr
         extra=_object(item.extra),
         image_url=f"{images_url}/{identity}",
     )
+
+
+def _classes(asked: Distinct, selection: Selection) -> list[ClassOutcome]:
+    """By label, in their order; none for a random draw, which belongs to no class."""
+    if selection.picks and selection.picks[0].query is None:
+        return []
+    found: dict[str | None, list[int]] = {}
+    for query, quota, filled in zip(asked.queries, selection.quotas, selection.filled, strict=True):
+        counts = found.setdefault(query.label, [0, 0])
+        counts[0] += quota
+        counts[1] += filled
+    return [
+        ClassOutcome(label=label, quota=quota, returned=filled, missing=max(0, quota - filled))
+        for label, (quota, filled) in found.items()
+    ]
 
 
 def _outcomes(queries: Sequence[Query], asked: Distinct, selection: Selection) -> list[QueryOutcome]:

@@ -94,7 +94,7 @@ def _parse(body: bytes, service: Retrieval) -> tuple[Selecting, list[LibraryQuer
         raise from_validation(error) from error
     _check_count(len(request.queries), service)
     queries = [
-        to_query(query, number, service.index, service.encoder, limits)
+        to_query(query, number, service.index, service.encoder, limits, request.sentences)
         for number, query in enumerate(request.queries)
     ]
     return request, queries

@@ -4,12 +4,21 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from curate.selection.selection import Shortfall, StrategyName
+from curate.selection.filters import Filters
+from curate.selection.options import SLOT, TEMPLATES, StrategyOptions
+from curate.selection.selection import Shortfall
+from curate.selection.strategies import StrategyName
 
 ITEM_ID = r"^[0-9a-f]{32}$"
 _SEED_LIMIT = 2**63 - 1
 _FORMS = ("image", "embedding", "item_id", "text")
 
+_SELECTION = ("per_query", "total", "strategy", "min_similarity", "shortfall", "seed")
+LISTS = ("templates", "caption_contains", "where")
+"""Fields that a form may repeat."""
+
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+Template = Annotated[str, Field(min_length=2, max_length=1000)]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -30,7 +39,12 @@ class RetrieveQuery(_Strict):
     item_id: str | None = Field(
         None, pattern=ITEM_ID, description="an item of the index; it is not retrieved itself"
     )
-    text: str | None = Field(None, min_length=1, description="works where the encoder has a text tower")
+    text: str | None = Field(
+        None,
+        min_length=1,
+        description="works where the encoder has a text tower; with strategy text a class name, which is put "
+        "into every template",
+    )
     label: Label | None = Field(
         None, description="the query's class; it becomes the hinted label of what it retrieves"
     )
@@ -45,6 +59,28 @@ class RetrieveQuery(_Strict):
         return self
 
 
+EXAMPLES: list[Any] = [
+    {
+        "queries": [{"image": "/9j/4AAQ…", "label": "beach"}, {"image": "/9j/4AAQ…", "label": "kitchen"}],
+        "per_query": 20,
+        "strategy": "query-balanced",
+        "crops": True,
+        "min_side": 128,
+        "where": ["licence in CC0,CC-BY"],
+    },
+    {
+        "queries": [
+            {"text": "a sandy beach", "label": "beach"},
+            {"text": "kitchen", "label": "kitchen"},
+        ],
+        "total": 100,
+        "strategy": "text",
+        "templates": ["a photo of {}", "{} in the evening"],
+        "caption_matches": "photo|picture",
+    },
+]
+
+
 class Selecting(_Strict):
     """How many images are retrieved, and how: the options of `curate retrieve`."""
 
@@ -56,6 +92,31 @@ class Selecting(_Strict):
     )
     shortfall: Shortfall = "report"
     seed: int = Field(0, ge=0, le=_SEED_LIMIT)
+    crops: bool = Field(False, description="search by five crops of each query image too")
+    class_blend: float = Field(0.0, ge=0, le=1, description="how far queries are drawn to their class's mean")
+    diversity: float | None = Field(None, ge=0, le=1, description="of strategy diverse; by default 0.2")
+    text_depth: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="of strategy text-image: candidates by name an image; by default 4",
+    )
+    templates: list[Template] | None = Field(
+        None,
+        min_length=1,
+        max_length=16,
+        description="of text strategies: sentences, {} for the name",
+    )
+    min_side: int | None = Field(None, ge=1, description="least length of the shorter side, pixels")
+    max_aspect: float | None = Field(None, ge=1, description="largest ratio of longer to shorter side")
+    caption_contains: list[Text] = Field([], max_length=16, description="what the caption must contain")
+    caption_matches: Text | None = Field(None, description="a regular expression (RE2) for the caption")
+    where: list[Text] = Field(
+        [],
+        max_length=16,
+        description="conditions on metadata, `NAME OP VALUE` with ==, !=, <, <=, >, >=, ~ (contains) or in",
+        examples=[["width >= 256", "licence in CC0,CC-BY"]],
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -67,13 +128,32 @@ class Selecting(_Strict):
             )
         return self
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What a text is put in: as it is, but for strategy text."""
+        return tuple(self.templates or TEMPLATES) if self.strategy == "text" else (SLOT,)
+
     def selection(self) -> dict[str, Any]:
-        """The options without the queries."""
-        return {name: getattr(self, name) for name in Selecting.model_fields}
+        """The options of `SelectOptions`; what doesn't fit together is a UsageError."""
+        filters = Filters(
+            self.min_side,
+            self.max_aspect,
+            tuple(self.caption_contains),
+            self.caption_matches,
+            tuple(self.where),
+        )
+        named = ("crops", "class_blend", "diversity", "text_depth", "templates")
+        given = {name: value for name in named if (value := getattr(self, name)) is not None}
+        if "templates" in given:
+            given["templates"] = tuple(given["templates"])
+        plain = {name: getattr(self, name) for name in _SELECTION}
+        return {**plain, "filters": filters, "tuning": StrategyOptions(**given)}
 
 
 class RetrieveRequest(Selecting):
     """What to retrieve."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": EXAMPLES})
 
     queries: list[RetrieveQuery] = Field(min_length=1)
 
@@ -110,6 +190,15 @@ class RetrievedItem(BaseModel):
     image_url: str = Field(description="the thumbnail, on this service")
 
 
+class ClassOutcome(BaseModel):
+    """What became of one class."""
+
+    label: str | None
+    quota: int
+    returned: int
+    missing: int
+
+
 class QueryOutcome(BaseModel):
     """What became of one query."""
 
@@ -125,13 +214,15 @@ class Dropped(BaseModel):
     """Items that were kept out."""
 
     query: int = Field(description="they are queries themselves")
+    filtered: int = Field(0, description="the filters left them out")
 
 
 class RetrieveResponse(BaseModel):
-    """Retrieved images ordered by query, then rank."""
+    """Retrieved images ordered by query, then score."""
 
     results: list[RetrievedItem]
     queries: list[QueryOutcome]
+    classes: list[ClassOutcome]
     requested: int
     returned: int
     missing: int

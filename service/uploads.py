@@ -8,12 +8,12 @@ from starlette.datastructures import UploadFile
 from curate.selection.queries import Query
 from service.errors import ApiError
 from service.queries import image_query
-from service.schemas import Selecting
+from service.schemas import LISTS, Selecting
 from service.settings import Settings
 
 _FILES, _LABELS = "files", "labels"
 _MAX_LABEL = 200
-_SCALARS = 16
+_SCALARS = 64
 
 
 async def read_form(request: Request, settings: Settings) -> tuple[Selecting, list[Query]]:
@@ -28,6 +28,7 @@ async def read_form(request: Request, settings: Settings) -> tuple[Selecting, li
         files: list[UploadFile] = []
         labels: list[str] = []
         fields: dict[str, str] = {}
+        lists: dict[str, list[str]] = {}
         for name, value in form.multi_items():
             if name == _FILES and isinstance(value, UploadFile):
                 files.append(value)
@@ -35,11 +36,15 @@ async def read_form(request: Request, settings: Settings) -> tuple[Selecting, li
                 raise _refused(f"{name}: files go into fields called {_FILES}, and only files do")
             elif name == _LABELS:
                 labels.append(value)
+            elif name in LISTS:
+                lists.setdefault(name, []).append(value)
             elif name in fields:
                 raise _refused(f"{name} is given twice")
             else:
                 fields[name] = value
         options = Selecting.model_validate_strings(fields)
+        if lists:
+            options = Selecting.model_validate({**options.model_dump(exclude_unset=True), **lists})
         if not files:
             raise _refused(f"no file in a field called {_FILES}")
         chosen = _labels(files, labels)

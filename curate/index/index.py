@@ -97,7 +97,9 @@ class Index:
         """The item ids (n, 16) uint8 of part number `part`."""
         return self._part(part).item_ids()
 
-    def search(self, queries: np.ndarray, k: int, engine: Engine = "exact") -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, queries: np.ndarray, k: int, engine: Engine = "exact", blocked: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The nearest items of each query.
 
         Args:
@@ -105,6 +107,7 @@ class Index:
             k: how many; there may be fewer in the index.
             engine: `exact` scans all rows; `faiss` takes candidates from the FAISS file, as hard as its
                 wanted recall needs (measured on the pool's own rows, 100 deep).
+            blocked: (rows,) uint8 by row number (see `Numbering`), 1 where the search passes over a row.
 
         Returns:
             positions (q, k) int64 and cosines (q, k) float32, computed from the stored rows and rounded to
@@ -119,12 +122,33 @@ class Index:
             raise ValueError(
                 f"expected queries (q, {self.dimension}) and k >= 0, got {queries.shape} and {k}"
             )
-        searcher = self._searcher()
+        searcher = self._searcher() if blocked is None else self._searcher().without(blocked)
         if engine == "exact":
             rows, scores = searcher.exact(queries, k)
         else:
             rows, scores = self._approximate(searcher, queries, k)
         return np.where(rows >= 0, self._numbering.positions(np.maximum(rows, 0)), -1), scores
+
+    def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Cosines (q, m) float32, rounded to 1e-5 as `search` rounds them, of queries (q, d) float32,
+        L2-normalised, and for each its `rows` (q, m) int64, row numbers (see `Numbering`)."""
+        import torch
+
+        from curate.index.search import SCORE_STEPS
+
+        exact = self._searcher().ranker.score(torch.from_numpy(queries).double(), rows)
+        return (np.rint(exact * SCORE_STEPS).clip(-SCORE_STEPS, SCORE_STEPS) / SCORE_STEPS).astype(np.float32)
+
+    @property
+    def hidden(self) -> np.ndarray:
+        """The row numbers, sorted, that no search gives out: of forgotten items, and of items that stand at a
+        smaller position too."""
+        return self._searcher().scan.hidden
+
+    @property
+    def id_rank(self) -> np.ndarray:
+        """For each row number the place of its item id in ascending order: what ranks equal cosines."""
+        return self._searcher().ranker.id_rank
 
     def _approximate(
         self, searcher: "Searcher", queries: np.ndarray, k: int

@@ -182,8 +182,9 @@ def _read_table(path: Path) -> bytes:
 
 
 def _rows(path: Path, table: bytes) -> list[dict[str, Any]]:
+    # Without threads: they may still be starting when a usage error ends the process, which aborts it.
     try:
-        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(table)).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(table), use_threads=False).to_pylist()
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path} is damaged: {error}") from error
     return rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ _LEAST_BLOCK = 1_024
 
 @dataclass(frozen=True)
 class Scan:
-    """What is scanned: parts in order, and the row numbers (sorted, int64) that nothing may find."""
+    """What is scanned: parts in order, and what nothing may find: `hidden`, row numbers (sorted, int64), and
+    the rows that `blocked` (n,) uint8, if there is one, marks with 1."""
 
     parts: Sequence[Part]
     dimension: int
     hidden: np.ndarray
+    blocked: np.ndarray | None = None
     _lengths: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def top(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,7 +49,22 @@ class Scan:
 
     def _hidden_in(self, start: int, length: int) -> torch.Tensor:
         low, high = np.searchsorted(self.hidden, [start, start + length])
-        return torch.from_numpy(self.hidden[low:high] - start)
+        hidden = self.hidden[low:high] - start
+        if self.blocked is not None:
+            hidden = np.union1d(hidden, np.flatnonzero(self.blocked[start : start + length]))
+        return torch.from_numpy(hidden)
+
+    @cached_property
+    def hidden_rows(self) -> np.ndarray:
+        """Row numbers (sorted, int64) of all that nothing may find."""
+        return self.hidden if self.blocked is None else np.union1d(self.hidden, np.flatnonzero(self.blocked))
+
+    @cached_property
+    def hidden_count(self) -> int:
+        """How many rows nothing may find."""
+        if self.blocked is None:
+            return len(self.hidden)
+        return int(np.count_nonzero(self.blocked) + np.count_nonzero(self.blocked[self.hidden] == 0))
 
     def _lengths_of(self, start: int, block: torch.Tensor) -> torch.Tensor:
         """The lengths of a block's rows; they are kept, because to compute them again would cost a single

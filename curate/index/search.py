@@ -1,7 +1,7 @@
 """From candidates to a ranking: true cosines from the stored rows, ordered by (score to 1e-5, item id)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -85,16 +85,20 @@ class Searcher:
 
     @property
     def available(self) -> int:
-        return self.ranker.numbering.total - len(self.scan.hidden)
+        return self.ranker.numbering.total - self.scan.hidden_count
+
+    def without(self, blocked: np.ndarray) -> "Searcher":
+        """The same searcher, which passes over the rows too that `blocked` (n,) uint8 marks with 1."""
+        return Searcher(self.ranker, replace(self.scan, blocked=blocked))
 
     @cached_property
     def hidden_selector(self) -> Any:
         """What FAISS is to pass over; None if nothing is hidden."""
-        if not len(self.scan.hidden):
+        if not self.scan.hidden_count:
             return None
         import faiss
 
-        positions = self.ranker.numbering.positions(self.scan.hidden)
+        positions = self.ranker.numbering.positions(self.scan.hidden_rows)
         return faiss.IDSelectorNot(faiss.IDSelectorBatch(positions))
 
     def rows_of(self, positions: np.ndarray) -> np.ndarray:

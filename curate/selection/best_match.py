@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from curate.selection.candidates import CandidateLists
+from curate.selection.candidates import Candidates
 from curate.selection.request import Assignment, Request
 
 
@@ -25,14 +25,14 @@ def best_match(request: Request) -> Assignment:
         request.lists.deepen(open_lists)
 
 
-def _merge(lists: CandidateLists, taken: bytearray, amount: int) -> Assignment:
+def _merge(lists: Candidates, taken: bytearray, amount: int) -> Assignment:
     """The best `amount` rows over all lists, ordered by query, then rank. Equal similarities go to the
     first query, and at the cut to the better rank, then the smaller row."""
     lengths = [len(rows) for rows in lists.rows]
-    queries = np.repeat(np.arange(len(lists)), lengths)
+    queries = np.repeat(np.arange(len(lists.rows)), lengths)
     rows = np.concatenate(lists.rows)
     scores = np.concatenate(lists.scores)
-    ranks = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    ranks = np.concatenate(lists.ranks)
     free = np.frombuffer(taken, dtype=np.uint8)[rows] == 0
     queries, rows, scores, ranks = queries[free], rows[free], scores[free], ranks[free]
     best_first = np.lexsort((queries, -scores, rows))

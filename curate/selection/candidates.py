@@ -1,6 +1,6 @@
 """For each query the best items of the index, fetched deeper only where it turns out to be needed."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -19,11 +19,31 @@ SCORE_DECIMALS = 5
 _PAIRS_A_SEARCH = 1 << 25
 
 
-class CandidateLists:
-    """Ranked candidates of every query: `rows[q]` (see `Numbering`) and `scores[q]`, best first, from rank 1.
+class Candidates(Protocol):
+    """What an assignment chooses from: for every query `rows[q]` (see `Numbering`) in the order in which it
+    wants them, their similarities `scores[q]` and ranks `ranks[q]`.
 
-    A list is `complete[q]` when nothing of the index follows it: the index is exhausted or the similarity
-    floor is reached (`floored[q]`). `deepen` lengthens the others.
+    A list is `complete[q]` when nothing follows it: the index is exhausted or the similarity floor is reached
+    (`floored[q]`). `deepen` lengthens the others; what stood in a list stays at its start, unless the class
+    says otherwise.
+    """
+
+    rows: list[np.ndarray]
+    scores: list[np.ndarray]
+    complete: np.ndarray
+    floored: np.ndarray
+
+    @property
+    def ranks(self) -> list[np.ndarray]: ...
+
+    def deepen(self, queries: list[int]) -> None: ...
+
+
+class CandidateLists:
+    """The nearest items of every query, best first, from rank 1.
+
+    `vectors` are (q, d) or, where a query is several vectors (crops), (q, v, d): an item's similarity is then
+    the largest to any of them. The search passes over the rows that `blocked` marks.
     """
 
     def __init__(
@@ -33,10 +53,14 @@ class CandidateLists:
         depth: int,
         min_similarity: float | None = None,
         engine: "Engine" = "exact",
+        blocked: np.ndarray | None = None,
     ) -> None:
         self.index = index
         self.engine = engine
-        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self.blocked = blocked
+        self.vectors = np.ascontiguousarray(vectors, dtype=np.float32).reshape(
+            len(vectors), -1, vectors.shape[-1]
+        )
         self.numbering = Numbering(index.parts)
         self.min_similarity = min_similarity
         count = len(self.vectors)
@@ -50,6 +74,11 @@ class CandidateLists:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def ranks(self) -> list[np.ndarray]:
+        """1, 2, 3, …"""
+        return [np.arange(1, len(rows) + 1) for rows in self.rows]
+
     def deepen(self, queries: list[int]) -> None:
         """Fetch those of these queries' lists that are not complete to twice the depth of the deepest."""
         wanted = np.array([query for query in queries if not self.complete[query]], dtype=np.int64)
@@ -58,12 +87,31 @@ class CandidateLists:
 
     def _fetch(self, queries: np.ndarray, depth: int) -> None:
         depth = min(depth, max(1, self.numbering.total))
-        block = max(1, _PAIRS_A_SEARCH // depth)
+        views = self.vectors.shape[1]
+        passing = {} if self.blocked is None else {"blocked": self.blocked}
+        block = max(1, _PAIRS_A_SEARCH // (depth * views))
         for start in range(0, len(queries), block):
             chosen = queries[start : start + block]
-            positions, scores = self.index.search(self.vectors[chosen], depth, self.engine)
-            for query, found, cosines in zip(chosen.tolist(), positions, scores, strict=True):
+            flat = self.vectors[chosen].reshape(len(chosen) * views, -1)
+            positions, scores = self.index.search(flat, depth, self.engine, **passing)
+            grouped = (found.reshape(len(chosen), views * depth) for found in (positions, scores))
+            for query, found, cosines in zip(chosen.tolist(), *grouped, strict=True):
+                if views > 1:
+                    found, cosines = self._largest(found, cosines, depth)
                 self._store(query, depth, found, cosines)
+
+    def _largest(
+        self, positions: np.ndarray, scores: np.ndarray, depth: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The `depth` best of the views' results, each item once with its largest cosine. Nothing is missed:
+        an item that is among the best by its largest cosine is among the best of the view that has it."""
+        known = positions >= 0
+        positions, scores = positions[known], scores[known]
+        ids = self.index.id_rank[self.numbering.rows(positions)]
+        order = np.lexsort((ids, -scores))
+        _, first = np.unique(ids[order], return_index=True)
+        kept = order[np.sort(first)][:depth]
+        return positions[kept], scores[kept]
 
     def _store(self, query: int, depth: int, positions: np.ndarray, scores: np.ndarray) -> None:
         known = int(np.count_nonzero(positions >= 0))
@@ -79,12 +127,12 @@ class CandidateLists:
 
 
 def others_that_wanted(
-    lists: CandidateLists, depths: np.ndarray, rows: np.ndarray, owners: np.ndarray
+    lists: Candidates, depths: np.ndarray, rows: np.ndarray, owners: np.ndarray
 ) -> list[tuple[int, ...]]:
     """For each chosen row (n,) the queries besides its owner (n,) that had it among their first `depths[q]`
     candidates, by similarity, then query number."""
     queries = np.repeat(
-        np.arange(len(lists)), [min(int(d), len(r)) for d, r in zip(depths, lists.rows, strict=True)]
+        np.arange(len(lists.rows)), [min(int(d), len(r)) for d, r in zip(depths, lists.rows, strict=True)]
     )
     found = _heads(lists.rows, depths, np.int64)
     scores = _heads(lists.scores, depths, np.float32)

@@ -22,7 +22,8 @@ class Query:
     """One query. `query_id` is the item id of its bytes in hex, `name` its path below the query directory.
 
     The image is in `data` or in the file `path` (read when needed, so that 20,000 queries need no memory);
-    a query that comes with a ready `vector` (d,) needs neither.
+    a query that comes with a ready `vector` (d,), or (v, d) if it has several views, needs neither; nor does
+    one that is a text, in `prompts`.
     """
 
     query_id: str
@@ -31,6 +32,7 @@ class Query:
     data: bytes | None = None
     path: Path | None = None
     vector: np.ndarray | None = None
+    prompts: tuple[str, ...] = ()
 
     def read(self) -> bytes:
         """The encoded image; DataError if it is gone or has changed since its id was taken."""
@@ -114,7 +116,8 @@ def _train_split(labelled: LabelledSet, query_dir: Path) -> tuple[LabelledSet, s
 
 
 def _read(image: LabelledImage, root: Path, max_pixels: int) -> Query | QueryError:
-    name, label = _name(image.path, root), _text(image.label)
+    name = _name(image.path, root)
+    label = image.label if image.label is None else valid_text(image.label)
     try:
         data = image.path.read_bytes()
         decode(data, short_side=256, max_pixels=max_pixels)
@@ -127,12 +130,12 @@ def _read(image: LabelledImage, root: Path, max_pixels: int) -> Query | QueryErr
 
 def _name(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    return str(_text(name))
+    return valid_text(name)
 
 
-def _text(name: str | None) -> str | None:
+def valid_text(name: str) -> str:
     """A name that UTF-8 can hold: undecodable bytes of a file name become escapes."""
-    return name if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _distinct(outcomes: Iterable[Query | QueryError], notes: list[str]) -> QuerySet:
@@ -161,7 +164,7 @@ def _check_classes(query_dir: Path, labelled: LabelledSet, query_set: QuerySet) 
         reasons = "; ".join(f"{error.name}: {error.reason}" for error in query_set.errors[:3])
         raise DataError(f"no query image of {query_dir} is readable" + (f" ({reasons})" if reasons else ""))
     empty = sorted(
-        {str(_text(name)) for name in labelled.classes}
+        {valid_text(name) for name in labelled.classes}
         - {label for label in query_set.labels if label is not None}
     )
     if not empty:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from curate.selection.candidates import CandidateLists
+from curate.selection.candidates import Candidates
 from curate.selection.request import Assignment, Request
 
 Candidate = tuple[int, int, float]  # row, rank from 1, similarity
@@ -24,24 +24,33 @@ def query_balanced(request: Request) -> Assignment:
 
     With `request.topup` what a query can't fill goes to the other queries of its class, then to all.
     """
+    return assign(request, request.lists)
+
+
+def assign(request: Request, lists: Candidates, by_class: bool = False) -> Assignment:
+    """The rounds over any candidates; with `by_class` what a query can't fill goes to its class in any
+    case."""
     while True:
-        game = _Rounds(request.lists, request.taken())
+        game = _Rounds(lists, request.taken())
         game.play(request.quotas)
-        if request.topup:
-            _top_up(game, request)
-        hungry = [query for query in game.dry if not request.lists.complete[query]]
+        if by_class or request.topup:
+            missing = _top_up_classes(game, request)
+            if request.topup:
+                game.play_extra(list(range(len(request.quotas))), missing)
+        hungry = sorted(query for query in game.dry if not lists.complete[query])
         if not hungry:
             return game.assignment()
-        request.lists.deepen(hungry)
+        lists.deepen(hungry)
 
 
 class _Rounds:
     """The state of the rounds: what is taken, how far down its list each query is, who has run dry."""
 
-    def __init__(self, lists: CandidateLists, taken: bytearray) -> None:
+    def __init__(self, lists: Candidates, taken: bytearray) -> None:
         self.taken = taken
         self.walks = [
-            _walk(rows, scores, taken) for rows, scores in zip(lists.rows, lists.scores, strict=True)
+            _walk(rows, scores, ranks, taken)
+            for rows, scores, ranks in zip(lists.rows, lists.scores, lists.ranks, strict=True)
         ]
         self.dry: set[int] = set()
         self.won: list[list[Candidate]] = [[] for _ in self.walks]
@@ -90,9 +99,9 @@ class _Rounds:
         return len(held)
 
     def assignment(self) -> Assignment:
-        """What was won, by query, then rank."""
+        """What was won, by query, then similarity, then rank."""
         owners = np.repeat(np.arange(len(self.won)), [len(won) for won in self.won])
-        flat = [candidate for won in self.won for candidate in won]
+        flat = [one for won in self.won for one in sorted(won, key=lambda one: (-one[2], one[1]))]
         return Assignment(
             rows=np.array([row for row, _, _ in flat], dtype=np.int64),
             queries=owners.astype(np.int64),
@@ -101,7 +110,7 @@ class _Rounds:
         )
 
 
-def _walk(rows: np.ndarray, scores: np.ndarray, taken: bytearray) -> Iterator[Candidate]:
+def _walk(rows: np.ndarray, scores: np.ndarray, ranks: np.ndarray, taken: bytearray) -> Iterator[Candidate]:
     """The candidates of one list that are free at the time they are asked for. Long taken stretches are
     skipped by blocks, which grow."""
     flags = np.frombuffer(taken, dtype=np.uint8)
@@ -109,18 +118,17 @@ def _walk(rows: np.ndarray, scores: np.ndarray, taken: bytearray) -> Iterator[Ca
     while start < len(rows):
         block = rows[start : start + size]
         free = np.flatnonzero(flags[block] == 0)
-        for offset, row, score in zip(
-            free.tolist(), block[free].tolist(), scores[start : start + size][free].tolist(), strict=True
-        ):
+        columns = (column[start : start + size][free].tolist() for column in (rows, ranks, scores))
+        for row, rank, score in zip(*columns, strict=True):
             if not taken[row]:
-                yield row, start + offset + 1, score
+                yield row, rank, score
         start += size
         if len(free) == 0:
             size = min(2 * size, 1 << 16)
 
 
-def _top_up(game: _Rounds, request: Request) -> None:
-    """Give what is missing to the other queries of the class, then of the set."""
+def _top_up_classes(game: _Rounds, request: Request) -> int:
+    """Give what is missing to the other queries of the class; how many are missing still."""
     quotas = request.quotas.tolist()
     missing: dict[str | None, int] = dict.fromkeys(request.labels, 0)
     for query, label in enumerate(request.labels):
@@ -128,4 +136,4 @@ def _top_up(game: _Rounds, request: Request) -> None:
     for label in missing:
         members = [query for query, own in enumerate(request.labels) if own == label]
         missing[label] -= game.play_extra(members, missing[label])
-    game.play_extra(list(range(len(quotas))), sum(missing.values()))
+    return sum(missing.values())

@@ -1,6 +1,7 @@
 """How many images each query may take: a pure function of the counts and the seed."""
 
 import hashlib
+from collections.abc import Sequence
 
 from transferset.errors import UsageError
 
@@ -36,8 +37,53 @@ def plan_quotas(
             )
         return [each - 1] * n_queries
     quotas = [each] * n_queries
-    for query in sorted(range(n_queries), key=lambda query: _draw(seed, query))[:rest]:
+    for query in _first(n_queries, rest, seed):
         quotas[query] += 1
+    return quotas
+
+
+def _first(count: int, amount: int, seed: int) -> list[int]:
+    """The first `amount` of a seeded permutation of 0 … count-1."""
+    return sorted(range(count), key=lambda number: _draw(seed, number))[:amount]
+
+
+def plan_class_quotas(
+    labels: Sequence[str | None],
+    *,
+    total: int | None = None,
+    per_query: int | None = None,
+    include_queries: bool = False,
+    seed: int = 0,
+) -> list[int]:
+    """The number of images to retrieve for each query so that every class gets the same number, one more or
+    less: `total`, or `per_query` for each query in all, spread evenly over the classes, then in each class
+    over its queries.
+
+    With `include_queries` each class's own queries count as images of it. UsageError where a class has more
+    queries than images.
+    """
+    check_amount(total, per_query)
+    classes = list(dict.fromkeys(labels))
+    amount = total if total is not None else (per_query or 0) * len(labels)
+    extra = include_queries and total is not None
+    each, rest = divmod(amount, len(classes))
+    shares = dict.fromkeys(classes, each)
+    for number in _first(len(classes), 0 if extra else rest, seed):
+        shares[classes[number]] += 1
+    quotas = [0] * len(labels)
+    for label in classes:
+        members = [query for query, own in enumerate(labels) if own == label]
+        share = shares[label] - (len(members) if extra else 0)
+        if extra and share < 1:
+            raise UsageError(
+                f"--total {total} with --include-queries leaves no neighbour to a class of "
+                f"{len(members)} queries",
+                hint="the queries themselves count; give a larger --total",
+            )
+        own_each, own_rest = divmod(share, len(members))
+        lucky = set(_first(len(members), own_rest, seed))
+        for place, query in enumerate(members):
+            quotas[query] = own_each + (place in lucky)
     return quotas
 
 

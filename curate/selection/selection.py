@@ -1,7 +1,7 @@
 """One selection: which items are retrieved for which queries, what was kept out, what is missing."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -10,28 +10,22 @@ import numpy as np
 
 from curate.index.numbering import Numbering
 from curate.selection.background import Background
-from curate.selection.best_match import best_match
 from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_that_wanted
+from curate.selection.filters import Filters, blocked_rows
 from curate.selection.guard import LeakageGuard
 from curate.selection.near_duplicates import NearDuplicates
-from curate.selection.query_balanced import query_balanced
+from curate.selection.options import StrategyOptions, settings
 from curate.selection.quotas import check_amount
 from curate.selection.removed import REASONS, Removed
-from curate.selection.request import Assignment, Request, Strategy
-from curate.selection.uniform import uniform
+from curate.selection.request import Assignment, Request
+from curate.selection.strategies import MEANT_FOR, STRATEGIES, StrategyName
 from transferset.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
     from curate.index.index import Index
 
-StrategyName = Literal["query-balanced", "best-match", "random"]
 Shortfall = Literal["report", "topup", "fail"]
-STRATEGIES: dict[StrategyName, Strategy] = {
-    "query-balanced": query_balanced,
-    "best-match": best_match,
-    "random": uniform,
-}
 
 
 class NotRetrievable(DataError):
@@ -50,6 +44,8 @@ class SelectOptions:
     shortfall: Shortfall = "report"
     seed: int = 0
     engine: "AskedEngine" = "exact"
+    filters: Filters = field(default_factory=Filters)
+    tuning: StrategyOptions = field(default_factory=StrategyOptions)
 
     def __post_init__(self) -> None:
         check_amount(self.total, self.per_query)
@@ -66,12 +62,36 @@ class SelectOptions:
             raise UsageError(
                 "--min-similarity has no meaning with --strategy random, which looks at no similarity"
             )
+        if self.min_similarity is not None and self.tuning.class_blend:
+            raise UsageError(
+                "--min-similarity can't be combined with --class-blend, which doesn't order images by their "
+                "similarity to the query"
+            )
+        if self.strategy == "text" and self.include_queries:
+            raise UsageError("--include-queries has no meaning with --strategy text, whose queries are texts")
+        for name, strategies in MEANT_FOR.items():
+            if name in settings(self.tuning) and self.strategy not in strategies:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} has no meaning with --strategy {self.strategy}",
+                    hint=f"it is for {', '.join(strategies)}",
+                )
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON. Of filters and tuning only what is not the default, so that a transfer set of an older
+        version stays the one that these options describe."""
+        return {
+            **asdict(self),
+            "filters": settings(self.filters),
+            "tuning": settings(self.tuning),
+        }
 
 
 @dataclass(frozen=True)
 class Pick:
     """One retrieved item. `query` is the number of the query whose quota it fills, `rank` its place (from
-    1) in that query's ranking of the whole index, `similarity` their cosine; all None for a random draw.
+    1) in that query's ranking of the index as far as filters leave it (by "text-image" and "cluster": of its
+    class's candidates, of the item's cluster; with a class blend: by the blended query), `similarity` their
+    true cosine; all None for a random draw.
     `also` are the other queries that had it among their first candidates, most similar first."""
 
     position: int
@@ -83,9 +103,10 @@ class Pick:
 
 @dataclass(frozen=True)
 class Selection:
-    """Picks by query, then rank; quotas; `floored` are the queries that a floor left open; `search` says
-    which engine searched, why, and its recall on a sample of the queries if it is approximate;
-    `background` how similar random images of the pool are to the queries, where that was measured."""
+    """Picks by query, then similarity; quotas; `floored` are the queries that a floor left open; `search`
+    says which engine searched, why, and its recall on a sample of the queries if it is approximate;
+    `background` how similar random images of the pool are to the queries, where that was measured;
+    `filtered` is how many items the filters left out."""
 
     picks: tuple[Pick, ...]
     quotas: tuple[int, ...]
@@ -93,6 +114,7 @@ class Selection:
     floored: tuple[int, ...] = ()
     search: dict[str, Any] | None = None
     background: Background | None = None
+    filtered: int = 0
 
     @property
     def requested(self) -> int:
@@ -147,13 +169,15 @@ def select(
     options: SelectOptions,
     guard: LeakageGuard | None = None,
     duplicates: NearDuplicates | None = None,
+    texts: Mapping[str | None, np.ndarray] | None = None,
 ) -> Selection:
     """Choose items of the index for the queries.
 
-    `vectors` (q, d) float32 are the queries' L2-normalised embeddings (ignored by "random"); `query_ids`
-    are item ids in hex, and an item with such an id is never taken. What `guard` and `duplicates` find is
-    replaced by the next best, which is checked in turn, so that quotas still fill. DataError where nothing
-    can be retrieved, or anything is missing under shortfall "fail".
+    `vectors` (q, d) float32, or (q, v, d) for queries of several views, are their L2-normalised embeddings
+    (ignored by "random"); `query_ids` are item ids in hex, and an item with such an id is never taken;
+    `texts` are the unit vectors of the labels' names, which "text-image" needs. What `guard` and
+    `duplicates` find is replaced by the next best, which is checked in turn, so that quotas still fill.
+    DataError where nothing can be retrieved, or anything is missing under shortfall "fail".
     """
     numbering = Numbering(index.parts)
     removed = [Removed(position, "query", query) for query, position in _own(index, query_ids)]
@@ -161,6 +185,7 @@ def select(
         known = {one.position for one in removed}
         exact = [(position, image) for position, image in guard.exact_copies() if position not in known]
         removed += [Removed(position, "exact bytes", image.name) for position, image in exact]
+    blocked, filtered = _blocked(index, options.filters)
     request = Request(
         index=index,
         vectors=vectors,
@@ -171,6 +196,9 @@ def select(
         seed=options.seed,
         engine="faiss" if options.engine == "faiss" else "exact",
         banned=numbering.rows(np.array([one.position for one in removed], dtype=np.int64)),
+        blocked=blocked,
+        texts=texts or {},
+        options=options.tuning,
     )
     while True:
         assignment = STRATEGIES[options.strategy](request)
@@ -186,6 +214,7 @@ def select(
         quotas=tuple(int(quota) for quota in quotas),
         removed=tuple(removed),
         floored=_floored(request, assignment),
+        filtered=filtered,
     )
     _check(selection, options)
     return selection
@@ -208,6 +237,21 @@ def _unwanted(
     return found
 
 
+def _blocked(index: "Index", filters: Filters) -> tuple[np.ndarray | None, int]:
+    """What the filters leave out, as one byte a row, and how many items it is."""
+    if not filters.active:
+        return None, 0
+    blocked = blocked_rows(index, filters)
+    filtered = int(np.count_nonzero(blocked)) - len(index.hidden)
+    if blocked.all():
+        raise NotRetrievable(
+            f"the filters leave none of {filtered} images",
+            hint="loosen them; where the pool's metadata has a name that a column of the index has too, "
+            "extra.NAME is the pool's",
+        )
+    return blocked, filtered
+
+
 def _own(index: "Index", query_ids: Sequence[str]) -> list[tuple[str, int]]:
     found = {query_id: index.find(bytes.fromhex(query_id)) for query_id in query_ids}
     return [(query_id, position) for query_id, position in found.items() if position is not None]
@@ -225,10 +269,16 @@ def _picks(
 ) -> tuple[Pick, ...]:
     if strategy == "random":
         return tuple(Pick(position, None, None, None) for position in positions.tolist())
+    if request.options.class_blend:
+        scores = request.similarities(assignment.rows, assignment.queries)
+        order = np.lexsort((-scores, assignment.queries))
+        columns = (assignment.rows, assignment.queries, assignment.ranks, scores)
+        assignment = Assignment(*(column[order] for column in columns))
+        positions = positions[order]
     others = others_that_wanted(
         request.lists, WANTED_WITHIN * request.quotas, assignment.rows, assignment.queries
     )
-    columns = zip(
+    picked = zip(
         positions.tolist(),
         assignment.queries.tolist(),
         assignment.ranks.tolist(),
@@ -236,7 +286,7 @@ def _picks(
         others,
         strict=True,
     )
-    return tuple(Pick(*column) for column in columns)
+    return tuple(Pick(*one) for one in picked)
 
 
 def _check(selection: Selection, options: SelectOptions) -> None:

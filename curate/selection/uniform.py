@@ -17,7 +17,10 @@ def uniform(request: Request) -> Assignment:
     start = 0
     for part in request.index.parts:
         fresh = shuffle_keys(request.index.item_ids(part.number), request.seed)
-        allowed = np.flatnonzero(~np.isin(fresh, banned))
+        passed = ~np.isin(fresh, banned)
+        if request.blocked is not None:
+            passed &= request.blocked[start : start + part.rows] == 0
+        allowed = np.flatnonzero(passed)
         keys, rows = _smallest(
             np.concatenate([keys, fresh[allowed]]), np.concatenate([rows, start + allowed]), amount
         )

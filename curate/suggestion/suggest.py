@@ -11,7 +11,8 @@ from curate.encoding.pipeline import PipelineOptions, available_cores
 from curate.index.engine import choose_engine
 from curate.index.index import Index, open_index
 from curate.near import IndexEncoder, find_calibration, make_checks
-from curate.retrieval import encode_queries, quotas_of, retrieve_items
+from curate.query_set import encode_queries, quotas_of
+from curate.retrieval import retrieve_items
 from curate.selection.background import SAMPLE, sample_pool, vectors_at
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import LeakageGuard, load_excluded
@@ -155,7 +156,7 @@ def _amount(index: Index, query_set: QuerySet, options: SuggestOptions) -> tuple
     wanted = min(_MOST_CANDIDATES, max(_LEAST_CANDIDATES, _CANDIDATES_EACH * options.count))
     total = max(1, min(wanted, max(options.count, index.distinct // 2)))
     amount = SelectOptions(total=total, seed=options.seed)
-    depth = OVERFETCH * max(quotas_of(len(query_set.queries), amount))
+    depth = OVERFETCH * max(quotas_of(query_set.labels, amount))
     choice = choose_engine(index, len(query_set.queries), depth, options.engine)
     return replace(amount, engine=choice.engine), choice.reason
 

@@ -64,7 +64,7 @@ def describe_arguments(
         },
         "excluded": None if excluded is None else {"images": len(excluded.images), "sha256": excluded.digest},
         "near": None if near is None else near.to_dict(),
-        "selection": asdict(options),
+        "selection": options.describe(),
         "shard_size": shard_size,
     }
 
@@ -110,8 +110,19 @@ def describe_outcome(query_set: QuerySet, selection: Selection, written_queries:
     closing = selection.closing_summary
     labels = query_set.labels
     retrieved = Counter(labels[pick.query] for pick in selection.picks if pick.query is not None)
+    drawn = bool(selection.picks) and selection.picks[0].query is None
+    quotas: Counter[str | None] = Counter()
+    for label, quota in zip(labels, selection.quotas, strict=True):
+        quotas[label] += quota
+    queries = Counter(labels)
     per_class = [
-        {"label": label, "queries": labels.count(label), "retrieved": retrieved[label]}
+        {
+            "label": label,
+            "queries": queries[label],
+            "quota": quotas[label],
+            "retrieved": retrieved[label],
+            "missing": None if drawn else max(0, quotas[label] - retrieved[label]),
+        }
         for label in query_set.classes
     ]
     return {
@@ -123,6 +134,7 @@ def describe_outcome(query_set: QuerySet, selection: Selection, written_queries:
         "samples": len(selection.picks) + written_queries,
         "queries_short_of_their_quota": _short(selection),
         "queries_closed_by_the_floor": len(selection.floored),
+        "filtered": selection.filtered,
         "closing_similarity": None
         if closing is None
         else {"min": round(closing[0], 4), "median": round(closing[1], 4)},

@@ -187,6 +187,7 @@ def write_selection(path: Path, selection: Selection) -> None:
         "floored": selection.floored,
         "search": selection.search,
         "background": None if selection.background is None else asdict(selection.background),
+        "filtered": selection.filtered,
     }
     columns = {name: [getattr(pick, name) for pick in selection.picks] for name in schema.names}
     table = pa.table(columns, schema=schema).replace_schema_metadata({"selection": json.dumps(rest)})
@@ -217,7 +218,8 @@ def read_selection(path: Path) -> Selection:
         tuple(Removed(*one) for one in rest["removed"]),
         tuple(rest["floored"]),
         rest.get("search"),
-        background=_background(rest.get("background")),
+        _background(rest.get("background")),
+        rest.get("filtered", 0),
     )
 
 

@@ -85,8 +85,10 @@ def _got(reported: Reported, pictures: Pictures) -> Answer:
         reported.index, reported.query_set, reported.selection, reported.measures.closeness, pictures
     )
     extra = ""
+    if outcome["filtered"]:
+        extra = f"; filters left out {outcome['filtered']:,} images of the pool"
     if outcome["written_queries"]:
-        extra = f"; the {outcome['written_queries']} queries are in the set too"
+        extra += f"; the {outcome['written_queries']} queries are in the set too"
     if reported.drawn:
         verdict = f"{outcome['retrieved']:,} images, drawn at random from the pool{extra}."
         return Answer("got", question, verdict, sheets.of_random())

@@ -113,3 +113,53 @@ def test_an_index_of_another_encoder_is_told(retrieve: Run, small_pool: Any, tmp
     code, _, err = retrieve("--total", 3, "--index", tmp_path / "other")
     assert code in (2, 3)
     assert "not the one that the index was built with" in err
+
+
+def test_options_of_strategies_and_filters_reach_the_library(retrieve: Run) -> None:
+    code, out, err = retrieve(
+        "--total", 8, "--strategy", "diverse", "--diversity", 0.5, "--crops", "--class-blend", 0.2, "--json",
+        "--min-side", 40, "--max-aspect", 1.5, "--caption-contains", "tint", "--caption-matches", "[0-9]$",
+        "--where", "license == CC0", "--where", "key ~ 0000",
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["retrieved"], found["missing"]) == (8, 0)
+    manifest = json.loads(Path(found["manifest"]).read_text())
+    assert manifest["arguments"]["selection"]["tuning"] == {
+        "crops": True, "class_blend": 0.2, "diversity": 0.5,
+    }  # fmt: skip
+    assert manifest["arguments"]["selection"]["filters"] == {
+        "min_side": 40,
+        "max_aspect": 1.5,
+        "caption_contains": ["tint"],
+        "caption_matches": "[0-9]$",
+        "where": ["license == CC0", "key ~ 0000"],
+    }
+    assert found["filtered"] == manifest["outcome"]["filtered"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--where", "licens == CC0"), "no image has 'licens'"),
+        (("--where", "license"), "no condition"),
+        (("--caption-matches", "(x"), "no regular expression"),
+        (("--strategy", "text"), "no text tower"),
+        (("--strategy", "text", "--class-names", "a,a"), "twice"),
+        (("--diversity", 0.9), "has no meaning with --strategy query-balanced"),
+        (("--templates", "/no/such/file"), "not a file"),
+        (("--class-blend", 2), "--class-blend"),
+    ],
+)
+def test_what_strategies_and_filters_refuse(retrieve: Run, arguments: tuple[object, ...], told: str) -> None:
+    code, out, err = retrieve("--total", 4, *arguments)
+    assert code == 2 and told in err and not out
+
+
+def test_classes_that_fall_short_are_named(retrieve: Run) -> None:
+    code, out, err = retrieve(
+        "--total", 60, "--where", "license == CC0", "--caption-matches", "tint</b> [0-9]$"
+    )
+    assert code == 0, err
+    assert "in 2 classes" in out and "filtered out" in out
+    assert "by class: " in err and "blue" in err and "red" in err

@@ -13,7 +13,8 @@ import pytest
 from curate.index.encoder import resume
 from curate.index.index import open_index
 from curate.index.options import BuildOptions
-from curate.retrieval import RetrieveOptions, encode_queries, retrieve, retrieve_items
+from curate.query_set import encode_queries
+from curate.retrieval import RetrieveOptions, retrieve, retrieve_items
 from curate.selection.queries import Query, load_queries
 from curate.selection.selection import SelectOptions
 from transferset.copies import item_id

@@ -133,7 +133,7 @@ def test_queries_by_embedding_and_item_id(client: TestClient, index: Index) -> N
     assert [one["item_id"] for one in by_id["results"]] == [
         one["item_id"] for one in by_vector["results"][1:]
     ]
-    assert by_id["dropped"] == {"query": 1}
+    assert by_id["dropped"] == {"query": 1, "filtered": 0}
 
 
 def test_a_query_that_is_in_the_pool_is_not_retrieved(
@@ -142,7 +142,7 @@ def test_a_query_that_is_in_the_pool_is_not_retrieved(
     data = (pool / "03.jpg").read_bytes()
     answer = client.post("/retrieve", json={"queries": [as_query(data)], "total": 30}).json()
     assert (answer["requested"], answer["returned"], answer["missing"]) == (30, 29, 1)
-    assert answer["dropped"] == {"query": 1}
+    assert answer["dropped"] == {"query": 1, "filtered": 0}
     assert any("missing" in note for note in answer["notes"])
 
 

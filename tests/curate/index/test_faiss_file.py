@@ -116,3 +116,19 @@ def test_a_full_disk_is_told_as_such(make_index, unit_rows, monkeypatch):
         build_faiss(path, searcher(index.parts), FaissWish(), "4" * 64, None)
     assert caught.value.errno == errno.ENOSPC
     assert not list((path / "faiss").glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("flat_rows", [100, 100_000])
+def test_blocked_rows_are_passed_over(make_index, unit_rows, monkeypatch, flat_rows):
+    monkeypatch.setattr(faiss_choice, "FLAT_ROWS", flat_rows)
+    path = make_index([unit_rows(900, 16, 1), unit_rows(600, 16, 2)])
+    index = open_index(path)
+    blocked = np.ones(1500, np.uint8)
+    blocked[::7] = 0
+    queries = unit_rows(6, 16, 3)
+    positions, scores = index.search(queries, 40, "faiss", blocked)
+    rows = index._numbering.rows(positions)
+    assert (positions >= 0).all() and (rows % 7 == 0).all()
+    exact, _ = index.search(queries, 40, "exact", blocked)
+    assert mean_recall(exact, positions) > 0.8
+    assert (index.score(queries, rows) == scores).all()

@@ -172,3 +172,25 @@ def test_a_query_that_is_not_finite_is_refused(make_index, unit_rows):
         index.search(unit_rows(1, 9), 3)
     positions, scores = index.search(np.empty((0, 8), np.float32), 3)
     assert positions.shape == scores.shape == (0, 3)
+
+
+@pytest.mark.parametrize("k", [1, 9, 200])
+def test_blocked_rows_are_passed_over(make_index, unit_rows, k):
+    index = open_index(make_index([unit_rows(90, 24, 1), unit_rows(130, 24, 2)]))
+    blocked = (np.arange(220) % 3 > 0).astype(np.uint8)
+    positions, scores = index.search(unit_rows(5, 24, 3), k, blocked=blocked)
+    everything, cosines = index.search(unit_rows(5, 24, 3), 220)
+    rows = index._numbering.rows(everything)
+    for query in range(5):
+        free = blocked[rows[query]] == 0
+        expected = everything[query][free][:k]
+        assert positions[query][: len(expected)].tolist() == expected.tolist()
+        assert scores[query][: len(expected)].tolist() == cosines[query][free][:k].tolist()
+        assert (positions[query][len(expected) :] == -1).all()
+
+
+def test_scores_of_rows_are_those_of_the_search(make_index, unit_rows):
+    index = open_index(make_index([unit_rows(90, 24, 1), unit_rows(130, 24, 2)]))
+    queries = unit_rows(4, 24, 3)
+    positions, scores = index.search(queries, 30)
+    assert (index.score(queries, index._numbering.rows(positions)) == scores).all()

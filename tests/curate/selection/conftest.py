@@ -38,7 +38,28 @@ class ArrayIndex:
         self.forgotten = Ledger()
         self.searches: list[int] = []
 
-    def search(self, queries: np.ndarray, k: int, engine: str = "exact") -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def dimension(self) -> int:
+        return self.vectors.shape[1]
+
+    @property
+    def id_rank(self) -> np.ndarray:
+        return self._id_rank
+
+    @property
+    def hidden(self) -> np.ndarray:
+        first: dict[bytes, int] = {}
+        return np.array([n for n, key in enumerate(self._keys) if first.setdefault(key, n) != n], dtype=int)
+
+    def embeddings(self, part: int) -> np.ndarray:
+        return self.vectors[(self.positions >> 32) == part]
+
+    def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.round(np.einsum("qd,qmd->qm", queries, self.vectors[rows]), 5).astype(np.float32)
+
+    def search(
+        self, queries: np.ndarray, k: int, engine: str = "exact", blocked: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         self.searches.append(len(queries))
         scores = np.round(queries @ self.vectors.T, 5)
         positions = np.full((len(queries), k), -1, dtype=np.int64)
@@ -49,7 +70,8 @@ class ArrayIndex:
             for one in ranked.tolist():
                 if self._keys[one] not in seen:
                     seen.add(self._keys[one])
-                    kept.append(one)
+                    if blocked is None or not blocked[one]:
+                        kept.append(one)
             kept = kept[:k]
             positions[q, : len(kept)] = self.positions[kept]
             cosines[q, : len(kept)] = row[kept]
