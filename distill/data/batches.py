@@ -24,7 +24,8 @@ class Batch:
     than `places` only where a sample was unreadable. `images` (b, s, s, 3) uint8 is what the student sees.
     `fresh` (b,) bool: those that the teacher has to look at, in `teacher_images` (fresh.sum(), S, S, 3)
     uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, width)
-    float32 answers of the teacher, or None as long as they are not known.
+    float32 answers of the teacher, or None as long as they are not known. `numbers` (b,) int64: of the view
+    that is shown of the image of `indices`.
     """
 
     step: int
@@ -35,17 +36,19 @@ class Batch:
     fresh: np.ndarray
     teacher_images: np.ndarray | None = None
     targets: np.ndarray | None = None
+    numbers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class ViewPlan:
     """Which views a run shows. `views` K: after K epochs the same views come again (their number is the epoch
-    modulo K); 0: every epoch has new ones."""
+    modulo K); 0: every epoch has new ones. `view_seed`: of the views, where it is not that of the order."""
 
     augment: Augmentation
     seed: int
     batch_size: int
     views: int = 0
+    view_seed: int | None = None
 
 
 class BatchReader:
@@ -78,17 +81,18 @@ class BatchReader:
         plan, samples = self.plan, self.reader.samples
         epochs, places = self.order.batch(step, plan.batch_size)
         rounds = epochs % plan.views if plan.views else epochs
-        numbers = rounds * samples.repeats[places] + samples.copy[places]
+        seed = plan.seed if plan.view_seed is None else plan.view_seed
         fresh = np.full(len(places), self.teacher is not None)
         if plan.views:
             fresh &= epochs < plan.views
-        indices = places.copy()
+        indices, numbers = places.copy(), rounds.copy()
         images = np.empty((len(places), self.student.size, self.student.size, 3), dtype=np.uint8)
         seen: list[np.ndarray] = []
         for row, place in enumerate(places):
             decoded = self.reader.image(int(place))
             indices[row] = decoded.index
-            view = draw_view(plan.augment, plan.seed, decoded.item_id, int(numbers[row]))
+            numbers[row] = rounds[row] * samples.repeats[decoded.index] + samples.copy[decoded.index]
+            view = draw_view(plan.augment, seed, decoded.item_id, int(numbers[row]))
             images[row] = render(decoded.rgb, view, self.student)
             if self.teacher is not None and fresh[row]:
                 same = _renders_alike(self.student, self.teacher)
@@ -96,7 +100,8 @@ class BatchReader:
         with self._lock:
             self.images += len(places)
             self.seconds += time.perf_counter() - start
-        return Batch(step, places, rounds, indices, images, fresh, np.stack(seen) if seen else None)
+        teacher_images = np.stack(seen) if seen else None
+        return Batch(step, places, rounds, indices, images, fresh, teacher_images, numbers=numbers)
 
     def stream(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
         """The batches of steps `start` … `stop` - 1 in order, read ahead by `workers` threads (0: none)."""
