@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_export, options
+from distill import cli_export, cli_label, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 
@@ -69,9 +69,10 @@ def adapt(
 @app.command()
 def train(
     shards: options.Shards,
-    teacher: options.Teacher,
     student: options.StudentSpec,
     out: options.Out,
+    teacher: options.TrainTeacher = None,
+    labels_from: options.LabelsFrom = None,
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
     method: options.Method = "task-oriented",
@@ -82,8 +83,8 @@ def train(
     batch_size: options.BatchSize = 64,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = 0.05,
-    views: options.Views = 8,
-    augment: options.Augment = "standard",
+    views: options.Views = None,
+    augment: options.TrainAugment = None,
     temperature: options.Temperature = None,
     labelled_share: options.LabelledShare = 0.1,
     eval_every: options.EvalEvery = None,
@@ -120,6 +121,7 @@ def train(
         labelled_share=labelled_share,
         seed=seed,
         runtime=runtime,
+        labels_from=labels_from,
         execution=Execution(device, threads, workers, cache_mb),
     )
     _print_student(run(given), as_json)
@@ -216,7 +218,7 @@ def evaluate(
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-for command in cli_export.COMMANDS:
+for command in (*cli_label.COMMANDS, *cli_export.COMMANDS):
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from distill.stages.adapt import AdaptReport
     from distill.stages.evaluate import Evaluation
     from distill.stages.export import ExportReport
+    from distill.stages.label import LabelReport
     from distill.stages.predict import PredictReport
     from distill.stages.students import StudentsReport
 
@@ -96,6 +97,21 @@ def print_export(report: "ExportReport") -> None:
     columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed", "accuracy"]
     on = "" if report.compared_on is None else f", compared on {report.compared_on['split']} images"
     print_table(f"export {report.out}, {report.machine['threads']} threads{on}", columns, rows)
+
+
+def print_store(report: "LabelReport") -> None:
+    """What a store of teacher outputs holds."""
+    rows = [
+        ["images", f"{report.images:,} in {report.shards:,} shards, {report.unreadable} unreadable"],
+        ["labelled by this command", f"{report.labelled_now:,}"],
+        ["views of each", str(report.views)],
+        ["kept", f"{report.kept}, of {report.classes} classes"],
+        ["on disk", f"{report.bytes / 1e6:,.1f} MB"],
+        ["store", report.out],
+    ]
+    if report.table is not None:
+        rows.append(["table", report.table])
+    print_table("teacher outputs", ["", ""], rows)
 
 
 def print_predictions(report: "PredictReport") -> None:

@@ -4,7 +4,7 @@ beside it."""
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,15 @@ def paths(store: Path, number: int) -> tuple[Path, Path]:
     return path, path.with_suffix(".json")
 
 
-def write_shard(store: Path, number: int, facts: ShardFacts, pieces: Sequence[Compact]) -> None:
+def write_shard(store: Path, number: int, facts: ShardFacts, pieces: Sequence[Compact]) -> ShardFacts:
     """Write a shard out of pieces that follow each other (their `readable` among the tensors), its JSON last;
-    the same outputs give the same bytes. The checksum in `facts` is filled in."""
+    the same outputs give the same bytes. Returns `facts` with the checksum."""
     path, beside = paths(store, number)
     joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     write_tensors(path, joined)
-    write_json(beside, {**asdict(facts), "sha256": sha256_file(path)})
+    written = replace(facts, sha256=sha256_file(path))
+    write_json(beside, asdict(written))
+    return written
 
 
 def read_facts(store: Path, number: int) -> ShardFacts | None:

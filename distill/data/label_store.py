@@ -1,10 +1,10 @@
 """A store of teacher outputs, opened for training: what it holds, and whether that is what a run needs.
 
-    config.json                  arguments, teacher, decoder, what the machine resolved
-    labels.json                  the classes, in the order of the teacher's outputs
-    outputs/000000.safetensors   one a shard: `log_probabilities` (n, views, …), see `compact_logits`; `readable`
-    outputs/000000.json          the shard's name, item ids' SHA-256, checksum, unreadable images
-    store.json                   last: the fingerprint, and how much there is
+config.json                  arguments, teacher, decoder, what the machine resolved
+labels.json                  the classes, in the order of the teacher's outputs
+outputs/000000.safetensors   one a shard: `log_probabilities` (n, views, …), see `compact_logits`; `readable`
+outputs/000000.json          the shard's name, item ids' SHA-256, checksum, unreadable images
+store.json                   last: the fingerprint, and how much there is
 """
 
 import hashlib

@@ -184,8 +184,9 @@ class ImageReader:
         """Treat the sample as unreadable from now on."""
         with self._lock:
             self._bad.add(index)
-            self.dropped[self.samples.name(index)] = reason
-            if self._record is not None:
+            name, known = self.samples.name(index), len(self.dropped)
+            self.dropped.setdefault(name, reason)
+            if self._record is not None and len(self.dropped) > known:
                 write_json(self._record, self.dropped)
 
     def subset(self, rows: np.ndarray) -> "ImageReader":

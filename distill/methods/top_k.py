@@ -58,4 +58,6 @@ def top_k_loss(loss: "Loss") -> "Loss":
         return TopKTaskOriented(loss.temperature)
     if isinstance(loss, PseudoLabels):
         return TopKPseudoLabels()
-    raise UsageError("this method needs the teacher's output for every class", hint="label with a larger --top-k")
+    raise UsageError(
+        "this method needs the teacher's output for every class", hint="label with a larger --top-k"
+    )

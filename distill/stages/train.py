@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from distill.data.batches import BatchReader, ViewPlan
+from distill.data.batches import BatchReader
 from distill.data.labelled_images import LabelledImages
 from distill.data.samples import ImageReader
-from distill.data.teacher_outputs import TeacherOutputs
-from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger
@@ -81,13 +79,14 @@ class _Training:
         self.directory = run
         self.inputs = inputs
         self.ledger = Ledger()
-        self.answers = inputs.teacher.answers(inputs.method.output)
         self.reader = ImageReader(
             inputs.samples,
             decode_size(inputs),
             cache_bytes=(options.execution.cache_mb << 20) * 3 // 4,
             record=options.out / UNREADABLE,
         )
+        for index, reason in inputs.teaching.unreadable().items():
+            self.reader.leave_out(index, reason)
 
     def run(self) -> StudentReport:
         """Train, give the student its classifier, write."""
@@ -112,10 +111,10 @@ class _Training:
         student, recipe, method = inputs.student, inputs.recipe, inputs.method
         feed = self.feed()
         if not method.trains_classifier:
-            reset_classifier(student.module, self.answers.width, options.seed)
+            reset_classifier(student.module, inputs.teaching.width, options.seed)
         hooks = Hooks(
             stream=feed.stream,
-            method=method.loss,
+            method=inputs.teaching.loss(method),
             log=self.directory.log,
             score=self.scorer(inputs.val) if inputs.val and method.trains_classifier else None,
             flush=feed.outputs.flush,
@@ -129,17 +128,11 @@ class _Training:
 
     def feed(self) -> Feed:
         """Views of the samples, and what the teacher says of them."""
-        options, inputs = self.options, self.inputs
-        recipe = inputs.recipe
-        plan = ViewPlan(augmentation(options.augment), options.seed, recipe.batch_size, options.views)
-        outputs = TeacherOutputs(
-            self.answers,
-            path=options.out / OUTPUTS if options.views else None,
-            samples=len(inputs.samples),
-            views=options.views,
-        )
-        batches = BatchReader(self.reader, plan, inputs.student.preprocessing, inputs.teacher.preprocessing)
-        return Feed(batches, outputs, options.execution.readers, recipe.end)
+        options, inputs, teaching = self.options, self.inputs, self.inputs.teaching
+        outputs = teaching.outputs(options.out / OUTPUTS, len(inputs.samples))
+        student = inputs.student.preprocessing
+        batches = BatchReader(self.reader, teaching.plan, student, teaching.preprocessing)
+        return Feed(batches, outputs, options.execution.readers, inputs.recipe.end)
 
     def scorer(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
         """The score on labelled images."""
