@@ -110,7 +110,7 @@ def test_stored_targets_are_the_online_ones_to_float16(
         assert np.array_equal(one.indices, other.indices) and np.array_equal(one.images, other.images)
         assert one.targets is not None and other.targets is not None
         expected = other.targets - np.logaddexp.reduce(other.targets, axis=1, keepdims=True)
-        assert np.allclose(one.targets, expected, atol=2e-3)
+        assert np.allclose(one.targets, expected, rtol=1e-3, atol=1e-3)
     (loss, gradient), (expected_loss, expected_gradient) = map(_loss_and_gradient, (stored[3], online[3]))
     assert loss == pytest.approx(expected_loss, rel=2e-3)
     assert np.linalg.norm(gradient - expected_gradient) < 5e-3 * np.linalg.norm(expected_gradient)
