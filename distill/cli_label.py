@@ -1,9 +1,9 @@
-"""`distill label`: parses, calls one library function, prints."""
+"""`distill label` and `plan`: parse, call one library function each, print."""
 
 from dataclasses import asdict
 
 from distill import options
-from distill.tables import print_store
+from distill.tables import print_plan, print_store
 from transferset.console import print_json
 
 
@@ -52,4 +52,48 @@ def label(
     print_json(asdict(report)) if as_json else print_store(report)
 
 
-COMMANDS = (label,)
+def plan(
+    shards: options.Shards,
+    teacher: options.Teacher,
+    student: options.StudentSpec,
+    more_shards: options.MoreShards = None,
+    image_size: options.ImageSize = None,
+    steps: options.Steps = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = 64,
+    views: options.PlannedViews = 8,
+    augment: options.Augment = "standard",
+    top_k: options.TopK = None,
+    seconds: options.ProbeSeconds = 2.0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    runtime: options.Runtime = "auto",
+    threads: options.Threads = None,
+    cache_mb: options.CacheMb = 1024,
+    as_json: options.AsJson = False,
+) -> None:
+    """Predict time and disk of training online and from a store; says whether storing pays."""
+    from distill.loop.execution import Execution
+    from distill.loop.plan import Plan
+    from distill.stages.plan import PlanOptions
+    from distill.stages.plan import plan as run
+
+    given = PlanOptions(
+        shards=(*shards, *(more_shards or ())),
+        teacher=teacher,
+        student=student,
+        image_size=image_size,
+        plan=Plan(steps, epochs, batch_size),
+        views=views,
+        augment=augment,
+        top_k=top_k,
+        seed=seed,
+        runtime=runtime,
+        seconds=seconds,
+        execution=Execution(device, threads, None, cache_mb),
+    )
+    report = run(given)
+    print_json(asdict(report)) if as_json else print_plan(report)
+
+
+COMMANDS = (label, plan)

@@ -215,3 +215,5 @@ LabelTable = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="Write one row an image: probabilities, entropy (.parquet)."),
 ]
+PlannedViews = Annotated[int, typer.Option(min=0, help="Views of each image, as in train; 0: no repeats.")]
+ProbeSeconds = Annotated[float, typer.Option(help="How long each stage is measured.")]
