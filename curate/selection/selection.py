@@ -151,8 +151,10 @@ def select(
     quotas: Sequence[int],
     options: SelectOptions,
     guard: LeakageGuard | None = None,
+    *,
+    without: Sequence[int] = (),
 ) -> Selection:
-    """Choose items of the index for the queries.
+    """Choose items of the index for the queries, but none at the positions `without`.
 
     `vectors` (q, d) float32 are the queries' L2-normalised embeddings (ignored by "random"); `query_ids`
     are item ids in hex, and an item with such an id is never taken. What the guard finds is replaced by
@@ -174,7 +176,7 @@ def select(
         topup=options.shortfall == "topup",
         seed=options.seed,
         engine="faiss" if options.engine == "faiss" else "exact",
-        banned=numbering.rows(np.array([one.position for one in removed], dtype=np.int64)),
+        banned=numbering.rows(np.array([*(one.position for one in removed), *without], dtype=np.int64)),
     )
     while True:
         assignment = STRATEGIES[options.strategy](request)
