@@ -122,6 +122,7 @@ def open_inputs(options: TrainOptions, task: Task, method: Transfer, resolved: d
     teaching = _open_teaching(options, method, resolved)
     student = task.build_student(options.student, teaching.classes, options.image_size, options.seed)
     student.module.to(resolved["device"])
+    _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
         check_probe_fits(student)
     labelled, probe, val = None, None, None
@@ -135,6 +136,15 @@ def open_inputs(options: TrainOptions, task: Task, method: Transfer, resolved: d
     teaching, mixture = teaching.on(mixture, options.execution.readers)
     recipe = options.plan.recipe(len(mixture.samples), DEFAULT_EPOCHS, lr, options.seed)
     return Inputs(method, shards, mixture.samples, teaching, student, probe, val, recipe)
+
+
+def _tell_if_enlarged(teaching: Teaching, student: Student) -> None:
+    size = student.preprocessing.size
+    if teaching.decode_size(size) < size:
+        say(
+            f"note: the store's images are decoded for {teaching.decode_size(size)} pixels, the student sees"
+            f" {size}: large ones lose detail; distill label --decode-size {size} avoids it"
+        )
 
 
 def _open_teaching(options: TrainOptions, method: Transfer, resolved: dict[str, Any]) -> Teaching:

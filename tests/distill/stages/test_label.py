@@ -1,7 +1,9 @@
 """`distill label`: what it stores, that it goes on, that it refuses what does not match."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.data.compact_logits import targets
+from distill.data.label_shards import Unit
 from distill.data.label_store import LabelStore, open_store, rows_of
+from distill.data.labelling import Labelling
 from distill.data.views import augmentation, draw_view, render_crop
 from distill.loop.execution import Execution
 from distill.models.teacher import open_teacher
@@ -19,7 +23,7 @@ from distill.stages import label as label_stage
 from distill.stages.label import LabelOptions, label
 from tests.distill.stages import killed
 from transferset.copies import item_id
-from transferset.errors import DataError, UsageError
+from transferset.errors import DataError, InterruptedRun, UsageError
 from transferset.images import decode
 from transferset.lock import DirectoryLock
 
@@ -127,6 +131,36 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
     resumed = killed.resume(_arguments(shards, teacher, out), LABELLING_ASK)
     batches = 15 * VIEWS // 8 + 1
     assert resumed.calls == left * batches, "what had been written is kept"
+    assert _files(out) == _files(store)
+
+
+def test_an_interrupted_command_says_so_and_goes_on(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, calls = Labelling._ask, []
+
+    def interrupted(self: Labelling, batch: np.ndarray, unit: Unit) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ask(self, batch, unit)
+
+    monkeypatch.setattr(Labelling, "_ask", interrupted)
+    with pytest.raises(InterruptedRun, match=r"stopped in 000001\.tar"):
+        label(_options(shards, teacher, tmp_path / "store"))
+    monkeypatch.undo()
+    assert label(_options(shards, teacher, tmp_path / "store")).labelled_now == 30
+    assert _files(tmp_path / "store") == _files(store)
+
+
+def test_a_full_disk_leaves_what_was_there(store: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
+    """The limit of a file's size gives EFBIG where a full disk gives ENOSPC."""
+    out = tmp_path / "store"
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+    limited += "from distill.cli import main\nmain()"
+    full = killed.run(limited, _arguments(shards, teacher, out))
+    assert full.returncode == 6, full.stderr
+    label(_options(shards, teacher, out))
     assert _files(out) == _files(store)
 
 
