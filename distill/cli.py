@@ -69,7 +69,7 @@ def adapt(
 @app.command()
 def train(
     shards: options.Shards,
-    student: options.StudentSpec,
+    student: options.StudentSpecs,
     out: options.Out,
     teacher: options.TrainTeacher = None,
     labels_from: options.LabelsFrom = None,
@@ -108,7 +108,7 @@ def train(
     given = TrainOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
         teacher=teacher,
-        student=student,
+        student=student[0],
         out=out,
         data=data,
         method=method,
@@ -124,7 +124,17 @@ def train(
         labels_from=labels_from,
         execution=Execution(device, threads, workers, cache_mb),
     )
-    _print_student(run(given), as_json)
+    if len(student) == 1:
+        _print_student(run(given), as_json)
+        return
+    from distill.stages.train_several import train_several
+
+    reports = train_several(given, tuple(student))
+    if as_json:
+        print_json({"students": [asdict(report) for report in reports]})
+        return
+    for report in reports:
+        _print_student(report, as_json=False)
 
 
 @app.command()

@@ -56,6 +56,14 @@ TrainTeacher = Annotated[
 LabelsFrom = Annotated[
     Path | None, typer.Option(help="A store of distill label: no teacher is needed, or run.")
 ]
+StudentSpecs = Annotated[
+    list[str],
+    typer.Option(
+        "--student",
+        help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded. Several of them learn in one"
+        " pass, each in a folder of its own below --out.",
+    ),
+]
 FromRun = Annotated[Path | None, typer.Option("--from", help="A run of distill train or finetune.")]
 BaselineSpec = Annotated[
     str | None, typer.Option(help="Labels only: the student to start from, as in train.")

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,7 @@ class Batch:
     `fresh` (b,) bool: those that the teacher has to look at, in `teacher_images` (fresh.sum(), S, S, 3)
     uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, width)
     float32 answers of the teacher, or None as long as they are not known. `numbers` (b,) int64: of the view
-    that is shown of the image of `indices`.
+    that is shown of the image of `indices`. `others`: what further students see, as `images`.
     """
 
     step: int
@@ -37,6 +37,11 @@ class Batch:
     teacher_images: np.ndarray | None = None
     targets: np.ndarray | None = None
     numbers: np.ndarray | None = None
+    others: tuple[np.ndarray, ...] = ()
+
+    def of_student(self, number: int) -> "Batch":
+        """The batch as the student with this number sees it, 0 being that of `images`."""
+        return replace(self, images=self.others[number - 1], others=()) if number else self
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,9 @@ class ViewPlan:
 
 class BatchReader:
     """The batch of any step, a pure function of samples, plan and step, for a student and, if given, a
-    teacher.
+    teacher and further students.
 
-    Both render the same view of one decoded image, each at the size that its preprocessing says.
+    All render the same view of one decoded image, each at the size that its preprocessing says.
     """
 
     def __init__(
@@ -64,11 +69,13 @@ class BatchReader:
         plan: ViewPlan,
         student: Preprocessing,
         teacher: Preprocessing | None = None,
+        others: Sequence[Preprocessing] = (),
     ) -> None:
         self.reader = reader
         self.plan = plan
         self.student = student
         self.teacher = teacher
+        self.others = others
         self.order = Order(len(reader.samples), plan.seed)
         self.images = 0
         self.seconds = 0.0
@@ -87,6 +94,7 @@ class BatchReader:
             fresh &= epochs < plan.views
         indices, numbers = places.copy(), rounds.copy()
         images = np.empty((len(places), self.student.size, self.student.size, 3), dtype=np.uint8)
+        others = [np.empty((len(places), one.size, one.size, 3), dtype=np.uint8) for one in self.others]
         seen: list[np.ndarray] = []
         for row, place in enumerate(places):
             decoded = self.reader.image(int(place))
@@ -94,6 +102,9 @@ class BatchReader:
             numbers[row] = rounds[row] * samples.repeats[decoded.index] + samples.copy[decoded.index]
             view = draw_view(plan.augment, seed, decoded.item_id, int(numbers[row]))
             images[row] = render(decoded.rgb, view, self.student)
+            for shown, one in zip(others, self.others, strict=True):
+                same = _renders_alike(self.student, one)
+                shown[row] = images[row] if same else render(decoded.rgb, view, one)
             if self.teacher is not None and fresh[row]:
                 same = _renders_alike(self.student, self.teacher)
                 seen.append(images[row] if same else render(decoded.rgb, view, self.teacher))
@@ -101,7 +112,9 @@ class BatchReader:
             self.images += len(places)
             self.seconds += time.perf_counter() - start
         teacher_images = np.stack(seen) if seen else None
-        return Batch(step, places, rounds, indices, images, fresh, teacher_images, numbers=numbers)
+        return Batch(
+            step, places, rounds, indices, images, fresh, teacher_images, None, numbers, tuple(others)
+        )
 
     def stream(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
         """The batches of steps `start` … `stop` - 1 in order, read ahead by `workers` threads (0: none)."""

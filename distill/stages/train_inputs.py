@@ -114,12 +114,19 @@ def check(options: TrainOptions, task: Task) -> Transfer:
     return method
 
 
-def open_inputs(options: TrainOptions, task: Task, method: Transfer, resolved: dict[str, Any]) -> Inputs:
-    """Open everything, on what was `resolved` for the machine; raises as `train` does."""
+def open_inputs(
+    options: TrainOptions,
+    task: Task,
+    method: Transfer,
+    resolved: dict[str, Any],
+    teaching: Teaching | None = None,
+) -> Inputs:
+    """Open everything, on what was `resolved` for the machine; raises as `train` does. `teaching`: that of
+    another student of the same pass, if it is open already."""
     shards = open_transfer_shards(options.shards)
     if shards.dropped:
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
-    teaching = _open_teaching(options, method, resolved)
+    teaching = teaching or _open_teaching(options, method, resolved)
     student = task.build_student(options.student, teaching.classes, options.image_size, options.seed)
     student.module.to(resolved["device"])
     _tell_if_enlarged(teaching, student)

@@ -18,7 +18,7 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import build_student
 from distill.stages.label import LabelOptions, label
-from distill.stages.train import TrainOptions, _Training, train
+from distill.stages.train import Training, TrainOptions, train
 from distill.stages.train_inputs import check, open_inputs
 from distill.task import CLASSIFICATION
 from tests.distill.stages import killed
@@ -88,8 +88,8 @@ def _batches(options: TrainOptions, steps: int) -> list[Batch]:
     method = check(options, CLASSIFICATION)
     inputs = open_inputs(options, CLASSIFICATION, method, options.execution.resolve())
     options.out.mkdir()
-    training = _Training(options, CLASSIFICATION, RunDirectory(options.out), inputs)
-    stream = training.feed().stream(0)
+    training = Training(options, CLASSIFICATION, RunDirectory(options.out), inputs)
+    stream = training.feed(options.out / "outputs.npy").stream(0)
     found = [next(stream) for _ in range(steps)]
     stream.close()
     return found
