@@ -5,8 +5,8 @@ ratio over the whole run.
         [--student timm:mobilenetv3_small_075@none] [--image-size 96] [--steps 100] [--views 4] [--students 1]
 
 `distill plan` measures the stages alone. Then the teacher's outputs are labelled into a store, STUDENTS
-students are trained online for STEPS steps with K views an image, and as many from the store. The online rate
-is that of the part of the run in which the teacher still looks at views; the whole-run times are what a user
+students are trained online for STEPS steps with K views an image, and as many from the store, one after another;
+with two or more also in one pass with an online teacher. The online rate is that of the part of the run in which the teacher still looks at views; the whole-run times are what a user
 waits for.
 """
 
@@ -24,6 +24,7 @@ from distill.loop.plan import Plan
 from distill.stages.label import LabelOptions, label
 from distill.stages.plan import PlanOptions, plan
 from distill.stages.train import TrainOptions, train
+from distill.stages.train_several import train_several
 
 BATCH = 64
 
@@ -76,6 +77,8 @@ def main() -> None:
             seconds[way] += _seconds(lambda given=options: train(given))  # type: ignore[misc]
         looking = predicted.teacher_images // BATCH if way == "online" else chosen.steps
         rates[way], waits[way] = _steady(chosen.work / f"{way}-0", looking)
+    if chosen.students > 1:
+        seconds["pass"] = _one_pass(chosen, schedule)
     print(*_lines(predicted.rates, predicted.joint_rates, rates, waits), sep="\n")
     together = seconds["label"] + seconds["stored"]
     print(f"whole runs, {chosen.students} students of {chosen.steps} steps:")
@@ -85,6 +88,28 @@ def main() -> None:
     print(f"ratio {seconds['online'] / together:.2f}; planned:", end=" ")
     ahead = predicted.seconds_for(chosen.students)
     print(f"online {ahead[0]:.0f} s, label and train {ahead[1]:.0f} s")
+    if "pass" in seconds:
+        print(f"  in one pass {seconds['pass']:.0f} s, ratio {seconds['online'] / seconds['pass']:.2f}")
+
+
+def _one_pass(chosen: argparse.Namespace, schedule: Plan) -> float:
+    """Seconds of as many students that learn together; tells what the teacher cost each of them."""
+    out = _fresh(chosen.work / "pass")
+    options = TrainOptions(
+        (chosen.shards,),
+        chosen.teacher,
+        chosen.student,
+        out,
+        image_size=chosen.image_size,
+        plan=schedule,
+        views=chosen.views,
+    )
+    start = time.perf_counter()
+    reports = train_several(options, (chosen.student,) * chosen.students)
+    seconds = time.perf_counter() - start
+    teacher = [report.costs.get("teacher", {}).get("seconds", 0.0) for report in reports]
+    print("teacher time of the students of one pass:", ", ".join(f"{one:.0f} s" for one in teacher))
+    return seconds
 
 
 def _fresh(path: Path) -> Path:

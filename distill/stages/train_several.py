@@ -1,6 +1,7 @@
 """`distill train --student A --student B`: several students in one pass over the data and the teacher."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,7 @@ def train_several(
         raise UsageError(f"{options.out} is a run of one student", hint="give --out a new directory")
     named = enumerate(students)
     runs = [replace(options, student=spec, out=run_path(options.out, n, spec)) for n, spec in named]
-    with contextlib.ExitStack() as held:
-        for folder in (options.out, *(run.out for run in runs)):
-            held.enter_context(DirectoryLock(folder))
+    with _writing(options.out, [run.out for run in runs]):
         resolved = RunDirectory(runs[0].out).resolved() or options.execution.resolve()
         with torch_threads(resolved["threads"]):
             opened: list[Inputs] = []
@@ -46,6 +45,20 @@ def train_several(
             for run, inputs in zip(runs, opened, strict=True):
                 RunDirectory(run.out).open(config(run, inputs, resolved))
             return _train(options, runs, opened, task)
+
+
+@contextlib.contextmanager
+def _writing(out: Path, runs: list[Path]) -> Iterator[None]:
+    """The locks of all folders; those that were made for nothing go again."""
+    try:
+        with contextlib.ExitStack() as held:
+            for folder in (out, *runs):
+                held.enter_context(DirectoryLock(folder))
+            yield
+    finally:
+        for folder in runs:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def run_path(out: Path, number: int, spec: str) -> Path:
