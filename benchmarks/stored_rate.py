@@ -6,8 +6,8 @@ ratio over the whole run.
 
 `distill plan` measures the stages alone. Then the teacher's outputs are labelled into a store, STUDENTS
 students are trained online for STEPS steps with K views an image, and as many from the store, one after
-another; two or more also in one pass with an online teacher. The online rate is that of the part of the run in
-which the teacher still looks at views; the whole-run times are what a user waits for.
+another; two or more also in one pass with an online teacher. The online rate is that of the part of the run
+in which the teacher still looks at views; the whole-run times are what a user waits for.
 """
 
 import argparse

@@ -196,6 +196,7 @@ class _Writer:
     def __init__(self, options: LabelOptions, opened: _Opened, batch_size: int) -> None:
         self.out = options.out
         self.opened = opened
+        self.labelled = 0
         self.reader = ImageReader(opened.mixture.samples, opened.decode_size)
         self.labelling = Labelling(
             opened.teacher,
@@ -226,7 +227,7 @@ class _Writer:
         else:
             say(f"{out} is complete: nothing to label")
         self._finish([done[number] for number in range(len(units))])
-        return missing
+        return self.labelled
 
     def _shard(self, number: int, unit: Unit, bar: Progress, stop: StopRequest) -> ShardFacts:
         """One file of the store; the pieces of it that are there already are taken."""
@@ -262,6 +263,7 @@ class _Writer:
         for found in self.labelling.piece(self.reader, unit, *rows):
             if not isinstance(found, int):
                 write_tensors(path, found)
+                self.labelled += rows[1] - rows[0]
                 return found
             bar.advance(found)
             if stop.asked:
