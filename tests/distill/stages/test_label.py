@@ -19,7 +19,7 @@ from distill.data.labelling import Labelling
 from distill.data.views import augmentation, draw_view, render_crop
 from distill.loop.execution import Execution
 from distill.models.teacher import open_teacher
-from distill.stages import label as label_stage
+from distill.stages import label_writer
 from distill.stages.label import LabelOptions, label
 from tests.distill.stages import killed
 from transferset.copies import item_id
@@ -31,7 +31,7 @@ ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 VIEWS = 3
 Picture = Callable[..., np.ndarray]
 LABELLING_ASK = "distill.data.labelling:Labelling._ask"
-WRITE = "distill.stages.label:write_shard"
+WRITE = "distill.stages.label_writer:write_shard"
 
 
 @pytest.fixture(scope="module")
@@ -167,10 +167,10 @@ def test_a_full_disk_leaves_what_was_there(store: Path, shards: Path, teacher: P
 def test_pieces_of_a_shard_are_kept(
     store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(label_stage, "PIECE", 8)
+    monkeypatch.setattr(label_writer, "PIECE", 8)
     whole = tmp_path / "whole"
     label(_options(shards, teacher, whole))
-    small = "import distill.stages.label as l; l.PIECE = 8"
+    small = "import distill.stages.label_writer as l; l.PIECE = 8"
     out = tmp_path / "store"
     killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 5, first=small)
     assert [path.name for path in (out / "pieces").iterdir()] == ["000000-00000000.safetensors"]

@@ -25,9 +25,9 @@ SHORT = ["--image-size", 32, "--batch-size", 16, "--lr", 5e-3, "--checkpoint-eve
 # Features and outputs are written after every few batches, so that a kill finds some of them on the disk.
 EAGER = """
 from distill.data import features
-from distill.stages import label
+from distill.stages import label_writer
 features._FLUSH_SECONDS = 0
-label.PIECE = 16
+label_writer.PIECE = 16
 from distill.cli import main
 main()
 """
