@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import copy_commands, index_commands, options, suggest_command
+from curate import copy_commands, index_commands, options, refine_command, suggest_command
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -286,6 +286,7 @@ app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)
 app.command()(suggest_command.suggest)
+app.command()(refine_command.refine)
 
 
 def _plain(value: Any) -> str:

@@ -183,3 +183,20 @@ Where = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the encoder. Default: cores.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")]
+
+# Refining with a teacher's answers.
+TeacherTable = Annotated[
+    Path, typer.Option(help="What distill label --table wrote of the transfer set in --from (.parquet).")
+]
+FromSet = Annotated[Path, typer.Option("--from", help="Folder of the transfer set that is refined.")]
+RefinedTotal = Annotated[int, typer.Option(min=1, help="Images to retrieve in all.")]
+DropShare = Annotated[
+    float, typer.Option("--drop", help="Share of the images that leaves: where the teacher knows least.")
+]
+MostQuota = Annotated[float, typer.Option("--most", help="Largest quota of a class, in even ones.")]
+UncertainShare = Annotated[
+    float, typer.Option(help="Share of --total for neighbours of images that the teacher hesitates on.")
+]
+UncertainQueries = Annotated[
+    int | None, typer.Option(min=0, help="How many such images. Default: as many as queries, at most.")
+]

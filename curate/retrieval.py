@@ -144,13 +144,13 @@ def retrieve(
     if options.exclude_dirs:
         excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
     quotas = quotas_of(query_set.labels, options.selection)
-    options, engine = _with_engine(opened, quotas, options)
+    options, engine = with_engine(opened, quotas, options)
     encoder = IndexEncoder(opened, options.device)
     near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size, near)
     require_folder_for(out, arguments)
     with locked(out):
-        if require_folder_for(out, arguments) and (manifest := _finished(out)) is not None:
+        if require_folder_for(out, arguments) and (manifest := finished_manifest(out)) is not None:
             return RetrieveReport(out, manifest, already_complete=True)
         plan = StoredPlan(out)
         selection = plan.load_selection()
@@ -240,7 +240,7 @@ def _select(
             f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
         )
     selection = retrieve_items(index, model, queries, options.selection, guard, pipeline, duplicates, texts)
-    _tell(selection, query_set, excluded, near)
+    tell_selection(selection, query_set, excluded, near)
     if duplicates is not None:
         pairs = duplicates.compared + (guard.near.compared if guard is not None and guard.near else 0)
         say(f"near checks: {pairs} suspects compared by their pixels")
@@ -251,7 +251,7 @@ def _select(
     )
 
 
-def _with_engine(
+def with_engine(
     index: Index, quotas: Sequence[int], options: RetrieveOptions
 ) -> tuple[RetrieveOptions, EngineChoice]:
     """The options with the engine that is taken, and why."""
@@ -267,7 +267,7 @@ def _with_engine(
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
-def _tell(
+def tell_selection(
     selection: Selection, query_set: QuerySet, excluded: ExcludedSet | None, near: Calibration | None
 ) -> None:
     if selection.filtered:
@@ -298,7 +298,7 @@ def _short_classes(query_set: QuerySet, selection: Selection) -> str:
     return f"; by class: {told}{more}" if short else ""
 
 
-def _finished(out: Path) -> dict[str, Any] | None:
+def finished_manifest(out: Path) -> dict[str, Any] | None:
     """The manifest if everything it lists is whole; else None, and the damage is told."""
     manifest = read_manifest(out)
     damaged = damaged_files(out, manifest)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_export, options
+from distill import cli_export, cli_label, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 
@@ -69,9 +69,10 @@ def adapt(
 @app.command()
 def train(
     shards: options.Shards,
-    teacher: options.Teacher,
-    student: options.StudentSpec,
+    student: options.StudentSpecs,
     out: options.Out,
+    teacher: options.TrainTeacher = None,
+    labels_from: options.LabelsFrom = None,
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
     method: options.Method = "task-oriented",
@@ -82,8 +83,8 @@ def train(
     batch_size: options.BatchSize = 64,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = 0.05,
-    views: options.Views = 8,
-    augment: options.Augment = "standard",
+    views: options.Views = None,
+    augment: options.TrainAugment = None,
     temperature: options.Temperature = None,
     labelled_share: options.LabelledShare = 0.1,
     eval_every: options.EvalEvery = None,
@@ -107,7 +108,7 @@ def train(
     given = TrainOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
         teacher=teacher,
-        student=student,
+        student=student[0],
         out=out,
         data=data,
         method=method,
@@ -120,9 +121,20 @@ def train(
         labelled_share=labelled_share,
         seed=seed,
         runtime=runtime,
+        labels_from=labels_from,
         execution=Execution(device, threads, workers, cache_mb),
     )
-    _print_student(run(given), as_json)
+    if len(student) == 1:
+        _print_student(run(given), as_json)
+        return
+    from distill.stages.train_several import train_several
+
+    reports = train_several(given, tuple(student))
+    if as_json:
+        print_json({"students": [asdict(report) for report in reports]})
+        return
+    for report in reports:
+        _print_student(report, as_json=False)
 
 
 @app.command()
@@ -216,7 +228,7 @@ def evaluate(
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-for command in cli_export.COMMANDS:
+for command in (*cli_label.COMMANDS, *cli_export.COMMANDS):
     app.command()(command)
 
 

@@ -50,6 +50,20 @@ TeacherImageSize = Annotated[
 StudentSpec = Annotated[
     str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
 ]
+TrainTeacher = Annotated[
+    Path | None, typer.Option(help="The directory that distill adapt wrote; or give --labels-from.")
+]
+LabelsFrom = Annotated[
+    Path | None, typer.Option(help="A store of distill label: no teacher is needed, or run.")
+]
+StudentSpecs = Annotated[
+    list[str],
+    typer.Option(
+        "--student",
+        help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded. Several of them learn in one"
+        " pass, each in a folder of its own below --out.",
+    ),
+]
 FromRun = Annotated[Path | None, typer.Option("--from", help="A run of distill train or finetune.")]
 BaselineSpec = Annotated[
     str | None, typer.Option(help="Labels only: the student to start from, as in train.")
@@ -82,10 +96,15 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate of AdamW.")]
 WeightDecay = Annotated[float, typer.Option(min=0, help="Weight decay; norms and biases have none.")]
 Views = Annotated[
-    int,
+    int | None,
     typer.Option(
-        min=0, help="Views of each image before they repeat, seen by the teacher once; 0: no repeats."
+        min=0,
+        help="Views of each image before they repeat, seen by the teacher once; 0: no repeats."
+        " Default: 8, or the store's.",
     ),
+]
+TrainAugment = Annotated[
+    str | None, typer.Option(help="none, light, standard or strong; default: standard, or the store's.")
 ]
 Augment = Annotated[str, typer.Option(help="none, light, standard or strong.")]
 Temperature = Annotated[
@@ -182,3 +201,27 @@ Classes = Annotated[int, typer.Option(min=1, help="Of the task: they size the cl
 Match = Annotated[
     list[str] | None, typer.Option(help="Glob of timm names instead of the shortlist; repeatable.")
 ]
+
+# Stored teacher outputs.
+Store = Annotated[
+    Path, typer.Option("--out", file_okay=False, help="The store; running the same command again resumes.")
+]
+StoredViews = Annotated[int, typer.Option(min=1, help="Views of every image that the teacher looks at.")]
+StoredData = Annotated[
+    Path | None,
+    typer.Option("--data", exists=True, help="Labelled images that train is to mix in: as there."),
+]
+DecodeSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Short side that JPEGs may be reduced to; default: the teacher's input."),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(min=1, help="Classes kept beside the rest as one; default: all up to 256, else 64."),
+]
+LabelTable = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Write one row an image: probabilities, entropy (.parquet)."),
+]
+PlannedViews = Annotated[int, typer.Option(min=0, help="Views of each image, as in train; 0: no repeats.")]
+ProbeSeconds = Annotated[float, typer.Option(help="How long each stage is measured.")]

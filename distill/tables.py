@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from distill.stages.adapt import AdaptReport
     from distill.stages.evaluate import Evaluation
     from distill.stages.export import ExportReport
+    from distill.stages.label import LabelReport
+    from distill.stages.plan import PlanReport
     from distill.stages.predict import PredictReport
     from distill.stages.students import StudentsReport
 
@@ -96,6 +98,53 @@ def print_export(report: "ExportReport") -> None:
     columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed", "accuracy"]
     on = "" if report.compared_on is None else f", compared on {report.compared_on['split']} images"
     print_table(f"export {report.out}, {report.machine['threads']} threads{on}", columns, rows)
+
+
+def print_store(report: "LabelReport") -> None:
+    """What a store of teacher outputs holds."""
+    rows = [
+        ["images", f"{report.images:,} in {report.shards:,} shards, {report.unreadable} unreadable"],
+        ["labelled by this command", f"{report.labelled_now:,}"],
+        ["views of each", str(report.views)],
+        ["kept", f"{report.kept}, of {report.classes} classes"],
+        ["on disk", f"{report.bytes / 1e6:,.1f} MB"],
+        ["store", report.out],
+    ]
+    if report.table is not None:
+        rows.append(["table", report.table])
+    print_table("teacher outputs", ["", ""], rows)
+
+
+def print_plan(report: "PlanReport") -> None:
+    """Rates, then the time with and without a store, and what follows from that."""
+    stages = [[name.replace("_", " "), f"{rate:,.0f}"] for name, rate in report.rates.items()]
+    stages += [[f"a run, {name}", f"{rate:,.0f}"] for name, rate in report.joint_rates.items()]
+    print_table("alone on this machine, and together", ["stage", "images/s"], stages)
+    rows = []
+    for runs in (1, 2, 3):
+        online, stored = report.seconds_for(runs)
+        rows.append([str(runs), _minutes(online), _minutes(stored), "store" if stored < online else "online"])
+    title = (
+        f"{report.images:,} images, {report.steps:,} steps, {report.epochs:,.1f} epochs; "
+        f"a store of {report.store_views} views: {report.store_bytes / 1e6:,.1f} MB,"
+        f" {_minutes(report.label_seconds)}"
+    )
+    print_table(title, ["students or seeds", "online", "label, then train", "faster"], rows)
+    print_table("storing", [""], [[_verdict(report.pays_from)]])
+
+
+def _verdict(pays_from: int | None) -> str:
+    if pays_from is None:
+        return "does not pay: the teacher costs nothing here"
+    if pays_from == 1:
+        return "pays with the first student"
+    if pays_from == 2:
+        return "does not pay for one student; pays from the second on"
+    return f"does not pay for fewer than {pays_from} students"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
 
 
 def print_predictions(report: "PredictReport") -> None:

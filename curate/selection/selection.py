@@ -170,8 +170,10 @@ def select(
     guard: LeakageGuard | None = None,
     duplicates: NearDuplicates | None = None,
     texts: Mapping[str | None, np.ndarray] | None = None,
+    *,
+    without: Sequence[int] = (),
 ) -> Selection:
-    """Choose items of the index for the queries.
+    """Choose items of the index for the queries, but none at the positions `without`.
 
     `vectors` (q, d) float32, or (q, v, d) for queries of several views, are their L2-normalised embeddings
     (ignored by "random"); `query_ids` are item ids in hex, and an item with such an id is never taken;
@@ -195,7 +197,7 @@ def select(
         topup=options.shortfall == "topup",
         seed=options.seed,
         engine="faiss" if options.engine == "faiss" else "exact",
-        banned=numbering.rows(np.array([one.position for one in removed], dtype=np.int64)),
+        banned=numbering.rows(np.array([*(one.position for one in removed), *without], dtype=np.int64)),
         blocked=blocked,
         texts=texts or {},
         options=options.tuning,

@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -24,7 +24,8 @@ class Batch:
     than `places` only where a sample was unreadable. `images` (b, s, s, 3) uint8 is what the student sees.
     `fresh` (b,) bool: those that the teacher has to look at, in `teacher_images` (fresh.sum(), S, S, 3)
     uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, width)
-    float32 answers of the teacher, or None as long as they are not known.
+    float32 answers of the teacher, or None as long as they are not known. `numbers` (b,) int64: of the view
+    that is shown of the image of `indices`. `others`: what further students see, as `images`.
     """
 
     step: int
@@ -35,24 +36,31 @@ class Batch:
     fresh: np.ndarray
     teacher_images: np.ndarray | None = None
     targets: np.ndarray | None = None
+    numbers: np.ndarray | None = None
+    others: tuple[np.ndarray, ...] = ()
+
+    def of_student(self, number: int) -> "Batch":
+        """The batch as the student with this number sees it, 0 being that of `images`."""
+        return replace(self, images=self.others[number - 1], others=()) if number else self
 
 
 @dataclass(frozen=True)
 class ViewPlan:
     """Which views a run shows. `views` K: after K epochs the same views come again (their number is the epoch
-    modulo K); 0: every epoch has new ones."""
+    modulo K); 0: every epoch has new ones. `view_seed`: of the views, where it is not that of the order."""
 
     augment: Augmentation
     seed: int
     batch_size: int
     views: int = 0
+    view_seed: int | None = None
 
 
 class BatchReader:
     """The batch of any step, a pure function of samples, plan and step, for a student and, if given, a
-    teacher.
+    teacher and further students.
 
-    Both render the same view of one decoded image, each at the size that its preprocessing says.
+    All render the same view of one decoded image, each at the size that its preprocessing says.
     """
 
     def __init__(
@@ -61,11 +69,13 @@ class BatchReader:
         plan: ViewPlan,
         student: Preprocessing,
         teacher: Preprocessing | None = None,
+        others: Sequence[Preprocessing] = (),
     ) -> None:
         self.reader = reader
         self.plan = plan
         self.student = student
         self.teacher = teacher
+        self.others = others
         self.order = Order(len(reader.samples), plan.seed)
         self.images = 0
         self.seconds = 0.0
@@ -78,25 +88,33 @@ class BatchReader:
         plan, samples = self.plan, self.reader.samples
         epochs, places = self.order.batch(step, plan.batch_size)
         rounds = epochs % plan.views if plan.views else epochs
-        numbers = rounds * samples.repeats[places] + samples.copy[places]
+        seed = plan.seed if plan.view_seed is None else plan.view_seed
         fresh = np.full(len(places), self.teacher is not None)
         if plan.views:
             fresh &= epochs < plan.views
-        indices = places.copy()
+        indices, numbers = places.copy(), rounds.copy()
         images = np.empty((len(places), self.student.size, self.student.size, 3), dtype=np.uint8)
+        others = [np.empty((len(places), one.size, one.size, 3), dtype=np.uint8) for one in self.others]
         seen: list[np.ndarray] = []
         for row, place in enumerate(places):
             decoded = self.reader.image(int(place))
             indices[row] = decoded.index
-            view = draw_view(plan.augment, plan.seed, decoded.item_id, int(numbers[row]))
+            numbers[row] = rounds[row] * samples.repeats[decoded.index] + samples.copy[decoded.index]
+            view = draw_view(plan.augment, seed, decoded.item_id, int(numbers[row]))
             images[row] = render(decoded.rgb, view, self.student)
+            for shown, one in zip(others, self.others, strict=True):
+                same = _renders_alike(self.student, one)
+                shown[row] = images[row] if same else render(decoded.rgb, view, one)
             if self.teacher is not None and fresh[row]:
                 same = _renders_alike(self.student, self.teacher)
                 seen.append(images[row] if same else render(decoded.rgb, view, self.teacher))
         with self._lock:
             self.images += len(places)
             self.seconds += time.perf_counter() - start
-        return Batch(step, places, rounds, indices, images, fresh, np.stack(seen) if seen else None)
+        teacher_images = np.stack(seen) if seen else None
+        return Batch(
+            step, places, rounds, indices, images, fresh, teacher_images, None, numbers, tuple(others)
+        )
 
     def stream(self, start: int, stop: int, workers: int) -> Iterator[Batch]:
         """The batches of steps `start` … `stop` - 1 in order, read ahead by `workers` threads (0: none)."""

@@ -148,13 +148,21 @@ class ImageReader:
         readable."""
         for step in range(len(self.samples)):
             place = (index + step) % len(self.samples)
-            if place not in self._bad:
-                try:
-                    return self._cache.get(place) or self._load(place)
-                except DataError as error:
-                    self._drop(place, error.reason if isinstance(error, ImageError) else error.message)
+            decoded = self.attempt(place)
+            if decoded is not None:
+                return decoded
         name, reason = next(iter(self.dropped.items()), ("nothing", "no samples"))
         raise DataError(f"none of the {len(self.samples)} images can be read; the first: {name}: {reason}")
+
+    def attempt(self, index: int) -> Decoded | None:
+        """The image at `index` and no other; None where it cannot be read, `dropped` saying why."""
+        if index in self._bad:
+            return None
+        try:
+            return self._cache.get(index) or self._load(index)
+        except DataError as error:
+            self.leave_out(index, error.reason if isinstance(error, ImageError) else error.message)
+        return None
 
     def _load(self, index: int) -> Decoded:
         data = self.samples.read(index)
@@ -172,11 +180,13 @@ class ImageReader:
                 self._cache[index] = decoded
         return decoded
 
-    def _drop(self, index: int, reason: str) -> None:
+    def leave_out(self, index: int, reason: str) -> None:
+        """Treat the sample as unreadable from now on."""
         with self._lock:
             self._bad.add(index)
-            self.dropped[self.samples.name(index)] = reason
-            if self._record is not None:
+            name, known = self.samples.name(index), len(self.dropped)
+            self.dropped.setdefault(name, reason)
+            if self._record is not None and len(self.dropped) > known:
                 write_json(self._record, self.dropped)
 
     def subset(self, rows: np.ndarray) -> "ImageReader":
@@ -191,11 +201,4 @@ class ImageReader:
     def check(self, indices: Iterable[int]) -> list[int]:
         """Those of `indices` that can be read, tried now: for small labelled sets, where no place is ever
         taken."""
-        readable = []
-        for index in indices:
-            try:
-                self._load(index)
-                readable.append(index)
-            except DataError as error:
-                self._drop(index, error.reason if isinstance(error, ImageError) else error.message)
-        return readable
+        return [index for index in indices if self.attempt(index) is not None]

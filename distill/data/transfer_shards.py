@@ -61,6 +61,25 @@ def open_transfer_shards(paths: Sequence[str | Path]) -> TransferShards:
     return TransferShards(_table(rows), tuple(dropped))
 
 
+def hinted_labels(paths: Sequence[str | Path]) -> dict[str, str]:
+    """The hinted label of every image of the transfer sets among `--shards` that has one, by item id
+    (hex)."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, str] = {}
+    for path in (path for given in paths for path in _expand(given)):
+        table_path = path / "samples.parquet"
+        if table_path.is_file() and "hinted_label" in pq.read_schema(table_path).names:
+            table = pq.read_table(table_path, columns=["item_id", "hinted_label"])
+            ids, labels = (table.column(name).to_pylist() for name in table.column_names)
+            named = (
+                (one if isinstance(one, str) else one.hex(), label)
+                for one, label in zip(ids, labels, strict=True)
+            )
+            found.update((identity, label) for identity, label in named if label is not None)
+    return found
+
+
 def _expand(given: str | Path) -> list[Path]:
     """One `--shards` argument as existing paths, a glob's in sorted order."""
     path = Path(given)

@@ -53,6 +53,11 @@ def augmentation(name: str) -> Augmentation:
     return AUGMENTATIONS[name]
 
 
+def augmentation_name(augment: Augmentation) -> str:
+    """What it is called."""
+    return next(name for name, known in AUGMENTATIONS.items() if known == augment)
+
+
 @dataclass(frozen=True)
 class View:
     """One view: a crop (area, ratio, and where it lies in what is left over, all relative), flip, colour

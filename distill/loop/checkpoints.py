@@ -39,9 +39,9 @@ class Checkpoints:
             if old.with_suffix(".json") not in kept:
                 old.unlink()
 
-    def newest(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
-        """Tensors and state of the newest valid checkpoint; damaged ones are passed over. None: there is
-        none.
+    def newest(self, at_most: int | None = None) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
+        """Tensors and state of the newest valid checkpoint (of step `at_most` or earlier); damaged ones are
+        passed over. None: there is none.
 
         Also removes what a killed writer left behind: call it only while holding the run's lock.
         """
@@ -53,6 +53,8 @@ class Checkpoints:
             tensors = path.with_suffix(".safetensors")
             try:
                 found = read_json(path)
+                if at_most is not None and found["step"] > at_most:
+                    continue
                 if tensors.is_file() and sha256_file(tensors) == found["sha256"]:
                     return load_file(tensors), found["state"]
             except (DataError, KeyError, TypeError):

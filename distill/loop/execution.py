@@ -48,8 +48,10 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Within, torch computes with this many threads."""
+    """Within, torch and numpy's BLAS compute with this many threads, whatever the environment says: how a
+    product is divided decides its last bits."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     from transferset.models.allocator import keep_freed_memory
 
@@ -57,6 +59,7 @@ def torch_threads(threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with threadpool_limits(threads, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)

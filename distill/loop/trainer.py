@@ -223,9 +223,9 @@ class Trainer:
             self.checkpoints.save(self.at.step, tensors, state)
         self.window.restart()
 
-    def resume(self) -> None:
-        """Take up the newest checkpoint, if there is one."""
-        found = self.checkpoints.newest()
+    def resume(self, at_most: int | None = None) -> None:
+        """Take up the newest checkpoint (of step `at_most` or earlier), if there is one."""
+        found = self.checkpoints.newest(at_most)
         if found is not None:
             tensors, state = found
             self.module.load_state_dict(_part(tensors, "model."))

@@ -3,8 +3,8 @@
 from collections.abc import Generator
 
 from distill.data.batches import Batch, BatchReader
-from distill.data.teacher_outputs import TeacherOutputs
 from distill.loop.ledger import Ledger
+from distill.stages.teaching import Outputs
 from transferset.parallel import ordered_map
 
 
@@ -12,7 +12,7 @@ class Feed:
     """Batches with the teacher's targets, made ahead of the student by other threads, in the order of their
     steps."""
 
-    def __init__(self, reader: BatchReader, outputs: TeacherOutputs, readers: int, end: int) -> None:
+    def __init__(self, reader: BatchReader, outputs: Outputs, readers: int, end: int) -> None:
         self.reader = reader
         self.outputs = outputs
         self.readers = readers

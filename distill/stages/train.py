@@ -1,13 +1,12 @@
 """`distill train`: a student learns from the teacher's predictions on a transfer set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.data.batches import BatchReader, ViewPlan
+from distill.data.batches import BatchReader
 from distill.data.labelled_images import LabelledImages
 from distill.data.samples import ImageReader
-from distill.data.teacher_outputs import TeacherOutputs
-from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger
@@ -36,6 +35,7 @@ from distill.stages.train_inputs import (
 from distill.task import CLASSIFICATION, Task
 from transferset.console import say
 from transferset.lock import DirectoryLock
+from transferset.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,31 +69,54 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
                 return report_from_json(done)
-            return _Training(options, task, run, inputs).run()
+            return Training(options, task, run, inputs).run()
 
 
-class _Training:
+def image_reader(options: TrainOptions, inputs: Inputs, decode_size: int) -> ImageReader:
+    """Decoded images of the run's samples."""
+    reader = ImageReader(
+        inputs.samples,
+        decode_size,
+        cache_bytes=(options.execution.cache_mb << 20) * 3 // 4,
+        record=options.out / UNREADABLE,
+    )
+    for index, reason in inputs.teaching.unreadable().items():
+        reader.leave_out(index, reason)
+    return reader
+
+
+class Training:
     """The pieces of one run: the feed, the loop, and where features were matched the classifier."""
 
-    def __init__(self, options: TrainOptions, task: Task, run: RunDirectory, inputs: Inputs) -> None:
+    def __init__(
+        self,
+        options: TrainOptions,
+        task: Task,
+        run: RunDirectory,
+        inputs: Inputs,
+        reader: ImageReader | None = None,
+    ) -> None:
         self.options = options
         self.task = task
         self.directory = run
         self.inputs = inputs
         self.ledger = Ledger()
-        self.answers = inputs.teacher.answers(inputs.method.output)
-        self.reader = ImageReader(
-            inputs.samples,
-            decode_size(inputs),
-            cache_bytes=(options.execution.cache_mb << 20) * 3 // 4,
-            record=options.out / UNREADABLE,
-        )
+        self.reader = reader or image_reader(options, inputs, decode_size(inputs))
 
     def run(self) -> StudentReport:
         """Train, give the student its classifier, write."""
+        outputs = self.options.out / OUTPUTS
+        feed = self.feed(outputs)
+        trainer = self.trainer(feed)
+        trainer.run()
+        feed.outputs.close()
+        report = self.end(trainer)
+        outputs.unlink(missing_ok=True)
+        return report
+
+    def end(self, trainer: Trainer) -> StudentReport:
+        """Give the trained student its classifier, and write it."""
         options, inputs = self.options, self.inputs
-        write_student_facts(options.out, inputs.student)
-        trainer = self.fit()
         if inputs.method.trains_classifier:
             best = trainer.at.best()
             found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
@@ -102,44 +125,33 @@ class _Training:
         else:
             report = self.report(trainer, self.finish_classifier(trainer))
             weights = inputs.student.module.state_dict()
-        report = finish(options.out, weights, report)
-        (options.out / OUTPUTS).unlink(missing_ok=True)
-        return report
+        return finish(options.out, weights, report)
 
-    def fit(self) -> Trainer:
-        """The loop."""
+    def trainer(self, feed: Feed, *, pays: bool = True) -> Trainer:
+        """The loop; `pays`: whether what reading and teacher cost goes into the ledger of this student."""
         options, inputs = self.options, self.inputs
         student, recipe, method = inputs.student, inputs.recipe, inputs.method
-        feed = self.feed()
+        write_student_facts(options.out, student)
         if not method.trains_classifier:
-            reset_classifier(student.module, self.answers.width, options.seed)
+            reset_classifier(student.module, inputs.teaching.width, options.seed)
         hooks = Hooks(
             stream=feed.stream,
-            method=method.loss,
+            method=inputs.teaching.loss(method),
             log=self.directory.log,
             score=self.scorer(inputs.val) if inputs.val and method.trains_classifier else None,
             flush=feed.outputs.flush,
             rewind=self.directory.rewind,
-            collect=feed.collect,
+            collect=feed.collect if pays else lambda ledger: None,
         )
-        trainer = Trainer(student, recipe, hooks, Checkpoints(options.out / CHECKPOINTS), self.ledger)
-        trainer.run()
-        feed.outputs.close()
-        return trainer
+        return Trainer(student, recipe, hooks, Checkpoints(options.out / CHECKPOINTS), self.ledger)
 
-    def feed(self) -> Feed:
-        """Views of the samples, and what the teacher says of them."""
-        options, inputs = self.options, self.inputs
-        recipe = inputs.recipe
-        plan = ViewPlan(augmentation(options.augment), options.seed, recipe.batch_size, options.views)
-        outputs = TeacherOutputs(
-            self.answers,
-            path=options.out / OUTPUTS if options.views else None,
-            samples=len(inputs.samples),
-            views=options.views,
-        )
-        batches = BatchReader(self.reader, plan, inputs.student.preprocessing, inputs.teacher.preprocessing)
-        return Feed(batches, outputs, options.execution.readers, recipe.end)
+    def feed(self, path: Path, others: Sequence[Preprocessing] = ()) -> Feed:
+        """Views of the samples, for `others` too, and what the teacher says of them, kept in `path`."""
+        options, inputs, teaching = self.options, self.inputs, self.inputs.teaching
+        outputs = teaching.outputs(path, len(inputs.samples))
+        student = inputs.student.preprocessing
+        batches = BatchReader(self.reader, teaching.plan, student, teaching.preprocessing, others)
+        return Feed(batches, outputs, options.execution.readers, inputs.recipe.end)
 
     def scorer(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
         """The score on labelled images."""

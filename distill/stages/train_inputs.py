@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from distill.data.batches import ViewPlan
 from distill.data.labelled_images import LabelledImages, read_labelled_images
-from distill.data.samples import Samples, join, samples_of_files
+from distill.data.mixture import mix
+from distill.data.samples import Samples
 from distill.data.transfer_shards import TransferShards, open_transfer_shards
-from distill.data.views import augmentation
+from distill.data.views import augmentation, augmentation_name
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.recipe import Recipe
@@ -15,14 +17,19 @@ from distill.methods.transfer import TASK_ORIENTED, Transfer
 from distill.models.head_selection import check_choosable
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
 from distill.stages.probe import check_probe_fits
+from distill.stages.teaching import (
+    DEFAULT_AUGMENT,
+    DEFAULT_VIEWS,
+    Asked,
+    OnlineTeaching,
+    Teaching,
+    stored_teaching,
+)
 from distill.task import Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled
 from transferset.models.spec import parse_spec
-
-if TYPE_CHECKING:
-    from distill.models.teacher import Teacher
 
 DEFAULT_EPOCHS = 60.0
 # At 64 images a batch. From random weights half of it learnt visibly less in the same steps.
@@ -39,11 +46,12 @@ class TrainOptions:
     the classifier is fitted at the end, on these labels. `views` K: the same K views of every image come
     again after K epochs, so that the teacher looks at each only once (0: new views every epoch).
     `temperature`: of the comparison, beyond the teacher's own fitted one (None: the method's default).
-    `runtime`: what the teacher runs on.
+    `runtime`: what the teacher runs on. `labels_from`: a store of `distill label`, which takes the teacher's
+    place and says which views there are; a `teacher` that is given too must be the one that labelled.
     """
 
     shards: tuple[str | Path, ...]
-    teacher: Path
+    teacher: Path | None
     student: str
     out: Path
     data: Path | None = None
@@ -51,12 +59,13 @@ class TrainOptions:
     feature_loss: str | None = None
     image_size: int | None = None
     plan: Plan = field(default_factory=Plan)
-    views: int = 8
-    augment: str = "standard"
+    views: int | None = None
+    augment: str | None = None
     temperature: float | None = None
     labelled_share: float = 0.1
     seed: int = 0
     runtime: str = "auto"
+    labels_from: Path | None = None
     execution: Execution = field(default_factory=Execution)
 
 
@@ -68,7 +77,7 @@ class Inputs:
     method: Transfer
     shards: TransferShards
     samples: Samples
-    teacher: "Teacher"
+    teaching: Teaching
     student: Student
     probe: LabelledImages | None
     val: LabelledImages | None
@@ -89,8 +98,14 @@ def check(options: TrainOptions, task: Task) -> Transfer:
             f"--patience with --method {options.method}: nothing is scored before the end",
             hint="leave it out",
         )
-    augmentation(options.augment)
-    if options.views < 0:
+    if options.teacher is None and options.labels_from is None:
+        raise UsageError(
+            "neither --teacher nor --labels-from was given",
+            hint="give the directory that distill adapt wrote, or a store of distill label",
+        )
+    if options.augment is not None:
+        augmentation(options.augment)
+    if options.views is not None and options.views < 0:
         raise UsageError(
             f"--views {options.views} must not be negative", hint="0 means new views in every epoch"
         )
@@ -99,43 +114,65 @@ def check(options: TrainOptions, task: Task) -> Transfer:
     return method
 
 
-def open_inputs(options: TrainOptions, task: Task, method: Transfer, resolved: dict[str, Any]) -> Inputs:
-    """Open everything, on what was `resolved` for the machine; raises as `train` does."""
-    from distill.models.teacher import open_teacher
-
+def open_inputs(
+    options: TrainOptions,
+    task: Task,
+    method: Transfer,
+    resolved: dict[str, Any],
+    teaching: Teaching | None = None,
+) -> Inputs:
+    """Open everything, on what was `resolved` for the machine; raises as `train` does. `teaching`: that of
+    another student of the same pass, if it is open already."""
     shards = open_transfer_shards(options.shards)
     if shards.dropped:
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
-    teacher = open_teacher(
-        options.teacher,
-        runtime=resolved.get("runtime", options.runtime),
-        batch_size=options.plan.batch_size,
-        device=resolved["device"],
-        threads=resolved["threads"],
-    )
-    student = task.build_student(options.student, tuple(teacher.classes), options.image_size, options.seed)
+    teaching = teaching or _open_teaching(options, method, resolved)
+    student = task.build_student(options.student, teaching.classes, options.image_size, options.seed)
     student.module.to(resolved["device"])
+    _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
         check_probe_fits(student)
-    samples, probe, val = shards.samples, None, None
+    labelled, probe, val = None, None, None
     if options.data is not None:
         labelled = load_labelled(options.data)
-        samples = _mix(samples, labelled, options.labelled_share)
         val = _read(options, labelled.split("val"), "val", student)
         if not method.trains_classifier:
             probe = _read_for_probe(options, labelled, student, val)
     lr = RANDOM_LR if parse_spec(options.student).is_random else WEIGHTS_LR
-    recipe = options.plan.recipe(len(samples), DEFAULT_EPOCHS, lr, options.seed)
-    return Inputs(method, shards, samples, teacher, student, probe, val, recipe)
+    mixture = mix(shards.samples, labelled, options.labelled_share)
+    teaching, mixture = teaching.on(mixture, options.execution.readers)
+    recipe = options.plan.recipe(len(mixture.samples), DEFAULT_EPOCHS, lr, options.seed)
+    return Inputs(method, shards, mixture.samples, teaching, student, probe, val, recipe)
 
 
-def _mix(transfer: Samples, labelled: LabelledSet, share: float) -> Samples:
-    """Add the labelled training images, each as often as it takes to make about `share` of the list."""
-    images = labelled.split("train").images if labelled.has_splits else labelled.images
-    if not images or share == 0:
-        return transfer
-    repeat = max(1, round(share / (1 - share) * len(transfer) / len(images)))
-    return join(transfer, samples_of_files([image.path for image in images]), repeat)
+def _tell_if_enlarged(teaching: Teaching, student: Student) -> None:
+    size = student.preprocessing.size
+    if teaching.decode_size(size) < size:
+        say(
+            f"note: the store's images are decoded for {teaching.decode_size(size)} pixels, the student sees"
+            f" {size}: large ones lose detail; distill label --decode-size {size} avoids it"
+        )
+
+
+def _open_teaching(options: TrainOptions, method: Transfer, resolved: dict[str, Any]) -> Teaching:
+    """The store, or the teacher."""
+    from distill.models.teacher import open_teacher
+
+    batch_size = options.plan.batch_size
+    views = DEFAULT_VIEWS if options.views is None else options.views
+    plan = ViewPlan(augmentation(options.augment or DEFAULT_AUGMENT), options.seed, batch_size, views)
+    if options.labels_from is not None:
+        asked = Asked(options.teacher, options.views, options.augment)
+        return stored_teaching(options.labels_from, plan, asked, method)
+    assert options.teacher is not None
+    teacher = open_teacher(
+        options.teacher,
+        runtime=resolved.get("runtime", options.runtime),
+        batch_size=batch_size,
+        device=resolved["device"],
+        threads=resolved["threads"],
+    )
+    return OnlineTeaching(teacher, method, plan)
 
 
 def _read(
@@ -172,11 +209,10 @@ def _read_for_probe(
 
 def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
-    from distill.models.teacher import runtime_facts
-
     recipe = asdict(inputs.recipe)
     free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
-    method = inputs.method
+    method, teaching = inputs.method, inputs.teaching
+    facts = teaching.facts()
     parameters = sum(parameter.numel() for parameter in inputs.student.module.parameters())
     return {
         "command": "train",
@@ -185,8 +221,8 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             "method": options.method,
             "feature_loss": method.feature_loss,
             "image_size": inputs.student.preprocessing.size,
-            "views": options.views,
-            "augment": options.augment,
+            "views": teaching.plan.views,
+            "augment": augmentation_name(teaching.plan.augment),
             "temperature": method.temperature,
             "labelled_share": options.labelled_share if options.data else None,
             "student": options.student,
@@ -194,7 +230,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
         "inputs": {
             "samples": len(inputs.samples),
             "samples_sha256": inputs.samples.fingerprint,
-            "teacher_sha256": inputs.teacher.fingerprint,
+            **teaching.inputs(),
             "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,
             "probe_sha256": inputs.probe.samples.fingerprint if inputs.probe else None,
         },
@@ -202,15 +238,15 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             **resolved,
             **free,
             "decode_size": decode_size(inputs),
-            "runtime": inputs.teacher.model.info.runtime,
+            "runtime": facts["runtime"],
         },
-        "teacher": {"description": inputs.teacher.description, **runtime_facts(inputs.teacher.model)},
+        "teacher": facts,
         "student": {
             "spec": inputs.student.spec,
             "parameters": parameters,
             "classifier": classifier_to_be(inputs),
         },
-        "augmentation": augmentation(options.augment).to_dict(),
+        "augmentation": teaching.plan.augment.to_dict(),
     }
 
 
@@ -222,6 +258,5 @@ def classifier_to_be(inputs: Inputs) -> str:
 
 
 def decode_size(inputs: Inputs) -> int:
-    """The teacher's input; more only if the student's is larger, which would otherwise see enlarged
-    pixels."""
-    return max(inputs.teacher.preprocessing.size, inputs.student.preprocessing.size)
+    """Short side that images are decoded for."""
+    return inputs.teaching.decode_size(inputs.student.preprocessing.size)

@@ -16,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", "1", "--workers", "1", "--device", "cpu"]
 SHORT = ["--steps", "2", "--batch-size", "8"]
-COMMANDS = ("adapt", "train", "finetune", "evaluate", "export", "predict")
+COMMANDS = ("adapt", "label", "plan", "train", "finetune", "evaluate", "export", "predict")
 
 
 @pytest.fixture
@@ -53,6 +53,11 @@ def training(shards: Path, teacher: Path, out: Path) -> list[object]:
             "--image-size", 32, "--runtime", "eager", *SHORT, *CHEAP]  # fmt: skip
 
 
+def labelling(shards: Path, teacher: Path, out: Path) -> list[object]:
+    return ["label", "--shards", shards, "--teacher", teacher, "--out", out, "--views", 2,
+            "--runtime", "eager", "--batch-size", 8, *CHEAP]  # fmt: skip
+
+
 def finetuning(data: Path, out: Path) -> list[object]:
     return ["finetune", "--data", data, "--student", TINY, "--out", out, "--image-size", 32, *SHORT, *CHEAP]
 
@@ -67,7 +72,8 @@ import sys, time
 start = time.process_time()
 from distill import cli
 from transferset.console import run_cli
-for arguments in (["--help"], *([name, "--help"] for name in ("adapt", "train", "predict", "students")),
+commands = ("adapt", "label", "plan", "train", "predict", "students")
+for arguments in (["--help"], *([name, "--help"] for name in commands),
                   ["adapt"], ["train", "--steps", "0"], ["finetune", "--lr", "fast"], ["evaluat"]):
     try:
         run_cli(cli.app, arguments)
@@ -96,7 +102,9 @@ def test_every_option_says_what_it_is_for(command: str, distill: Run) -> None:
     ("command", "required"),
     [
         ("adapt", ["--data", "--teacher", "--out"]),
-        ("train", ["--shards", "--teacher", "--student", "--out"]),
+        ("label", ["--shards", "--teacher", "--out"]),
+        ("plan", ["--shards", "--teacher", "--student"]),
+        ("train", ["--shards", "--student", "--out"]),
         ("finetune", ["--data", "--out"]),
         ("evaluate", ["--model", "--data"]),
         ("export", ["--model", "--out"]),
@@ -121,6 +129,7 @@ NUMBERS = [
     ("--epochs", "0"), ("--epochs", "-1"), ("--epochs", "nan"), ("--epochs", "inf"), ("--lr", "0"),
     ("--lr", "inf"), ("--lr", "nan"), ("--weight-decay", "-1"), ("--weight-decay", "nan"),
     ("--eval-every", "-1"), ("--checkpoint-every", "-1"), ("--patience", "-1"), ("--cache-mb", "-1"),
+    ("--decode-size", "0"), ("--top-k", "0"),
     ("--views", "-1"), ("--temperature", "0"), ("--temperature", "nan"), ("--temperature", "inf"),
     ("--labelled-share", "1"), ("--labelled-share", "nan"), ("--label-smoothing", "1"),
     ("--label-smoothing", "nan"), ("--max-pixels", "0"), ("--max-error-rate", "1.5"),
@@ -141,6 +150,7 @@ def test_impossible_values_are_usage_errors(
     out = tmp_path / "out"
     whole = {
         "adapt": adapting(labelled, out),
+        "label": labelling(shards, teacher, out),
         "train": training(shards, teacher, out),
         "finetune": finetuning(labelled, out),
         "evaluate": [*evaluating(teacher, labelled), "--split", "val"],
@@ -162,9 +172,9 @@ def test_impossible_values_are_usage_errors(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_mistyped_option_is_an_error(command: str, distill: Run) -> None:
-    code, out, err = distill(command, "--wokers", "2")
+    code, out, err = distill(command, "--thraeds", "2")
     assert (code, out) == (2, "")
-    assert "--wokers" in err and "--workers" in err, "and the right one is offered"
+    assert "--thraeds" in err and "--threads" in err, "and the right one is offered"
 
 
 def test_labelled_images_that_are_not_there(
@@ -212,6 +222,13 @@ def test_the_wrong_order(distill: Run, shards: Path, teacher: Path, labelled: Pa
     code, _, err = distill(*training(shards, nowhere, out))
     assert code == 3
     assert "no run of distill" in err and "distill adapt" in err
+    code, _, err = distill(*labelling(shards, nowhere, out))
+    assert code == 3 and "no run of distill" in err
+    untaught = [word for word in training(shards, nowhere, out) if word not in ("--teacher", nowhere)]
+    code, _, err = distill(*untaught)
+    assert code == 2 and "--teacher" in err and "--labels-from" in err
+    code, _, err = distill(*untaught, "--labels-from", teacher)
+    assert code == 3 and "not a run of distill label" in err
     code, _, err = distill(*evaluating(nowhere, labelled))
     assert code == 3 and "no run of distill" in err
     finetune_from = [word for word in finetuning(labelled, out) if word not in ("--student", TINY)]
@@ -267,6 +284,35 @@ def test_json_is_one_object_on_stdout(
     assert found["adapt"]["classes"] == 3 and found["adapt"]["judged_on"]
     assert found["train"]["steps"] == found["finetune"]["steps"] == 2
     assert {"top1", "balanced_accuracy", "ece", "per_class"} <= found["evaluate"].keys()
+
+
+def test_label_then_train_without_a_teacher(
+    distill: Run, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    code, out, err = distill(*labelling(shards, teacher, store), "--table", tmp_path / "t.parquet")
+    assert code == 0 and "12 in 1 shards, 0 unreadable" in out and "all classes, of 3" in out, err
+    assert "label: 12/12 images" in err and "images/s" in err
+    code, out, _ = distill(*labelling(shards, teacher, store), "--json")
+    assert code == 0 and json.loads(out)["labelled_now"] == 0
+    arguments = [
+        word for word in training(shards, teacher, tmp_path / "run") if word not in ("--teacher", teacher)
+    ]
+    code, out, err = distill(*arguments, "--labels-from", store, "--json")
+    assert code == 0 and json.loads(out)["steps"] == 2, err
+    code, _, err = distill(*labelling(shards, teacher, store), "--augment", "light")
+    assert code == 2 and "augment: 'standard' there, 'light' now" in err
+
+
+def test_a_plan(distill: Run, shards: Path, teacher: Path, tmp_path: Path) -> None:
+    given = ["plan", "--shards", shards, "--teacher", teacher, "--student", TINY, "--image-size", 32]
+    given += ["--steps", 300, "--batch-size", 8, "--seconds", 0.05, "--runtime", "eager", "--threads", 1]
+    code, out, err = distill(*given)
+    assert code == 0 and "label, then train" in out and "storing" in out, err
+    code, out, _ = distill(*given, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["images"] == 12 and found["store_views"] == 8
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tables_for_people(distill: Run, shards: Path, teacher: Path, labelled: Path, tmp_path: Path) -> None:

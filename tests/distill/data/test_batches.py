@@ -83,3 +83,25 @@ def test_a_replaced_sample_brings_its_own_index(reader: ImageReader) -> None:
     assert dict(zip(batch.places.tolist(), batch.indices.tolist())) == {
         i: i if i != 4 else 5 for i in range(10)
     }
+
+
+def test_further_students_see_the_same_views_at_their_size(reader: ImageReader) -> None:
+    plan, small = ViewPlan(augmentation("strong"), 3, 4), replace(STUDENT, size=16)
+    batch = BatchReader(reader, plan, STUDENT, None, [small, STUDENT]).read(4)
+    assert np.array_equal(batch.of_student(0).images, BatchReader(reader, plan, STUDENT).read(4).images)
+    assert np.array_equal(batch.of_student(1).images, BatchReader(reader, plan, small).read(4).images)
+    assert np.array_equal(batch.of_student(2).images, batch.images) and not batch.of_student(1).others
+
+
+def test_views_may_have_a_seed_of_their_own(reader: ImageReader) -> None:
+    plan = ViewPlan(augmentation("strong"), seed=3, batch_size=4, views=2, view_seed=7)
+    batch = BatchReader(reader, plan, STUDENT).read(4)
+    assert (
+        batch.places.tolist()
+        == BatchReader(reader, replace(plan, view_seed=None), STUDENT).read(4).places.tolist()
+    )
+    assert batch.numbers is not None
+    for row, place in enumerate(batch.places):
+        decoded = reader.image(int(place))
+        view = draw_view(plan.augment, 7, decoded.item_id, int(batch.numbers[row]))
+        assert np.array_equal(batch.images[row], render_crop(decoded.rgb, view, 24, "bilinear"))

@@ -1,5 +1,5 @@
-"""`adapt`, `train` and `finetune` killed (SIGKILL) at random moments, again and again until they are done:
-the same bits as without a kill. Long: `make soak`."""
+"""`adapt`, `label`, `train` and `finetune` killed (SIGKILL) at random moments, again and again until they are
+done: the same bits as without a kill. Long: `make soak`."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.stages.label import LabelOptions, label
 from tests.distill.stages import killed
 
 TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
@@ -21,10 +22,12 @@ TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu"]
 SHORT = ["--image-size", 32, "--batch-size", 16, "--lr", 5e-3, "--checkpoint-every", 2]
 
-# Features are written after every batch, so that a kill finds some of them on the disk.
+# Features and outputs are written after every few batches, so that a kill finds some of them on the disk.
 EAGER = """
 from distill.data import features
+from distill.stages import label_writer
 features._FLUSH_SECONDS = 0
+label_writer.PIECE = 16
 from distill.cli import main
 main()
 """
@@ -42,11 +45,17 @@ def commands(
     """Command lines without --out."""
     members = {f"{number:04d}.jpg": encode(noise(number % 3, number)) for number in range(64)}
     shards = write_tar(tmp_path_factory.mktemp("soak") / "noise.tar", members)
+    store = tmp_path_factory.mktemp("soak") / "store"
+    label(LabelOptions((shards,), teacher, store, views=3, runtime="eager", data=labelled))
+    learning = ["--student", TINY, "--data", labelled, "--steps", 60, "--eval-every", 7, *SHORT, *CHEAP]
     return {
         "adapt": ["adapt", "--data", labelled, "--teacher", TINY, "--image-size", 48, "--runtime", "eager",
                   "--batch-size", 2, *CHEAP],
-        "train": ["train", "--shards", shards, "--teacher", teacher, "--student", TINY, "--data", labelled,
-                  "--views", 3, "--runtime", "eager", "--steps", 60, "--eval-every", 7, *SHORT, *CHEAP],
+        "label": ["label", "--shards", shards, "--teacher", teacher, "--views", 40, "--runtime", "eager",
+                  "--batch-size", 16, *CHEAP],
+        "train": ["train", "--shards", shards, "--teacher", teacher, "--views", 3, "--runtime", "eager",
+                  *learning],
+        "train stored": ["train", "--shards", shards, "--labels-from", store, *learning],
         "finetune": ["finetune", "--data", labelled / "train", "--student", TINY, "--folds", 3,
                      "--steps", 15, "--eval-every", 4, *SHORT, *CHEAP],
     }  # fmt: skip
@@ -55,7 +64,13 @@ def commands(
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("command", "result"),
-    [("adapt", "head.safetensors"), ("train", "model.safetensors"), ("finetune", "model.safetensors")],
+    [
+        ("adapt", "head.safetensors"),
+        ("label", "outputs/000000.safetensors"),
+        ("train", "model.safetensors"),
+        ("train stored", "model.safetensors"),
+        ("finetune", "model.safetensors"),
+    ],
 )
 def test_killed_again_and_again(
     command: str, result: str, commands: dict[str, list[object]], tmp_path: Path

@@ -1,0 +1,1 @@
+"""Retrieve again, with what a teacher says of the first transfer set."""

@@ -1,0 +1,205 @@
+"""`curate refine`: retrieve again, with what a teacher says of the images that were retrieved first."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curate.index.index import Index, open_index
+from curate.index.layout import PART_BITS, ROW_MASK
+from curate.near import IndexEncoder, find_calibration, make_checks
+from curate.query_set import encode_queries, find_queries
+from curate.refinement.judgement import Judgement, read_judgement
+from curate.refinement.rule import Refined, Rule, refine_by
+from curate.retrieval import (
+    RetrieveOptions,
+    RetrieveReport,
+    finished_manifest,
+    tell_selection,
+    with_engine,
+)
+from curate.selection.guard import LeakageGuard, load_excluded
+from curate.selection.near_duplicates import NearDuplicates
+from curate.selection.queries import Query, QuerySet
+from curate.selection.selection import Selection, select
+from curate.transfer_set.manifest import describe_arguments
+from curate.transfer_set.plan import StoredPlan, locked, require_apart, require_folder_for
+from curate.transfer_set.writing import Retrieved, write_transfer_set
+from transferset.console import say
+from transferset.errors import UsageError
+from transferset.writes import write_parquet
+
+REFINED = "refined.parquet"
+
+
+@dataclass(frozen=True)
+class RefineReport:
+    """The refined transfer set; `dropped` images of the first one are not in it, `uncertain` ones were
+    queries; `mass` and `weights` by class, see `curate.refinement.rule`."""
+
+    retrieved: RetrieveReport
+    dropped: int
+    uncertain: int
+    unjudged: int
+    mass: dict[str, float]
+    weights: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, for `--json`."""
+        names = ("dropped", "uncertain", "unjudged", "mass", "weights")
+        return {**self.retrieved.to_dict(), **{name: getattr(self, name) for name in names}}
+
+
+def refine(
+    index: Path | Index,
+    query_dir: Path,
+    table: Path,
+    transfer_set: Path,
+    out: Path,
+    options: RetrieveOptions,
+    rule: Rule | None = None,
+) -> RefineReport:
+    """Write to `out` a transfer set of `options.selection.total` images that are retrieved anew for the
+    queries in `query_dir` and for uncertain images of `transfer_set`, by the rule (see
+    `curate.refinement.rule`) and the teacher's `table` of it.
+
+    It is a transfer set like any other; its manifest's arguments name the checksums of table and first set,
+    and refined.parquet says which images were dropped or became queries. The same command finishes what a
+    stopped one began. Raises as `retrieve` does, and for a table that is none or of other images.
+    """
+    out, rule = Path(out), rule or Rule()
+    if options.selection.total is None or options.selection.strategy != "query-balanced":
+        raise UsageError("refine takes a total, and strategy query-balanced")
+    opened = index if isinstance(index, Index) else open_index(index, options.pool_roots)
+    read = [("--index", opened.path), ("--query-dir", Path(query_dir)), ("--from", Path(transfer_set))]
+    require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
+    judgement = read_judgement(Path(table), Path(transfer_set))
+    query_set = find_queries(Path(query_dir), options)
+    refined = refine_by(rule, judgement, query_set.labels, options.selection.total)
+    _tell_rule(judgement, refined)
+    pool = _pool_queries(opened, judgement, refined)
+    joint = replace(query_set, queries=(*query_set.queries, *pool))
+    quotas = [*refined.quotas, *refined.uncertain_quotas]
+    excluded = None
+    if options.exclude_dirs:
+        excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
+    options, engine = with_engine(opened, quotas, options)
+    encoder = IndexEncoder(opened, options.device)
+    near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
+    arguments = {
+        **describe_arguments(opened, joint, excluded, options.selection, options.shard_size, near),
+        "refine": {**rule.describe(), "table": judgement.table_sha256, "from": judgement.samples_sha256},
+    }
+    require_folder_for(out, arguments)
+    with locked(out):
+        complete = require_folder_for(out, arguments)
+        manifest = finished_manifest(out) if complete else None
+        if manifest is None:
+            plan = StoredPlan(out)
+            selection = plan.load_selection()
+            if selection is None:
+                checks = make_checks(encoder, excluded, near, options.pipeline)
+                selection = _select(
+                    encoder, query_set, pool, quotas, options, checks, _dropped(judgement, refined)
+                )
+                tell_selection(selection, joint, excluded, near)
+                say(f"searched by {engine.engine}: {engine.reason}")
+                plan.begin(arguments, selection)
+            write_parquet(out / REFINED, _refined_table(judgement, refined))
+            retrieved = Retrieved(opened, joint, excluded, selection, False, options.selection.seed, near)
+            manifest = write_transfer_set(
+                out, retrieved, arguments, options.shard_size, plan, options.threads
+            )
+            plan.end()
+            complete = False
+    report = RetrieveReport(out, manifest, already_complete=complete)
+    dropped, uncertain = len(refined.dropped), len(refined.uncertain)
+    return RefineReport(report, dropped, uncertain, judgement.unjudged, refined.mass, refined.weights)
+
+
+def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[Query]:
+    """The uncertain images as queries, their vectors from the index; hinted is what the teacher finds most
+    probable. UsageError where the index does not hold one."""
+    queries = []
+    for row in refined.uncertain.tolist():
+        identity = judgement.ids[row]
+        position = index.find(bytes.fromhex(identity))
+        if position is None:
+            raise UsageError(
+                f"image {identity} of --from is not in {index.path}",
+                hint="give the index that it was retrieved from",
+            )
+        vector = index.embeddings(position >> PART_BITS)[position & ROW_MASK].astype(np.float32)
+        label = judgement.classes[int(judgement.probabilities[row].argmax())]
+        data = index.read_bytes(index.item(position))
+        queries.append(
+            Query(
+                identity,
+                label,
+                f"uncertain {identity[:12]}",
+                data=data,
+                vector=vector / np.linalg.norm(vector),
+            )
+        )
+    return queries
+
+
+def _select(
+    encoder: IndexEncoder,
+    query_set: QuerySet,
+    pool: list[Query],
+    quotas: list[int],
+    options: RetrieveOptions,
+    checks: tuple[LeakageGuard | None, NearDuplicates | None],
+    dropped: list[str],
+) -> Selection:
+    """As in `retrieve`, but for the dropped images. Uncertain images are of the pool and may be taken, first
+    of all by themselves."""
+    index = encoder.index
+    queries = [*query_set.queries, *pool]
+    vectors = encode_queries(index, encoder.model, queries, options.pipeline)
+    without = [p for one in dropped for p in index.positions_of(bytes.fromhex(one))]
+    own = [query.query_id for query in query_set.queries]
+    labels = [query.label for query in queries]
+    return select(index, vectors, own, labels, quotas, options.selection, *checks, without=without)
+
+
+def _dropped(judgement: Judgement, refined: Refined) -> list[str]:
+    return [judgement.ids[row] for row in refined.dropped.tolist()]
+
+
+def _tell_rule(judgement: Judgement, refined: Refined) -> None:
+    say(f"{len(judgement.ids)} images judged, {judgement.unjudged} not")
+    say(f"off task: {len(refined.dropped)} dropped; uncertain: {len(refined.uncertain)} become queries")
+    order = sorted(refined.weights, key=lambda name: -refined.weights[name])
+    most = ", ".join(f"{name} × {refined.weights[name]:.2f}" for name in order[:3])
+    least = ", ".join(f"{name} × {refined.weights[name]:.2f}" for name in order[-3:])
+    say(f"quotas: most {most}; least {least}")
+
+
+def _refined_table(judgement: Judgement, refined: Refined) -> Any:
+    """A row an image that was dropped or became a query: what the teacher said of it."""
+    import pyarrow as pa
+
+    rows = [
+        {
+            "item_id": judgement.ids[row],
+            "role": role,
+            "entropy": float(judgement.entropy[row]),
+            "predicted": judgement.classes[int(judgement.probabilities[row].argmax())],
+            "confidence": float(judgement.probabilities[row].max()),
+        }
+        for role, chosen in (("off task", refined.dropped), ("uncertain", refined.uncertain))
+        for row in chosen.tolist()
+    ]
+    schema = pa.schema(
+        [
+            ("item_id", pa.string()),
+            ("role", pa.string()),
+            ("entropy", pa.float32()),
+            ("predicted", pa.string()),
+            ("confidence", pa.float32()),
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema=schema)

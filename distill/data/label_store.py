@@ -1,0 +1,139 @@
+"""A store of teacher outputs, opened for training: what it holds, and whether that is what a run needs.
+
+config.json                  arguments, teacher, decoder, what the machine resolved
+labels.json                  the classes, in the order of the teacher's outputs
+outputs/000000.safetensors   one a shard: `log_probabilities` (n, views, …), see `compact_logits`; `readable`
+outputs/000000.json          the shard's name, item ids' SHA-256, checksum, unreadable images
+store.json                   last: the fingerprint, and how much there is
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.compact_logits import LogitFormat
+from distill.data.label_shards import LABELLED, LabelShard, ShardFacts, Unit, open_shard, read_facts
+from distill.data.samples import Samples
+from distill.loop.run_directory import read_config, read_object
+from distill.models.student import read_classes
+from transferset.errors import DataError, UsageError
+
+FORMAT_VERSION = 1
+STORE = "store.json"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelStore:
+    """A finished store. `views` K of every image (of labelled ones a multiple), drawn with `seed` and
+    `augment` from images decoded for `decode_size`; `layout` says how outputs are kept."""
+
+    path: Path
+    classes: tuple[str, ...]
+    layout: LogitFormat
+    views: int
+    seed: int
+    augment: str
+    decode_size: int
+    fingerprint: str
+    teacher: dict[str, Any]
+    shards: tuple[LabelShard, ...]
+
+    @property
+    def teacher_sha256(self) -> str:
+        """The fingerprint of the teacher, its temperature included."""
+        return str(self.teacher["sha256"])
+
+    def find(self, samples: Samples, units: Sequence[Unit]) -> list[LabelShard]:
+        """The shard of each unit, by the item ids of its images; UsageError with the difference where the
+        store lacks one, or views of it."""
+        by_ids = {shard.facts.ids_sha256: shard for shard in self.shards}
+        found = [by_ids.get(unit.ids_sha256(samples)) for unit in units]
+        lacking = [unit for unit, shard in zip(units, found, strict=True) if shard is None]
+        if lacking:
+            more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+            raise UsageError(
+                f"{self.path} does not match: {self._difference(lacking[0])}{more}",
+                hint="label these images into another store, or train without --labels-from",
+            )
+        shards = [shard for shard in found if shard is not None]
+        for unit, shard in zip(units, shards, strict=True):
+            if shard.facts.views < unit.views:
+                raise UsageError(
+                    f"{self.path} holds {shard.facts.views} views of {unit.name}, not {unit.views}",
+                    hint="give fewer --views or a smaller --labelled-share, or label with more",
+                )
+        return shards
+
+    def _difference(self, unit: Unit) -> str:
+        here = {shard.facts.name: shard.facts for shard in self.shards}.get(unit.name)
+        if here is None:
+            hint = "; label with --data too, or give --labelled-share 0" if unit.name == LABELLED else ""
+            return f"it holds nothing of {unit.name}{hint}"
+        if here.images != len(unit.rows):
+            return f"{unit.name}: {here.images} images in the store, {len(unit.rows)} now"
+        return f"{unit.name}: other images, or in another order, than when it was labelled"
+
+
+def open_store(path: Path) -> LabelStore:
+    """Open what `distill label` has finished, every checksum proven.
+
+    Raises DataError where it is no store, unfinished or damaged, or of a newer format.
+    """
+    path = Path(path)
+    config = read_config(path, "label")
+    if not (path / STORE).is_file():
+        raise DataError(f"the store {path} is not finished", hint="run distill label again until it is done")
+    facts = read_object(path / STORE)
+    if facts.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format_version {facts.get('format_version')}, this program reads {FORMAT_VERSION}",
+            hint="use the version of transferset that wrote it, or label again",
+        )
+    classes = read_classes(path)
+    try:
+        arguments, shards = config["arguments"], int(facts["shards"])
+        store = LabelStore(
+            path=path,
+            classes=classes,
+            layout=LogitFormat(len(classes), arguments["top_k"]),
+            views=int(arguments["views"]),
+            seed=int(arguments["seed"]),
+            augment=str(arguments["augment"]),
+            decode_size=int(arguments["decode_size"]),
+            fingerprint=str(facts["fingerprint"]),
+            teacher=dict(config["teacher"]),
+            shards=tuple(open_shard(path, number) for number in range(shards)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error!r}", hint="remove it and label again") from error
+    if store_fingerprint(config, [shard.facts for shard in store.shards]) != store.fingerprint:
+        raise DataError(
+            f"{path} is damaged: its files are not those that {STORE} names", hint="run distill label again"
+        )
+    return store
+
+
+def store_fingerprint(config: dict[str, Any], shards: Sequence[ShardFacts]) -> str:
+    """SHA-256 over arguments, inputs (teacher, images) and the checksum of every file."""
+    named = [config["arguments"], config["inputs"], [shard.sha256 for shard in shards]]
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+def finished_shards(path: Path, samples: Samples, units: Sequence[Unit]) -> dict[int, ShardFacts]:
+    """The shards that are there, whole, and of these images, by number."""
+    found = {}
+    for number, unit in enumerate(units):
+        facts = read_facts(path, number)
+        if facts is not None and (facts.ids_sha256, facts.views) == (unit.ids_sha256(samples), unit.views):
+            found[number] = facts
+    return found
+
+
+def rows_of(shard: LabelShard, rows: np.ndarray, views: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of some (image, view) pairs of a shard, each tensor (m, …)."""
+    return {name: np.asarray(tensor[rows, views]) for name, tensor in shard.tensors.items()}

@@ -1,0 +1,93 @@
+"""`distill label --table`: what the teacher says of every image of the transfer set, as one Parquet row."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from distill.data.compact_logits import probabilities
+from distill.data.label_shards import LABELLED, LabelShard, Unit
+from distill.data.label_store import LabelStore, rows_of
+from distill.data.mixture import Mixture
+from distill.data.transfer_shards import hinted_labels
+from transferset.console import say
+from transferset.writes import atomic_path, sweep_temporaries_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_ROWS = 4096
+
+
+def write_table(path: Path, store: LabelStore, mixture: Mixture, shards: Sequence[str | Path]) -> None:
+    """One row a sample of the transfer set, in its order, written in pieces and renamed at the end.
+
+    `item_id` (hex), `shard`, `hinted_label` (null where the transfer set has none), `predicted` and
+    `confidence` (the most probable class), `entropy` (nats), `probabilities` (list<float32>, in the order of
+    the classes, which the schema's metadata holds as `classes`): the mean over the views. All of them but the
+    first three are null for an image that could not be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    hints = hinted_labels(shards)
+    schema = _schema(store)
+    units = mixture.units(store.views)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_temporaries_of(path)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for unit, shard in zip(units, store.find(mixture.samples, units), strict=True):
+            if unit.name == LABELLED:
+                continue
+            for rows in _blocks(len(unit.rows)):
+                ids = [row.tobytes().hex() for row in mixture.samples.ids[unit.rows[rows]]]
+                columns = {
+                    "item_id": ids,
+                    "shard": [unit.name] * len(ids),
+                    "hinted_label": [hints.get(identity) for identity in ids],
+                    **_answers(store, shard, unit, rows),
+                }
+                writer.write_table(pa.table(columns, schema=schema))
+    say(f"wrote {path}: {mixture.transfer} images")
+
+
+def _schema(store: LabelStore) -> "pa.Schema":
+    import pyarrow as pa
+
+    fields = [
+        ("item_id", pa.string()),
+        ("shard", pa.string()),
+        ("hinted_label", pa.string()),
+        ("predicted", pa.string()),
+        ("confidence", pa.float32()),
+        ("entropy", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+    ]
+    facts = {"classes": json.dumps(list(store.classes)), "teacher_sha256": store.teacher_sha256}
+    return pa.schema(fields, metadata={**facts, "views": str(store.views)})
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    return (np.arange(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS))
+
+
+def _answers(store: LabelStore, shard: LabelShard, unit: Unit, rows: np.ndarray) -> dict[str, list[object]]:
+    """The columns that the teacher fills; null for unreadable rows."""
+    total = np.zeros((len(rows), len(store.classes)), np.float64)
+    for view in range(unit.views):
+        total += probabilities(rows_of(shard, rows, np.full(len(rows), view)), store.layout)
+    mean = (total / unit.views).astype(np.float32)
+    entropy = -(mean * np.log(np.maximum(mean, 1e-30))).sum(axis=1)
+    best, readable = mean.argmax(axis=1), shard.readable[rows]
+    columns: dict[str, list[object]] = {
+        "predicted": [store.classes[number] for number in best],
+        "confidence": mean.max(axis=1).tolist(),
+        "entropy": np.maximum(entropy, 0).tolist(),
+        "probabilities": mean.tolist(),
+    }
+    return {
+        name: [value if whole else None for value, whole in zip(values, readable, strict=True)]
+        for name, values in columns.items()
+    }

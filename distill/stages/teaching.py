@@ -1,0 +1,222 @@
+"""Where a student's targets come from: a teacher that is asked while it trains, or a store of its outputs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from distill.data.batches import Batch, BatchReader, ViewPlan
+from distill.data.label_shards import LabelShard, Unit
+from distill.data.label_store import LabelStore, open_store
+from distill.data.mixture import Mixture
+from distill.data.stored_outputs import StoredOutputs
+from distill.data.teacher_outputs import TeacherOutputs
+from distill.data.views import augmentation
+from distill.loop.run_directory import REPORT, read_object
+from distill.methods.top_k import top_k_loss
+from distill.methods.transfer import Loss, Transfer
+from transferset.errors import UsageError
+from transferset.models.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from distill.models.teacher import Teacher
+
+DEFAULT_VIEWS, DEFAULT_AUGMENT = 8, "standard"
+
+
+class Outputs(Protocol):
+    """Fills the targets of batches, and counts what the teacher has cost."""
+
+    flops: float
+    seconds: float
+    images: int
+    found: bool
+
+    def fill(self, batch: Batch) -> Batch:
+        """The batch with its targets."""
+
+    def replay(self, reader: BatchReader, steps: int) -> None:
+        """Compute again what the first steps had computed."""
+
+    def flush(self) -> None:
+        """Everything that was computed is on the disk."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class Teaching(Protocol):
+    """What a run needs to know of its teacher. `preprocessing` is None where it looks at nothing."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the outputs."""
+
+    @property
+    def width(self) -> int:
+        """Of the target, where the student is to give the same numbers as the teacher."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """Of the views that the teacher wants to be shown."""
+
+    @property
+    def plan(self) -> ViewPlan:
+        """Which views there are."""
+
+    def decode_size(self, student: int) -> int:
+        """Short side that images are decoded for, with a student's input of this size."""
+
+    def on(self, mixture: Mixture, workers: int) -> tuple["Teaching", Mixture]:
+        """The same for these images; raises where it does not know them."""
+
+    def outputs(self, path: Path, samples: int) -> Outputs:
+        """The targets of a run; `path`: where it may keep what it has asked."""
+
+    def loss(self, method: Transfer) -> Loss:
+        """The loss for these targets."""
+
+    def unreadable(self) -> Mapping[int, str]:
+        """Samples that were unreadable when they were labelled, and why."""
+
+    def inputs(self) -> dict[str, Any]:
+        """What a resumed run must agree with."""
+
+    def facts(self) -> dict[str, Any]:
+        """For people."""
+
+
+@dataclass(frozen=True, eq=False)
+class OnlineTeaching:
+    """The teacher is asked for every view, once."""
+
+    teacher: "Teacher"
+    method: Transfer
+    plan: ViewPlan
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.teacher.classes)
+
+    @property
+    def width(self) -> int:
+        return self.teacher.answers(self.method.output).width
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        return self.teacher.preprocessing
+
+    def decode_size(self, student: int) -> int:
+        """The teacher's input; more only if the student's is larger, which would otherwise see enlarged
+        pixels."""
+        return max(self.teacher.preprocessing.size, student)
+
+    def on(self, mixture: Mixture, workers: int) -> tuple[Teaching, Mixture]:
+        return self, mixture
+
+    def outputs(self, path: Path, samples: int) -> Outputs:
+        views = self.plan.views
+        answers = self.teacher.answers(self.method.output)
+        return TeacherOutputs(answers, path=path if views else None, samples=samples, views=views)
+
+    def loss(self, method: Transfer) -> Loss:
+        return method.loss
+
+    def unreadable(self) -> Mapping[int, str]:
+        return {}
+
+    def inputs(self) -> dict[str, Any]:
+        return {"teacher_sha256": self.teacher.fingerprint}
+
+    def facts(self) -> dict[str, Any]:
+        from distill.models.teacher import runtime_facts
+
+        return {"description": self.teacher.description, **runtime_facts(self.teacher.model)}
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTeaching:
+    """The teacher's outputs are read from a store; `units` and `shards`: of the images at hand."""
+
+    store: LabelStore
+    plan: ViewPlan
+    units: list[Unit] = field(default_factory=list)
+    shards: list[LabelShard] = field(default_factory=list)
+
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.store.classes
+
+    @property
+    def width(self) -> int:
+        return len(self.store.classes)
+
+    def decode_size(self, student: int) -> int:
+        """The store's, whatever the student: the same pixels that were labelled."""
+        return self.store.decode_size
+
+    def on(self, mixture: Mixture, workers: int) -> tuple[Teaching, Mixture]:
+        mixture = mixture.identified(workers)
+        units = mixture.units(self.plan.views)
+        return StoredTeaching(self.store, self.plan, units, self.store.find(mixture.samples, units)), mixture
+
+    def outputs(self, path: Path, samples: int) -> Outputs:
+        return StoredOutputs(self.store.layout, self.units, self.shards, samples)
+
+    def loss(self, method: Transfer) -> Loss:
+        return method.loss if self.store.layout.top is None else top_k_loss(method.loss)
+
+    def unreadable(self) -> Mapping[int, str]:
+        return {
+            int(unit.rows[int(row)]): reason
+            for unit, shard in zip(self.units, self.shards, strict=True)
+            for row, reason in shard.facts.unreadable.items()
+        }
+
+    def inputs(self) -> dict[str, Any]:
+        return {"teacher_sha256": self.store.teacher_sha256, "store_sha256": self.store.fingerprint}
+
+    def facts(self) -> dict[str, Any]:
+        return {**self.store.teacher, "stored": True}
+
+
+def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer) -> StoredTeaching:
+    """Open a store for a run; UsageError where it does not hold what was `asked` for."""
+    store = open_store(path)
+    if method.output != "logits":
+        raise UsageError(
+            f"--labels-from with a method that matches {method.output}: a store holds logits",
+            hint="give --teacher instead, or another --method",
+        )
+    if asked.teacher is not None:
+        fingerprint = read_object(Path(asked.teacher) / REPORT).get("fingerprint")
+        if fingerprint != store.teacher_sha256:
+            raise UsageError(
+                f"{path} was labelled by another teacher than {asked.teacher}: SHA-256 "
+                f"{store.teacher_sha256[:12]}… there, {str(fingerprint)[:12]}… now",
+                hint="label again, or leave --teacher out",
+            )
+    if asked.augment not in (None, store.augment):
+        raise UsageError(
+            f"--augment {asked.augment}: {path} holds views of --augment {store.augment}",
+            hint="leave it out, or label again",
+        )
+    views = store.views if asked.views is None else asked.views
+    if not 1 <= views <= store.views:
+        raise UsageError(
+            f"--views {asked.views}: {path} holds {store.views} views of every image",
+            hint="leave it out, give fewer, or label more",
+        )
+    stored = ViewPlan(augmentation(store.augment), plan.seed, plan.batch_size, views, store.seed)
+    return StoredTeaching(store, stored)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user has said of the teacher and its views; None: nothing."""
+
+    teacher: Path | None
+    views: int | None
+    augment: str | None

@@ -1,0 +1,77 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from distill.data.label_shards import (
+    LABELLED,
+    ShardFacts,
+    map_tensors,
+    open_shard,
+    paths,
+    read_facts,
+    units_of,
+    write_shard,
+    write_tensors,
+)
+from distill.data.samples import join, samples_of_files
+from transferset.errors import DataError
+
+TENSORS: Mapping[str, np.ndarray] = {
+    "log_probabilities": np.arange(12, dtype=np.float16).reshape(3, 2, 2),
+    "classes": np.arange(6, dtype=np.uint16).reshape(3, 2),
+    "wide": np.arange(3, dtype=np.int32),
+    "log_sum_exp": np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2),
+    "readable": np.array([1, 0, 1], np.uint8),
+}
+FACTS = ShardFacts("000000.tar", 6, 2, "ids", "", {"1": "truncated"})
+
+
+def test_mapped_tensors_are_those_that_safetensors_reads(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "t.safetensors", TENSORS)
+    found, expected = map_tensors(tmp_path / "t.safetensors"), load_file(tmp_path / "t.safetensors")
+    assert found.keys() == expected.keys() == TENSORS.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and np.array_equal(found[name], tensor)
+    write_tensors(tmp_path / "e.safetensors", {"nothing": np.empty((0, 3), np.float16)})
+    assert map_tensors(tmp_path / "e.safetensors")["nothing"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff" * 8, b"\x02" + b"\0" * 7 + b"{", b"\x02" + b"\0" * 7 + b"[]",
+     b"\x40" + b"\0" * 7 + b'{"a": {"dtype": "F16", "shape": [9], "data_offsets": [0, 4]}}   '],
+)  # fmt: skip
+def test_damage_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "t.safetensors").write_bytes(data)
+    with pytest.raises(DataError, match=r"t\.safetensors is damaged"):
+        map_tensors(tmp_path / "t.safetensors")
+
+
+def test_a_shard_is_joined_of_its_pieces_and_proven_by_its_checksum(tmp_path: Path) -> None:
+    written = write_shard(tmp_path, 3, FACTS, [dict(TENSORS), dict(TENSORS)])
+    assert read_facts(tmp_path, 3) == written and written.sha256
+    opened = open_shard(tmp_path, 3)
+    assert opened.readable.tolist() == [True, False, True] * 2
+    assert opened.tensors["classes"].shape == (6, 2) and "readable" not in opened.tensors
+    path, beside = paths(tmp_path, 3)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert read_facts(tmp_path, 3) is None
+    with pytest.raises(DataError, match="missing or damaged"):
+        open_shard(tmp_path, 3)
+    beside.unlink()
+    assert read_facts(tmp_path, 3) is None
+
+
+def test_units_are_tars_and_then_the_labelled_images_once(tmp_path: Path) -> None:
+    first = samples_of_files([tmp_path / "a.tar", tmp_path / "b.tar"])
+    transfer = first.subset(np.array([0, 0, 1, 1, 1]))
+    samples = join(transfer, samples_of_files([tmp_path / f"{n}.png" for n in range(4)]), repeat=3)
+    units = units_of(samples, 5, 4, views=8)
+    assert [(unit.name, unit.rows.tolist(), unit.views) for unit in units] == [
+        ("a.tar", [0, 1], 8),
+        ("b.tar", [2, 3, 4], 8),
+        (LABELLED, [5, 6, 7, 8], 24),
+    ]

@@ -1,0 +1,331 @@
+"""`distill label`: what it stores, that it goes on, that it refuses what does not match."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from distill.data.compact_logits import targets
+from distill.data.label_shards import Unit
+from distill.data.label_store import LabelStore, open_store, rows_of
+from distill.data.labelling import Labelling
+from distill.data.views import augmentation, draw_view, render_crop
+from distill.loop.execution import Execution
+from distill.models.teacher import open_teacher
+from distill.stages import label_writer
+from distill.stages.label import LabelOptions, label
+from tests.distill.stages import killed
+from transferset.copies import item_id
+from transferset.errors import DataError, InterruptedRun, UsageError
+from transferset.images import decode
+from transferset.lock import DirectoryLock
+
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+VIEWS = 3
+Picture = Callable[..., np.ndarray]
+LABELLING_ASK = "distill.data.labelling:Labelling._ask"
+WRITE = "distill.stages.label_writer:write_shard"
+
+
+@pytest.fixture(scope="module")
+def shards(
+    tmp_path_factory: pytest.TempPathFactory,
+    encode: Callable[..., bytes],
+    write_tar: Callable[..., Path],
+    noise: Picture,
+) -> Path:
+    """Three tars of 15 images; one of the second is cut off."""
+    root = tmp_path_factory.mktemp("shards") / "set"
+    for shard in range(3):
+        members = {f"{n:04d}.jpg": encode(noise(n % 3, 100 * shard + n)) for n in range(15)}
+        if shard == 1:
+            members["0007.jpg"] = members["0007.jpg"][:-300]
+        write_tar(root / f"{shard:06d}.tar", members)
+    return root
+
+
+def _options(shards: Path, teacher: Path, out: Path, **values: object) -> LabelOptions:
+    options = LabelOptions((shards,), teacher, out, views=VIEWS, batch_size=8, runtime="eager")
+    return replace(options, **{"execution": ONE_THREAD, **values})  # type: ignore[arg-type]
+
+
+def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
+    given = ["label", "--shards", shards, "--teacher", teacher, "--out", out, "--views", VIEWS]
+    given += ["--batch-size", 8, "--runtime", "eager", "--threads", 1, "--workers", 1, "--device", "cpu"]
+    return [str(argument) for argument in given]
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, shards: Path, teacher: Path) -> Path:
+    out = tmp_path_factory.mktemp("label") / "store"
+    report = label(_options(shards, teacher, out))
+    assert (report.images, report.shards, report.unreadable, report.labelled_now) == (45, 3, 1, 45)
+    return out
+
+
+def test_the_store_holds_the_teachers_answers_to_the_views_of_training(
+    store: Path, shards: Path, teacher: Path, encode: Callable[..., bytes], noise: Picture
+) -> None:
+    opened, model = open_store(store), open_teacher(teacher, runtime="eager", batch_size=8, threads=1)
+    assert opened.teacher_sha256 == model.fingerprint and opened.views == VIEWS
+    data = encode(noise(4 % 3, 204))
+    rgb, size = decode(data, short_side=model.preprocessing.size), model.preprocessing.size
+    views = [draw_view(augmentation("standard"), 0, item_id(data), number) for number in range(VIEWS)]
+    seen = np.stack([render_crop(rgb, view, size, model.preprocessing.interpolation) for view in views])
+    expected = model.logits(seen)
+    rows = rows_of(opened.shards[2], np.full(VIEWS, 4), np.arange(VIEWS))
+    found = targets(rows, opened.layout) + rows["log_sum_exp"][:, None]
+    assert np.allclose(found, expected, atol=5e-3) and np.ptp(found, axis=0).max() > 0
+
+
+def test_unreadable_images_are_recorded(store: Path) -> None:
+    opened = open_store(store)
+    assert [shard.facts.name for shard in opened.shards] == ["000000.tar", "000001.tar", "000002.tar"]
+    assert opened.shards[1].facts.unreadable.keys() == {"7"}
+    assert "truncated" in opened.shards[1].facts.unreadable["7"]
+    assert np.flatnonzero(~opened.shards[1].readable).tolist() == [7]
+    assert not opened.shards[1].tensors["log_probabilities"][7].any()
+
+
+def test_the_files_name_no_time_host_or_folder(store: Path, shards: Path, teacher: Path) -> None:
+    text = b"".join(_files(store).values())
+    for folder in (shards, teacher, store):
+        assert str(folder.parent).encode() not in text
+    assert not (store / ".lock").exists()
+    assert sorted(_files(store)) == sorted(
+        ["config.json", "labels.json", "preprocessing.json", "store.json"]
+        + [f"outputs/{n:06d}.{kind}" for n in range(3) for kind in ("json", "safetensors")]
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_the_same_command_elsewhere_gives_the_same_bytes(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, workers: int
+) -> None:
+    moved = shutil.copytree(shards, tmp_path / "elsewhere" / "set")
+    label(_options(moved, teacher, tmp_path / "store", execution=Execution("cpu", 1, workers)))
+    assert _files(tmp_path / "store") == _files(store)
+
+
+@pytest.mark.parametrize(("function", "call", "left"), [(LABELLING_ASK, 9, 2), (WRITE, 2, 1)])
+def test_a_killed_command_goes_on_with_the_same_bytes(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, function: str, call: int, left: int
+) -> None:
+    """In the middle of the second shard, and when it has been labelled but is not yet written."""
+    out = tmp_path / "store"
+    killed.kill(_arguments(shards, teacher, out), function, call)
+    assert not (out / "store.json").exists()
+    with pytest.raises(DataError, match="not finished"):
+        open_store(out)
+    resumed = killed.resume(_arguments(shards, teacher, out), LABELLING_ASK)
+    batches = 15 * VIEWS // 8 + 1
+    assert resumed.calls == left * batches, "what had been written is kept"
+    assert _files(out) == _files(store)
+
+
+def test_an_interrupted_command_says_so_and_goes_on(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, calls = Labelling._ask, []
+
+    def interrupted(self: Labelling, batch: np.ndarray, unit: Unit) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ask(self, batch, unit)
+
+    monkeypatch.setattr(Labelling, "_ask", interrupted)
+    with pytest.raises(InterruptedRun, match=r"stopped in 000001\.tar"):
+        label(_options(shards, teacher, tmp_path / "store"))
+    monkeypatch.undo()
+    assert label(_options(shards, teacher, tmp_path / "store")).labelled_now == 30
+    assert _files(tmp_path / "store") == _files(store)
+
+
+def test_a_full_disk_leaves_what_was_there(store: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
+    """The limit of a file's size gives EFBIG where a full disk gives ENOSPC."""
+    out = tmp_path / "store"
+    limited = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+    limited += "from distill.cli import main\nmain()"
+    full = killed.run(limited, _arguments(shards, teacher, out))
+    assert full.returncode == 6, full.stderr
+    label(_options(shards, teacher, out))
+    assert _files(out) == _files(store)
+
+
+def test_pieces_of_a_shard_are_kept(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_writer, "PIECE", 8)
+    whole = tmp_path / "whole"
+    label(_options(shards, teacher, whole))
+    small = "import distill.stages.label_writer as l; l.PIECE = 8"
+    out = tmp_path / "store"
+    killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 5, first=small)
+    assert [path.name for path in (out / "pieces").iterdir()] == ["000000-00000000.safetensors"]
+    report = label(_options(shards, teacher, out))
+    assert report.labelled_now == 37 and _files(out) == _files(whole)
+    for mine, one in zip(open_store(out).shards, open_store(store).shards, strict=True):
+        found, expected = mine.tensors["log_probabilities"], one.tensors["log_probabilities"]
+        assert np.allclose(found, expected, atol=2e-3)
+
+
+def test_damaged_shards_are_labelled_again_and_others_kept(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(store, tmp_path / "store")
+    path = out / "outputs" / "000001.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    (out / "outputs" / "000002.json").write_text("{}")
+    with pytest.raises(DataError, match=r"000001\.safetensors is missing or damaged"):
+        open_store(out)
+    assert label(_options(shards, teacher, out)).labelled_now == 30
+    assert _files(out) == _files(store)
+    assert label(_options(shards, teacher, out)).labelled_now == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "difference"),
+    [
+        ({"views": 4}, "views: 3 there, 4 now"),
+        ({"seed": 1}, "seed: 0 there, 1 now"),
+        ({"augment": "light"}, "augment: 'standard' there, 'light' now"),
+        ({"decode_size": 20}, "decode_size: 48 there, 20 now"),
+        ({"top_k": 1}, "top_k: None there, 1 now"),
+    ],
+)
+def test_other_arguments_are_refused(
+    store: Path, shards: Path, teacher: Path, values: dict[str, int], difference: str
+) -> None:
+    before = _files(store)
+    with pytest.raises(UsageError, match=difference):
+        label(_options(shards, teacher, store, **values))
+    assert _files(store) == before
+
+
+def test_other_images_or_another_teacher_are_refused(
+    store: Path, shards: Path, teacher: Path, labelled: Path, tmp_path: Path
+) -> None:
+    """Also where only the bytes of one image have changed and tars have no table that could tell."""
+    changed = shutil.copytree(shards, tmp_path / "set")
+    data = bytearray((changed / "000002.tar").read_bytes())
+    data[1500] ^= 1
+    (changed / "000002.tar").write_bytes(data)
+    with pytest.raises(UsageError, match="samples_sha256"):
+        label(_options(changed, teacher, store))
+    from distill.stages.adapt import AdaptOptions, adapt
+
+    tiny = "timm:test_efficientnet@none"
+    adapt(
+        AdaptOptions(labelled, tiny, tmp_path / "other", image_size=32, runtime="eager", execution=ONE_THREAD)
+    )
+    with pytest.raises(UsageError, match="teacher_sha256"):
+        label(_options(shards, tmp_path / "other", store))
+
+
+def test_a_second_writer_and_a_foreign_folder(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    from transferset.errors import BusyError
+
+    with DirectoryLock(tmp_path / "busy"), pytest.raises(BusyError):
+        label(_options(shards, teacher, tmp_path / "busy"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("…")
+    with pytest.raises(UsageError, match="not empty"):
+        label(_options(shards, teacher, tmp_path / "mine"))
+
+
+def test_nothing_readable_is_bad_data(teacher: Path, tmp_path: Path, write_tar: Callable[..., Path]) -> None:
+    rubbish = write_tar(tmp_path / "rubbish.tar", {f"{n}.jpg": b"x" * 100 for n in range(3)})
+    with pytest.raises(DataError, match="none of the 3 images"):
+        label(_options(rubbish, teacher, tmp_path / "store"))
+
+
+def test_the_largest_classes_and_the_rest(shards: Path, store: Path, teacher: Path, tmp_path: Path) -> None:
+    label(_options(shards, teacher, tmp_path / "store", top_k=1))
+    few, all_of_them = open_store(tmp_path / "store"), open_store(store)
+    tensors, full = few.shards[0].tensors, all_of_them.shards[0].tensors["log_probabilities"]
+    assert tensors["classes"].shape == (15, VIEWS, 1) and tensors["classes"].dtype == np.uint16
+    assert np.array_equal(tensors["log_probabilities"][..., 0], full.max(axis=-1))
+    rest = np.log(-np.expm1(full.max(axis=-1).astype(np.float64)))
+    assert np.allclose(tensors["rest"], rest, atol=1e-2)
+
+
+def test_the_table_has_one_row_an_image(store: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tables" / "t.parquet"
+    report = label(_options(shards, teacher, store, table=path))
+    assert report.labelled_now == 0 and report.table == str(path)
+    table = pq.read_table(path)
+    assert json.loads(table.schema.metadata[b"classes"]) == ["blue", "green", "red"]
+    rows = table.to_pylist()
+    assert len(rows) == 45 and [row["shard"] for row in rows[14:16]] == ["000000.tar", "000001.tar"]
+    lost = rows[15 + 7]
+    assert lost["item_id"] and lost["probabilities"] is lost["entropy"] is lost["predicted"] is None
+    one = rows[3]
+    p = np.array(one["probabilities"])
+    mean = _mean_probabilities(open_store(store), 0, 3)
+    assert np.allclose(p, mean, atol=1e-3) and p.sum() == pytest.approx(1, abs=1e-5)
+    assert one["entropy"] == pytest.approx(float(-(p * np.log(p)).sum()), abs=1e-4)
+    assert one["predicted"] == ["blue", "green", "red"][int(p.argmax())]
+    assert one["hinted_label"] is None
+    before = path.read_bytes()
+    label(_options(shards, teacher, store, table=path))
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def _mean_probabilities(opened: LabelStore, shard: int, row: int) -> np.ndarray:
+    rows = rows_of(opened.shards[shard], np.full(VIEWS, row), np.arange(VIEWS))
+    mean: np.ndarray = np.exp(targets(rows, opened.layout)).mean(axis=0)
+    return mean
+
+
+def test_hinted_labels_come_from_the_transfer_set(
+    teacher: Path,
+    tmp_path: Path,
+    encode: Callable[..., bytes],
+    write_tar: Callable[..., Path],
+    noise: Picture,
+) -> None:
+    import pyarrow as pa
+
+    from transferset.tars import list_members
+
+    root = tmp_path / "set"
+    members = {f"{n}.jpg": encode(noise(n, n)) for n in range(3)}
+    tar = write_tar(root / "shards" / "000000.tar", members)
+    places = list_members(tar)
+    table = {
+        "item_id": [item_id(data).hex() for data in members.values()],
+        "shard": ["000000.tar"] * 3,
+        "offset": [member.offset for member in places],
+        "size": [member.size for member in places],
+        "hinted_label": ["blue", None, "red"],
+    }
+    pq.write_table(pa.table(table), root / "samples.parquet")
+    label(_options(root, teacher, tmp_path / "store", table=tmp_path / "t.parquet"))
+    found = pq.read_table(tmp_path / "t.parquet")
+    assert found.column("hinted_label").to_pylist() == ["blue", None, "red"]
+    assert found.column("item_id").to_pylist() == table["item_id"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"views": 0}, {"labelled_share": 1.0}, {"top_k": 0}, {"decode_size": 0}, {"augment": "wild"},
+     {"table": Path("t.csv")}],
+)  # fmt: skip
+def test_impossible_options(shards: Path, teacher: Path, tmp_path: Path, values: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        label(_options(shards, teacher, tmp_path / "store", **values))
+    assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())

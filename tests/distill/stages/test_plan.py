@@ -1,0 +1,96 @@
+"""`distill plan`: the arithmetic of its prediction, and what it says of real stages."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.loop.execution import Execution
+from distill.loop.plan import Plan
+from distill.stages.label import LabelOptions, label
+from distill.stages.plan import PlanOptions, PlanReport, _predict, plan
+from transferset.errors import UsageError
+
+TINY = "timm:test_efficientnet@none"
+ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
+RATES = {
+    "decode": 1000.0,
+    "teacher_views": 1000.0,
+    "student_views": 1000.0,
+    "teacher": 100.0,
+    "student": 200.0,
+}
+
+
+def _predicted(images: int, steps: int, views: int, device: str = "cpu", mb: int = 1024) -> PlanReport:
+    execution = Execution("cpu", 1, 1, mb)
+    options = PlanOptions(
+        (), Path(), TINY, plan=Plan(steps=steps, batch_size=50), views=views, execution=execution
+    )
+    return _predict(options, images, RATES, 1e5, {"device": device, "threads": 1}, classes=20)
+
+
+def test_one_student_gains_nothing_since_a_run_keeps_what_it_has_asked() -> None:
+    found = _predicted(images=1000, steps=1000, views=8)
+    assert (found.images_seen, found.epochs, found.teacher_images) == (50_000, 50, 8000)
+    student = 50_000 * (1 / 1000 + 1 / 200)
+    teacher = 8000 * (1 / 1000 + 1 / 100)
+    assert found.online_seconds == pytest.approx(1 + teacher + student)
+    assert found.stored_seconds == pytest.approx(1 + student)
+    assert found.label_seconds == pytest.approx(1 + teacher)
+    assert found.pays_from == 2
+    assert found.seconds_for(3) == pytest.approx(
+        (3 * found.online_seconds, found.label_seconds + 3 * found.stored_seconds)
+    )
+    assert found.store_bytes == 1000 * (8 * (2 * 20 + 4) + 1)
+
+
+def test_a_short_run_looks_at_less_than_a_store_holds() -> None:
+    """Two epochs of eight views: the store pays only when four such runs have been made."""
+    found = _predicted(images=1000, steps=40, views=8)
+    assert found.teacher_images == 2000 and found.pays_from == 5
+
+
+def test_without_repeats_every_view_is_looked_at() -> None:
+    found = _predicted(images=1000, steps=1000, views=0)
+    assert found.store_views == 50 and found.teacher_images == 50_000
+
+
+def test_what_does_not_fit_the_cache_is_decoded_again() -> None:
+    decoded_again = _predicted(1000, 1000, 8, mb=0).stored_seconds - _predicted(1000, 1000, 8).stored_seconds
+    assert decoded_again == pytest.approx(49_000 / 1000)
+
+
+def test_models_on_a_gpu_work_beside_the_processor() -> None:
+    found = _predicted(1000, 1000, 8, device="cuda")
+    assert found.stored_seconds == pytest.approx(50_000 / 200)
+
+
+def test_real_stages(
+    tmp_path: Path,
+    teacher: Path,
+    encode: Callable[..., bytes],
+    write_tar: Callable[..., Path],
+    noise: Callable[..., np.ndarray],
+) -> None:
+    """The predicted size of a store is that of one which is made."""
+    shards = write_tar(tmp_path / "noise.tar", {f"{n:02d}.jpg": encode(noise(n % 3, n)) for n in range(30)})
+    options = PlanOptions((shards,), teacher, TINY, image_size=32, plan=Plan(steps=100, batch_size=8))
+    options = PlanOptions(**{**vars(options), "seconds": 0.05, "runtime": "eager", "execution": ONE_THREAD})
+    found = plan(options)
+    assert found.images == 30 and found.rates.keys() == RATES.keys()
+    assert all(rate > 0 for rate in found.rates.values())
+    assert found.joint_rates["online"] < found.joint_rates["stored"] < found.rates["student"]
+    assert found.label_seconds > 0 and found.pays_from is not None and found.pays_from >= 2
+    label(LabelOptions((shards,), teacher, tmp_path / "store", runtime="eager", execution=ONE_THREAD))
+    tensors = (tmp_path / "store" / "outputs" / "000000.safetensors").stat().st_size
+    assert 0 < tensors - found.store_bytes < 500, "but for the header"
+
+
+def test_impossible_options(teacher: Path, tmp_path: Path) -> None:
+    for values in ({"views": -1}, {"seconds": 0.0}):
+        with pytest.raises(UsageError):
+            PlanOptions((tmp_path,), teacher, TINY, **values)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown --augment"):
+        plan(PlanOptions((tmp_path,), teacher, TINY, augment="wild"))
