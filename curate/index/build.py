@@ -18,6 +18,7 @@ from curate.index.part_writer import write_part
 from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.index.stages import Stages
 from curate.pools import (
+    FileTables,
     PartReader,
     PlannedPart,
     PoolListing,
@@ -115,6 +116,7 @@ class _Run:
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
     forgotten: dict[int, int] = field(default_factory=dict)
+    tables: FileTables = field(default_factory=FileTables)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -176,9 +178,11 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
     if not listing.sources:
         left_out = "".join(f"; {path}: {reason}" for path, reason in listing.skipped[:3])
         raise DataError(
-            f"no image and no tar in {', '.join(str(pool) for pool in run.pools)}{left_out}",
-            hint="a pool is a folder of JPEG, PNG and WebP files or of uncompressed tars with such files",
+            f"no image, tar or table in {', '.join(str(pool) for pool in run.pools)}{left_out}",
+            hint="a pool is a folder of JPEG, PNG and WebP files, of uncompressed tars with such files, of "
+            "Parquet tables with their bytes or paths, or of ready embeddings (img_emb/ and metadata/)",
         )
+    run.tables.rows.update(listing.table_rows)
     return listing, known.compare(listing.sources, roots, run.pools)
 
 
@@ -278,7 +282,7 @@ def _encode_part(
         "sources": [],
     }
     with (
-        PartReader(part, roots) as reader,
+        PartReader(part, roots, run.tables) as reader,
         write_part(run.index, number, plan.encoder.dimension, about) as writer,
     ):
         run.forgotten[number] = encode_part(reader, writer, encoder, run.options.workers, bar, run.ledger.ids)

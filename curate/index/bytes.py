@@ -7,6 +7,8 @@ from pathlib import Path
 
 from curate.index.part import ItemRow
 from curate.pools import Roots
+from curate.pools.row_groups import RowGroups
+from curate.pools.tables import read_table_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.tars import TarReader
@@ -30,6 +32,7 @@ class ByteReader:
         self._roots = roots
         self._id_kind = id_kind
         self._tars: OrderedDict[Path, TarReader] = OrderedDict()
+        self._tables = RowGroups()
         self._lock = threading.Lock()
 
     def path(self, item: ItemRow) -> Path:
@@ -48,7 +51,7 @@ class ByteReader:
         path = self.path(item)
         try:
             data = (
-                self._tar(path).read(item.offset, item.size) if item.offset is not None else path.read_bytes()
+                self._inside(path, item.offset, item.size) if item.offset is not None else path.read_bytes()
             )
         except (OSError, DataError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
@@ -73,6 +76,12 @@ class ByteReader:
             f"if the pool moved from {root}, say where to with --pool-root {root}=NEW, "
             "or once for all with curate build-index --pool NEW --index …"
         )
+
+    def _inside(self, path: Path, offset: int, size: int) -> bytes:
+        """An item of a table or a tar."""
+        if path.suffix.lower() == ".parquet":
+            return read_table_bytes(self._tables, path, offset)
+        return self._tar(path).read(offset, size)
 
     def _tar(self, path: Path) -> TarReader:
         """An open tar. One that is pushed out is closed when its last user lets go of it."""

@@ -17,6 +17,8 @@ from curate.pools import Roots, Source
 from curate.pools.embeddings import read_embedding
 from curate.pools.listing import expand
 from curate.pools.roots import absolute
+from curate.pools.row_groups import RowGroups
+from curate.pools.tables import read_table_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.tars import TarReader
@@ -149,6 +151,12 @@ class Known:
             items = self._sample_of(version.part, source.path)
             if source.is_embeddings:
                 return bool(items) and all(self._has_same_row(item, Path(path)) for item in items)
+            if source.is_table:
+                groups = RowGroups()
+                return bool(items) and all(
+                    item_id(read_table_bytes(groups, Path(path), item.offset or 0)) == item.item_id
+                    for item in items
+                )
             with TarReader(Path(path)) as reader:
                 return bool(items) and all(
                     item_id(reader.read(item.offset or 0, item.size)) == item.item_id for item in items
@@ -162,7 +170,7 @@ class Known:
         return bool((scaled(read_embedding(array, item.offset or 0)[None])[0] == stored).all())
 
     def _sample_of(self, part: int, path: str) -> list[ItemRow]:
-        """Some items of a tar or an embedding file, evenly spread."""
+        """Some items of a tar, a table or an embedding file, evenly spread."""
         opened = self._parts[part].open()
         held = opened.table(["source"]).column("source").to_pylist()
         rows = [row for row, source in enumerate(held) if source == path]

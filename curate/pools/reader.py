@@ -1,17 +1,21 @@
 """Going through a part: its items in a fixed order, and their bytes."""
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from curate.pools.columns import TableRow
 from curate.pools.items import PlannedPart, PoolItem, Problem, Source
 from curate.pools.metadata import LARGEST_SIDECAR, SIDECAR_SUFFIXES, parse_metadata
 from curate.pools.roots import Roots
+from curate.pools.sidecar_table import SidecarTable
+from curate.pools.tables import FileTables, count_rows, table_items
 from transferset.errors import DataError, InterruptedRun, TransfersetError
 from transferset.images import IMAGE_SUFFIXES
 from transferset.tars import Member, TarReader, TarScan, scan
@@ -44,7 +48,9 @@ def scan_source(path: Path) -> TarScan:
 
 
 def count_images(path: Path) -> int:
-    """How many images the tar `path` holds, as far as it can be read."""
+    """How many images the tar or table `path` holds, as far as it can be read."""
+    if path.suffix.lower() == ".parquet":
+        return count_rows(path)
     return len(image_members(scan_source(path)))
 
 
@@ -61,6 +67,15 @@ def _sample_key(stem: str) -> str:
     """webdataset's key: up to the first dot of the file name."""
     folder, slash, base = stem.rpartition("/")
     return folder + slash + base.partition(".")[0]
+
+
+def _told_by(row: TableRow, item: PoolItem) -> PoolItem:
+    """An item with what a table says of it too; what stands beside the image itself goes first."""
+    extra = row.extra or item.extra
+    if row.extra and item.extra:
+        merged = {**json.loads(row.extra), **json.loads(item.extra)}
+        extra = json.dumps(merged, sort_keys=True, separators=(",", ":"))
+    return replace(item, caption=item.caption or row.caption, url=item.url or row.url, extra=extra)
 
 
 def _holds_something(folder: str) -> bool:
@@ -81,6 +96,7 @@ class PartReader:
 
     part: PlannedPart
     roots: Roots
+    tables: FileTables = field(default_factory=FileTables)
     problems: list[Problem] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     _tars: dict[Source, TarReader] = field(default_factory=dict)
@@ -90,10 +106,29 @@ class PartReader:
         """The part's items: source by source, in a tar in stored order."""
         for source in self.part.sources:
             count = 0
-            for item in self._tar_items(source) if source.is_tar else self._file_items(source):
+            for item in self._items(source):
                 count += 1
                 yield item
             self.images.append(count)
+
+    def _items(self, source: Source) -> Iterator[PoolItem]:
+        if source.is_tar:
+            return self._tar_items(source)
+        return self._table_items(source) if source.is_table else self._file_items(source)
+
+    def _table_items(self, source: Source) -> Iterator[PoolItem]:
+        path = self.roots.locate(source)
+        try:
+            yield from table_items(path, source)
+        except DataError as error:
+            self.problems.append(Problem("source", source, "", error.message))
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise InterruptedRun(
+                    f"{path} cannot be read: {error.strerror or error}",
+                    hint="when it can be read again, run the same command",
+                ) from error
+            self.problems.append(Problem("source", source, "", f"cannot be read: {error.strerror}"))
 
     def read(self, item: PoolItem) -> bytes:
         """The encoded bytes of an item.
@@ -103,6 +138,8 @@ class PartReader:
         """
         if item.size > LARGEST_FILE:
             raise DataError(f"too large: {item.size} bytes > {LARGEST_FILE}")
+        if item.data is not None:
+            return item.data
         path = self.roots.locate(item.source)
         try:
             if item.offset is not None:
@@ -142,6 +179,7 @@ class PartReader:
         scanned = scan_source(path)
         if scanned.error is not None:
             self.problems.append(Problem("source", source, "", scanned.error))
+        beside = SidecarTable(path)
         sidecars: dict[tuple[str, str], Member] = {}
         for member in scanned.members:
             split = _split(member.name)
@@ -154,7 +192,17 @@ class PartReader:
                 for suffix in SIDECAR_SUFFIXES
             ]
             texts = [self._sidecar(source, path, stem, side) for side in found]
-            yield self._item(stem, source, member.offset, member.size, texts[0], texts[1])
+            item = self._item(stem, source, member.offset, member.size, texts[0], texts[1])
+            yield item if texts[0] is not None else self._from_table(beside, item)
+
+    def _from_table(self, table: SidecarTable, item: PoolItem) -> PoolItem:
+        """The item with what the table beside its tar says, if there is one."""
+        try:
+            row = table.find(item.key) or table.find(_sample_key(item.key))
+        except DataError as error:
+            self.problems.append(Problem("metadata", item.source, "", error.message))
+            return item
+        return item if row is None else _told_by(row, item)
 
     def _sidecar(self, source: Source, path: Path, key: str, member: Member | None) -> bytes | None:
         if member is None:
@@ -173,7 +221,13 @@ class PartReader:
                     texts.append(file.read(LARGEST_SIDECAR))
             except OSError:
                 texts.append(None)
-        yield self._item(stem, source, None, source.size, texts[0], texts[1])
+        item = self._item(stem, source, None, source.size, texts[0], texts[1])
+        try:
+            row = self.tables.find(source)
+        except (DataError, OSError) as error:
+            self.problems.append(Problem("metadata", source, stem, f"the table that names it: {error}"))
+            row = None
+        yield item if row is None else _told_by(row, replace(item, key=row.key or item.key))
 
     def _item(
         self,
