@@ -16,6 +16,7 @@ from curate.index.ready_part import scaled
 from curate.pools import Roots, Source
 from curate.pools.embeddings import read_embedding
 from curate.pools.listing import expand
+from curate.pools.remote import PoolPath, RangeReader, RemotePath, is_remote, pool_path
 from curate.pools.roots import absolute
 from curate.pools.row_groups import RowGroups
 from curate.pools.tables import read_table_bytes
@@ -84,7 +85,7 @@ class Known:
             if kind in ("image", "forgotten") and path is not None:
                 self._add(root, path, Version(size, mtime_ns, part.number, None))
 
-    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path]) -> Changes:
+    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path | str]) -> Changes:
         """What is new, changed and gone of `pools`, whose present content is `sources`."""
         by_path = {os.fspath(roots.join(*key)): key for key in self.versions}
         changes = Changes()
@@ -126,7 +127,7 @@ class Known:
                 found.sources.setdefault(part, set()).add(source)
         return found
 
-    def _is_there(self, source: Source, version: Version, place: Path) -> bool:
+    def _is_there(self, source: Source, version: Version, place: PoolPath) -> bool:
         try:
             now = place.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -145,19 +146,22 @@ class Known:
         return any(self._has_same_bytes(source, version, path) for version in alike)
 
     def _has_same_bytes(self, source: Source, version: Version, path: str) -> bool:
+        place = pool_path(path)
         try:
             if not source.holds_many:
-                return version.item_id is not None and item_id(Path(path).read_bytes()) == version.item_id
+                return version.item_id is not None and item_id(place.read_bytes()) == version.item_id
             items = self._sample_of(version.part, source.path)
             if source.is_embeddings:
                 return bool(items) and all(self._has_same_row(item, Path(path)) for item in items)
             if source.is_table:
                 groups = RowGroups()
                 return bool(items) and all(
-                    item_id(read_table_bytes(groups, Path(path), item.offset or 0)) == item.item_id
+                    item_id(read_table_bytes(groups, place, item.offset or 0)) == item.item_id
                     for item in items
                 )
-            with TarReader(Path(path)) as reader:
+            with (
+                RangeReader(place, blocks=False) if isinstance(place, RemotePath) else TarReader(place)
+            ) as reader:
                 return bool(items) and all(
                     item_id(reader.read(item.offset or 0, item.size)) == item.item_id for item in items
                 )
@@ -187,17 +191,17 @@ class Known:
         )
 
 
-def follow_moved(roots: Roots, known: Known, pools: Iterable[Path]) -> list[str]:
+def follow_moved(roots: Roots, known: Known, pools: Iterable[Path | str]) -> list[str]:
     """Roots that are no longer where they were, but whose files lie in one of `pools`: note the new place.
 
     Returns a sentence for each.
     """
     notes = []
-    folders = [expand(pool)[0] for pool in pools]
+    folders = [expand(pool)[0] for pool in pools if not is_remote(pool)]
     taken = {roots.path(number) for number in range(len(roots))}
     for number in range(len(roots)):
         old = roots.path(number)
-        if Path(old).is_dir():
+        if is_remote(old) or Path(old).is_dir():
             continue
         for folder in folders:
             if folder not in taken and known.lies_at(number, folder):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from curate.pools.embeddings import PIECE_ROWS, find_embeddings, holds_embeddings
 from curate.pools.items import PoolListing, Source
-from curate.pools.roots import Roots, absolute
+from curate.pools.remote import RemotePath, is_remote
+from curate.pools.remote_listing import list_remote
+from curate.pools.roots import Roots, absolute, joined
 from curate.pools.sidecar_table import is_sidecar
 from curate.pools.tables import TableKind, kind_of, table_paths
 from transferset.errors import DataError, UsageError
@@ -21,7 +23,7 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 _TABLE = ".parquet"
 
 
-def list_pools(pools: Sequence[Path], roots: Roots) -> PoolListing:
+def list_pools(pools: Sequence[Path | str], roots: Roots) -> PoolListing:
     """Look through `pools` (folders with tars, tables and loose images in any depth, such files, folders of
     ready embeddings, globs of these).
 
@@ -31,8 +33,12 @@ def list_pools(pools: Sequence[Path], roots: Roots) -> PoolListing:
         pool does not exist, or where one has images and another one has not.
     """
     look = _Look(roots)
-    kinds: dict[str, Path] = {}
+    kinds: dict[str, object] = {}
     for pool in pools:
+        if is_remote(pool):
+            kinds.setdefault("bytes", pool)
+            look.at_remote(str(pool))
+            continue
         base, paths = expand(pool)
         place = _Place(base, *roots.place(base))
         for path in paths:
@@ -42,7 +48,7 @@ def list_pools(pools: Sequence[Path], roots: Roots) -> PoolListing:
                 kind = "bytes"
                 look.at_images(path, place)
             if kind is not None:
-                kinds.setdefault(kind, Path(path))
+                kinds.setdefault(kind, path)
     if len(kinds) > 1:
         raise UsageError(_mixture(kinds), hint="build an index of each")
     look.at_paths_in_tables()
@@ -56,14 +62,16 @@ def _order(source: Source) -> tuple[bool, int, bytes, int]:
     return (not source.holds_many, source.root, source.path.encode("utf-8"), source.first)
 
 
-def _mixture(kinds: dict[str, Path]) -> str:
+def _mixture(kinds: dict[str, object]) -> str:
     told = "; ".join(f"{path} by {_MADE_OF[kind]}" for kind, path in sorted(kinds.items()))
     return f"one index can't hold pools whose images are named differently: {told}"
 
 
-def expand(pool: Path) -> tuple[str, list[str]]:
+def expand(pool: Path | str) -> tuple[str, list[str]]:
     """The folder that becomes (or lies below) a root, and the paths to look at, of one `--pool`."""
     path = absolute(pool)
+    if is_remote(path):
+        return path, [path]
     if Path(path).is_dir():
         return path, [path]
     if Path(path).exists():
@@ -192,6 +200,35 @@ class _Look:
         if len(images) < len(paths):
             count = len(paths) - len(images)
             self._skip(table, f"{count} of its {len(paths)} rows name no JPEG, PNG or WebP file")
+
+    def at_remote(self, pool: str) -> None:
+        """List a pool that is a URL."""
+        files = list_remote(pool)
+        urls = {file.url for file in files}
+        for file in files:
+            place = self.roots.place(file.base)
+            relative = joined(place[1], file.relative) if place[1] else file.relative
+            source = Source(place[0], relative, *file.status)
+            if file.url.lower().endswith(_COMPRESSED):
+                self._skip(file.url, "compressed archive: unpack it")
+            elif source.is_table:
+                if RemotePath(file.url).with_suffix(".tar").url not in urls:
+                    self._remote_table(file.url, source)
+            elif source.is_tar or _is_image(file.url):
+                self.found.setdefault(file.url, source)
+            elif len(files) == 1:
+                self._skip(file.url, "neither a tar, a table nor an image")
+
+    def _remote_table(self, url: str, source: Source) -> None:
+        try:
+            kind = kind_of(RemotePath(url))
+        except (OSError, DataError) as error:
+            self._skip(url, f"cannot be read: {error}")
+            return
+        if kind == "bytes":
+            self.found.setdefault(url, source)
+        elif kind == "path":
+            self._skip(url, "a table with paths: a remote one must have the images' bytes")
 
     def at_embeddings(self, folder: Path, place: _Place) -> str | None:
         """List the files of a folder of ready embeddings, cut into pieces; returns how its items are

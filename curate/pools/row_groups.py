@@ -1,16 +1,18 @@
 """Single rows of Parquet files, in any order: whole row groups are decoded and kept for a while."""
 
+import contextlib
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.pools.remote import PoolPath
 from transferset.errors import DataError
 
 BUDGET = 512 << 20
@@ -31,42 +33,48 @@ def damage(error: Exception) -> str:
     return f"damaged: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
 
 
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What Arrow says of damage, as DataError."""
+    try:
+        yield
+    except (pa.ArrowException, KeyError) as error:
+        raise DataError(damage(error)) from error
+    except OSError as error:
+        if error.errno is None:  # Arrow's, for what it can't decode
+            raise DataError(damage(error)) from error
+        raise
+
+
 class RowGroups:
     """A bounded cache over any number of files; threads may share it."""
 
     def __init__(self, budget: int = BUDGET) -> None:
         self._budget = budget
-        self._files: OrderedDict[Path, _Opened] = OrderedDict()
-        self._groups: OrderedDict[tuple[Path, int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._files: OrderedDict[PoolPath, _Opened] = OrderedDict()
+        self._groups: OrderedDict[tuple[PoolPath, int, tuple[str, ...]], pa.Table] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def schema(self, path: Path) -> pa.Schema:
-        """The columns of a file."""
-        with self._lock:
+    def schema(self, path: PoolPath) -> pa.Schema:
+        """The columns of a file. Errors as of `row`."""
+        with _told(), self._lock:
             return self._open(path).file.schema_arrow
 
-    def row(self, path: Path, columns: tuple[str, ...], row: int) -> pa.Table:
+    def row(self, path: PoolPath, columns: tuple[str, ...], row: int) -> pa.Table:
         """One row of a file, as a table with these columns.
 
         DataError if the file is damaged or has no such row; OSError if it can't be read.
         """
-        try:
-            with self._lock:
-                opened = self._open(path)
-                group = bisect_right(opened.ends, row)
-                if row < 0 or group == len(opened.ends):
-                    raise DataError(f"it has no row {row}: it was replaced")
-                local = row - (opened.ends[group - 1] if group else 0)
-                return self._row(path, opened, columns, group, local)
-        except (pa.ArrowException, KeyError) as error:
-            raise DataError(damage(error)) from error
-        except OSError as error:
-            if error.errno is None:  # Arrow's, for what it can't decode
-                raise DataError(damage(error)) from error
-            raise
+        with _told(), self._lock:
+            opened = self._open(path)
+            group = bisect_right(opened.ends, row)
+            if row < 0 or group == len(opened.ends):
+                raise DataError(f"it has no row {row}: it was replaced")
+            local = row - (opened.ends[group - 1] if group else 0)
+            return self._row(path, opened, columns, group, local)
 
-    def _open(self, path: Path) -> _Opened:
+    def _open(self, path: PoolPath) -> _Opened:
         opened = self._files.get(path)
         if opened is None:
             file = pq.ParquetFile(path.open("rb"), buffer_size=1 << 20, pre_buffer=False)
@@ -78,7 +86,9 @@ class RowGroups:
         self._files.move_to_end(path)
         return opened
 
-    def _row(self, path: Path, opened: _Opened, columns: tuple[str, ...], group: int, local: int) -> pa.Table:
+    def _row(
+        self, path: PoolPath, opened: _Opened, columns: tuple[str, ...], group: int, local: int
+    ) -> pa.Table:
         key = (path, group, columns)
         table = self._groups.get(key)
         if table is None:

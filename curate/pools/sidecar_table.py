@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.pools.columns import KEY, TableRow, column_of, read_rows, values
+from curate.pools.remote import PoolPath
 from curate.pools.row_groups import damage
 from transferset.errors import DataError
 
@@ -20,7 +21,7 @@ def is_sidecar(path: Path) -> bool:
 class SidecarTable:
     """The rows of the table beside a tar, by key. Nothing is read before a row is asked for."""
 
-    def __init__(self, tar: Path) -> None:
+    def __init__(self, tar: PoolPath) -> None:
         self._path = tar.with_suffix(SUFFIX)
         self._table: pa.Table | None = None
         self._rows: dict[str, int] = {}

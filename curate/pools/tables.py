@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curate.pools.columns import PATH, TableRow, column_of, read_rows, values
 from curate.pools.items import PoolItem, Source
+from curate.pools.remote import PoolPath
 from curate.pools.row_groups import RowGroups, damage
 from transferset.errors import DataError
 
@@ -36,7 +37,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def kind_of(path: Path) -> TableKind | None:
+def kind_of(path: PoolPath) -> TableKind | None:
     """What a table is to a pool: images by their bytes, images by their paths, or (None) neither.
 
     DataError (a reason) if it is damaged. OSError as `open` raises it.
@@ -56,7 +57,7 @@ def _path_column(schema: pa.Schema) -> str | None:
     return column_of(texts, PATH)
 
 
-def count_rows(path: Path) -> int:
+def count_rows(path: PoolPath) -> int:
     """Rows of a table; 0 if it can't be read."""
     try:
         with path.open("rb") as file:
@@ -65,7 +66,7 @@ def count_rows(path: Path) -> int:
         return 0
 
 
-def table_items(path: Path, source: Source) -> Iterator[PoolItem]:
+def table_items(path: PoolPath, source: Source) -> Iterator[PoolItem]:
     """The items of a table with bytes, which they carry along; a row without bytes has empty ones.
 
     DataError (a reason for the error table) where the table is damaged; what came before is whole. OSError if
@@ -117,12 +118,9 @@ def _name(image: Any) -> str | None:
     )
 
 
-def read_table_bytes(groups: RowGroups, path: Path, row: int) -> bytes:
+def read_table_bytes(groups: RowGroups, path: PoolPath, row: int) -> bytes:
     """The image in a row of a table with bytes. DataError or OSError if it can't be had."""
-    try:
-        name = image_column(groups.schema(path))
-    except pa.ArrowException as error:
-        raise DataError(damage(error)) from error
+    name = image_column(groups.schema(path))
     if name is None:
         raise DataError("it has no column with images: it was replaced")
     return _bytes(values(groups.row(path, (name,), row).column(0))[0])

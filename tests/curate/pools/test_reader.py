@@ -140,6 +140,7 @@ def test_a_failing_disk_is_told_apart_from_a_bad_tar(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError(errno.EIO, "Input/output error")
 
+    (tmp_path / "a.tar").write_bytes(bytes(10240))
     monkeypatch.setattr(tars.tarfile, "open", fail)
     with pytest.raises(InterruptedRun, match="Input/output error"):
         scan_source(tmp_path / "a.tar")
