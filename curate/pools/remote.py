@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
-BLOCK_BYTES = 1 << 20
-BLOCKS = 16
+BLOCK_BYTES = 4 << 20
+BLOCKS = 8
 """Blocks of a file that are kept while it is read."""
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds before another try."""
