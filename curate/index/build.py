@@ -245,7 +245,10 @@ def _encoder(run: _Run, plan: Plan | None, changes: Changes, id_kind: str) -> "O
     from curate.index.encoder import begin, resume
 
     with run.stages.timed("load encoder"):
-        encoder = begin(run.options, id_kind) if plan is None else resume(plan, run.options)
+        if plan is None:
+            encoder = begin(run.options, id_kind)
+        else:
+            encoder = resume(plan, run.options, obey_runtime=plan.id_kind == "bytes")
     run.notes.extend(encoder.notes)
     return encoder
 

@@ -21,7 +21,7 @@ from transferset.images import IMAGE_SUFFIXES
 from transferset.tars import Member, TarReader, TarScan, scan, scan_file
 
 _OPEN_TARS = 64
-TYPICAL_IMAGE = 1 << 16
+TYPICAL_IMAGE = 1 << 14
 """Bytes of an image in a remote tar."""
 LARGEST_FILE = 1 << 30
 """Bytes of an encoded image; a larger file is not read at all."""
