@@ -1,5 +1,6 @@
 """An index of ready embeddings: no image, no run of the encoder."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -16,7 +17,7 @@ from curate.index.forget import ForgetOptions, forget
 from curate.index.ledger import read_ledger
 from curate.index.verify import verify
 from curate.pools import listing
-from transferset.errors import DataError, UsageError
+from transferset.errors import DataError, InterruptedRun, UsageError
 from transferset.writes import sha256_file
 
 OPTIONS = BuildOptions(
@@ -207,6 +208,24 @@ def test_damage_in_the_middle_keeps_what_came_before(tmp_path, write_ready, monk
     report = build_index([pool], tmp_path / "index", OPTIONS)
     assert 8 <= report.images <= 10
     assert "rows before are kept" in report.notes[-1]
+
+
+def test_a_failing_disk_stops_the_build_which_goes_on_later(pool, tmp_path, monkeypatch):
+    from curate.pools import embeddings
+
+    read, calls = embeddings._embeddings, []
+
+    def fail(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(*arguments)
+
+    monkeypatch.setattr(embeddings, "_embeddings", fail)
+    with pytest.raises(InterruptedRun, match=r"img_emb_0001\.npy cannot be read: Input/output error"):
+        build_index([pool], tmp_path / "index", OPTIONS)
+    assert [path.name for path in (tmp_path / "index/parts").iterdir()] == ["000000"]
+    assert build_index([pool], tmp_path / "index", OPTIONS).images == 15
 
 
 def test_files_without_a_partner_are_left_out_and_told(pool, tmp_path, write_ready):
