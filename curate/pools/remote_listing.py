@@ -40,6 +40,7 @@ def list_remote(pool: str) -> list[RemoteFile]:
 
 def _files(url: str, pool: str) -> Iterator[RemoteFile]:
     fs, path = filesystem(url)
+    fs.invalidate_cache()  # of an earlier build in this process
     base = url
     try:
         if _has_magic(url):

@@ -240,6 +240,31 @@ def test_files_without_a_partner_are_left_out_and_told(pool, tmp_path, write_rea
     assert any("has the same number" in reason for reason in told.values())
 
 
+def test_a_folder_of_images_may_have_that_name(tmp_path, picture, encode):
+    (tmp_path / "pool/img_emb").mkdir(parents=True)
+    (tmp_path / "pool/img_emb/a.jpg").write_bytes(encode(picture()))
+    build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
+    assert open_index(tmp_path / "index").item(0).path == "img_emb/a.jpg"
+
+
+def test_a_stopped_retrieval_is_finished_by_the_same_command(pool, tmp_path, query_dir, monkeypatch):
+    from curate.retrieval import RetrieveOptions, retrieve
+    from curate.selection.selection import SelectOptions
+    from curate.transfer_set import writing
+
+    build_index([pool], tmp_path / "index", OPTIONS)
+    options = RetrieveOptions(SelectOptions(total=8))
+    retrieve(tmp_path / "index", query_dir, tmp_path / "whole", options)
+    write = writing.write_json
+    monkeypatch.setattr(writing, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        retrieve(tmp_path / "index", query_dir, tmp_path / "out", options)
+    assert not (tmp_path / "out/manifest.json").exists()
+    monkeypatch.setattr(writing, "write_json", write)
+    retrieve(tmp_path / "index", query_dir, tmp_path / "out", options)
+    assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
+
+
 def test_the_encoder_must_fit(pool, tmp_path, write_ready):
     write_ready(tmp_path / "other", 0, vectors(4)[:, :64], {"url": urls(4)})
     with pytest.raises(UsageError, match=r"have 64 numbers, those of the encoder .* have 256"):
