@@ -1,14 +1,16 @@
-"""From a part's items to its embeddings: read → hash → decode → render in threads, encode in batches.
+"""From the items of parts to embeddings: read → hash → decode → render in threads, encode in batches.
 
-While one batch is encoded the threads prepare the next. Batches are cut within a part, in the order of its
-items, from those that could be read; the last one is padded. So a part's embeddings depend on the part and
-on the plan only, not on threads, timing or what was done before.
+While one batch is encoded the threads prepare the next, also those of the next part. Batches are cut within a
+part, in the order of its items, from those that could be read; the last one is padded. So a part's embeddings
+depend on the part and on the plan only, not on threads, timing or what was done before.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,13 +18,15 @@ import numpy as np
 
 from curate.encoding.vectors import unit_rows
 from transferset.copies import item_id, perceptual_hash
-from transferset.errors import DataError
+from transferset.cores import available_cores
+from transferset.errors import DataError, TransfersetError
 from transferset.images import MAX_PIXELS, Header, ImageError, decode, read_header
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,22 @@ class Prepared(Generic[T]):
     pixels: np.ndarray
 
 
+@dataclass(frozen=True)
+class PartItems(Generic[P, T]):
+    """What is to be encoded together: the items of `part`, taken lazily, and how to get an item's bytes."""
+
+    part: P
+    items: Iterable[T]
+    read: Callable[[T], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Stands behind the last item of a part, with the error that ended it early."""
+
+    error: TransfersetError | None = None
+
+
 def encode_items(
     model: FrozenModel,
     items: Iterable[T],
@@ -91,16 +111,69 @@ def encode_items(
     Raises:
         NumericError: the encoder gave features that are not finite.
     """
+    with contextlib.closing(encode_parts(model, [PartItems(None, items, read)], options)) as parts:
+        for _, outcomes in parts:
+            yield from outcomes
+
+
+def encode_parts(
+    model: FrozenModel, parts: Iterable[PartItems[P, T]], options: PipelineOptions | None = None
+) -> Generator[tuple[P, Iterator[Encoded[T] | Unreadable[T]]], None, None]:
+    """`encode_items` for one part after the other; the next one is read and decoded while the last batches of
+    the present one are encoded and its rows are written.
+
+    `parts` is taken lazily, at most about two batches ahead. Each iterator that comes out has to be used up
+    before the next is asked for. An error in the items of a part comes out when its turn has come.
+    """
     chosen = options or PipelineOptions()
     workers = chosen.workers or available_cores()
 
-    def prepare_item(item: T) -> Prepared[T] | Unreadable[T]:
-        return prepare(item, read, model.preprocessing, chosen.max_pixels)
+    def prepare_item(entry: tuple[PartItems[P, T], T] | _End) -> Prepared[T] | Unreadable[T] | _End:
+        if isinstance(entry, _End):
+            return entry
+        part, item = entry
+        return prepare(item, part.read, model.preprocessing, chosen.max_pixels)
 
+    started: deque[P] = deque()
     window = 2 * model.batch_size + workers
-    outcomes = ordered_map(prepare_item, items, workers=workers, window=window)
-    for batch in _batches(outcomes, model.batch_size):
+    prepared = ordered_map(prepare_item, _entries(parts, started), workers=workers, window=window)
+    with contextlib.closing(prepared):
+        for first in prepared:  # starts the next part, if there is one
+            outcomes = itertools.chain([first], prepared)
+            yield started.popleft(), _encoded(model, outcomes)
+
+
+def _entries(
+    parts: Iterable[PartItems[P, T]], started: deque[P]
+) -> Iterator[tuple[PartItems[P, T], T] | _End]:
+    for part in parts:
+        started.append(part.part)
+        try:
+            for item in part.items:
+                yield part, item
+        except TransfersetError as error:
+            yield _End(error)
+        else:
+            yield _End()
+
+
+def _encoded(
+    model: FrozenModel, outcomes: Iterable[Prepared[T] | Unreadable[T] | _End]
+) -> Iterator[Encoded[T] | Unreadable[T]]:
+    """Up to the end of the part."""
+    for batch in _batches(_until_end(outcomes), model.batch_size):
         yield from _encode(model, batch)
+
+
+def _until_end(
+    outcomes: Iterable[Prepared[T] | Unreadable[T] | _End],
+) -> Iterator[Prepared[T] | Unreadable[T]]:
+    for outcome in outcomes:
+        if isinstance(outcome, _End):
+            if outcome.error is not None:
+                raise outcome.error
+            return
+        yield outcome
 
 
 def prepare(
@@ -118,13 +191,6 @@ def prepare(
     except ImageError as error:
         return Unreadable(item, error.reason, identity)
     return Prepared(item, identity, header, perceptual_hash(rgb), preprocessing.render(rgb))
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _batches(

@@ -4,10 +4,10 @@ import importlib.metadata
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.encoding.pipeline import available_cores
 from curate.index.options import DEFAULT_BATCH_SIZE, DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
 from curate.index.plan import EncoderPlan, Plan, RuntimePlan, has_weights_file
 from curate.pools.roots import absolute
+from transferset.cores import available_cores
 from transferset.errors import UsageError
 from transferset.models.backbone import Backbone, load_backbone
 from transferset.models.runtime import FrozenModel, RuntimeInfo, open_runtime
