@@ -67,6 +67,7 @@ def begin(options: BuildOptions) -> OpenEncoder:
     model = open_runtime(
         backbone,
         runtime=options.runtime or "auto",  # type: ignore[arg-type]
+        precision=options.precision or "auto",
         batch_size=batch_size,
         device=options.device,
         threads=threads,
@@ -119,11 +120,15 @@ def resume(plan: Plan, options: BuildOptions, *, obey_runtime: bool = True) -> O
 
 
 def _open_planned(backbone: Backbone, plan: RuntimePlan, device: str, obey: bool) -> FrozenModel:
-    """The plan's runtime on the plan's device, unless another device is asked for."""
+    """The plan's runtime on the plan's device, unless another device is asked for. For queries nothing is
+    compiled, because that takes longer than a few images do."""
+    if plan.runtime == "compile" and not obey:
+        plan = replace(plan, runtime="eager", precision="f32")
     try:
         return open_runtime(
             backbone,
             runtime=plan.runtime,  # type: ignore[arg-type]
+            precision=plan.precision,
             batch_size=plan.batch_size,
             device=plan.device if device == "auto" else device,
             threads=plan.threads,
