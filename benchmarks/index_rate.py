@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from rates import lines, measure
+from transferset.rates import lines, measure
 
 from curate.index.build import build_index
 from curate.index.encoder import begin

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rates import lines, measure
+from transferset.rates import lines, measure
 
 from distill.data.batches import BatchReader, ViewPlan
 from distill.data.samples import ImageReader

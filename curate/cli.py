@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import index_commands, options
+from curate import bench_commands, index_commands, options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def build_index(
     memory_gb: options.MemoryGb = None,
     recall: options.Recall = None,
     seed: options.WeightsSeed = None,
+    dry_run: options.DryRun = False,
     json: options.AsJson = False,
 ) -> None:
     """Embed the images of a pool. Run it again to resume or to add what is new."""
@@ -96,6 +97,9 @@ def build_index(
         memory_gb=memory_gb,
         recall=recall,
     )
+    if dry_run:
+        bench_commands.dry_run([Path(path) for path in pool], index, given, json)
+        return
     try:
         report = build([Path(path) for path in pool], index, given)
     except TooManyErrors as error:
@@ -251,6 +255,7 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
 app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)
+app.command()(bench_commands.bench)
 
 
 def _plain(value: Any) -> str:

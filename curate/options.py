@@ -109,5 +109,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
 Devices = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, … or several, cuda:0,cuda:1: a process on each.")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Write nothing; tell rows, disk, memory, time and FAISS index.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the encoder. Default: cores.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")]

@@ -94,7 +94,7 @@ def encode_items(
     items: Iterable[T],
     read: Callable[[T], bytes],
     options: PipelineOptions | None = None,
-) -> Iterator[Encoded[T] | Unreadable[T]]:
+) -> Generator[Encoded[T] | Unreadable[T], None, None]:
     """Read and encode the items of one part, in order.
 
     Args:

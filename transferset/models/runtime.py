@@ -109,8 +109,8 @@ def open_runtime(
     Args:
         backbone: the model; an eager runtime moves its module to the device.
         runtime: `auto` is the first that can run the model of OpenVINO (on a CPU), torch.compile, eager;
-            eager torch is taken all the same where a short probe shows it 1.3 times as fast. Where OpenVINO runs,
-            nothing is compiled to compare with, because that takes up to a minute.
+            eager torch is taken all the same where a short probe shows it 1.3 times as fast. Where OpenVINO
+            runs, nothing is compiled to compare with, because that takes up to a minute.
         precision: `fp32`, `bf16`, `fp16`; `auto` is the fastest in which the features of test images keep a
             cosine of 0.999 to those of eager torch in fp32.
         batch_size: images of one run; smaller batches are padded to it.

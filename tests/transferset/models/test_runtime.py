@@ -242,7 +242,7 @@ def test_the_probe_tells_images_a_second() -> None:
         return images.mean((1, 2))
 
     rate = images_per_second(Opened(run, "f32", ""), Setup(4, "cpu"), 16)
-    assert 100 < rate <= 200
+    assert 20 < rate <= 200
 
 
 @pytest.mark.parametrize("runtime", ["eager", pytest.param("openvino", marks=needs_openvino)])
@@ -259,7 +259,7 @@ def test_precision_as_asked_for(runtime: Any, photographs: list[np.ndarray]) -> 
     assert half.info.precision == "bf16"
     cosine = _worst_cosine(half(images), full(images))
     assert 0.98 < cosine < 0.999999, "another precision, and nearly the same features"
-    assert ("cosine" in half.info.note) == ("0.99" in half.info.note)
+    assert "in bf16 features have a cosine of down to 0.9" in half.info.note, "this model loses that much"
 
 
 @pytest.mark.parametrize(
