@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from transferset.rates import lines, measure
 
 from curate.index.build import build_index
 from curate.index.encoder import begin
@@ -24,6 +23,7 @@ from curate.index.options import BuildOptions
 from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
 from transferset.parallel import ordered_map
+from transferset.rates import lines, measure
 from transferset.tars import TarReader, list_members
 
 BUILD = """
