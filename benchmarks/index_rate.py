@@ -6,8 +6,8 @@ On the first parts of the pool (at least IMAGES images) it measures alone, each 
 hashing, decoding with rendering and perceptual hash, encoding. Then it builds an index of the same parts and
 compares the steady rate of its encoding stage (aim: at least 0.9). How far reading and encoding overlap, also
 from one part to the next, shows with an encoder that needs no core, as on a GPU, and takes exactly as long as
-reading and decoding: one after the other would be half as fast as both at once. `--memory` compares the peak memory of building the first
-parts with that of building the whole pool (each in a process of its own).
+reading and decoding: one after the other would be half as fast as both at once. `--memory` compares the peak
+memory of building the first parts with that of building the whole pool (each in a process of its own).
 """
 
 import argparse
@@ -102,8 +102,8 @@ def overlap(model: FrozenModel, tars: list[Path], host: float, workers: int) -> 
     both = elsewhere.batches * elsewhere.seconds  # padded batches take as long as full ones
     after = both + images / host
     return (
-        f"overlap: {images / seconds:.0f} images/s with an encoder elsewhere as fast as reading and decoding; "
-        f"one after the other {images / after:.0f}, both at once {images / both:.0f}: "
+        f"overlap: {images / seconds:.0f} images/s with an encoder elsewhere as fast as reading and "
+        f"decoding; one after the other {images / after:.0f}, both at once {images / both:.0f}: "
         f"{(after - seconds) / (after - both):.0%} of what can overlap does"
     )
 

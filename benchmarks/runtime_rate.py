@@ -3,8 +3,8 @@
     python benchmarks/runtime_rate.py [--images FOLDER] [--encoder embedded --encoder open_clip:ViT-B-32/none]
 
 Each encoder runs in turns on what `--runtime auto` takes and on eager torch in fp32, with the same batch size
-and threads. Cosines are of the images in FOLDER, or else of made-up ones. Aims: `embedded` at least 2 times as
-fast, `open_clip:ViT-B-32/none` not slower, every cosine at least 0.999.
+and threads. Cosines are of the images in FOLDER, or else of made-up ones. Aims: `embedded` at least 2 times
+as fast, `open_clip:ViT-B-32/none` not slower, every cosine at least 0.999.
 """
 
 import argparse
@@ -73,8 +73,8 @@ def compare(spec: str, given: argparse.Namespace) -> None:
     )
     info = chosen.info
     print(
-        f"{spec}: eager fp32 {middle[0]:.1f} images/s, {info.runtime} {info.precision} {middle[1]:.1f}, ratio "
-        f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); smallest cosine of "
+        f"{spec}: eager fp32 {middle[0]:.1f} images/s, {info.runtime} {info.precision} {middle[1]:.1f}, "
+        f"ratio {ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}); smallest cosine of "
         f"{len(images)} images {cosine:.5f}{f'; {info.note}' if info.note else ''}"
     )
 

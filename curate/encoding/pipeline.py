@@ -105,7 +105,7 @@ def encode_items(
         options: threads and limits.
 
     Yields:
-        for each item one Encoded or Unreadable, in the order of `items`. At most about four batches of
+        for each item one Encoded or Unreadable, in the order of `items`. At most about five batches of
         images are in memory, however many items there are.
 
     Raises:
@@ -134,13 +134,20 @@ def encode_parts(
         part, item = entry
         return prepare(item, part.read, model.preprocessing, chosen.max_pixels)
 
+    def encode_batch(
+        batch: list[Prepared[T] | Unreadable[T] | _End],
+    ) -> list[Encoded[T] | Unreadable[T] | _End]:
+        return list(_encode(model, batch))
+
     started: deque[P] = deque()
     window = 2 * model.batch_size + workers
     prepared = ordered_map(prepare_item, _entries(parts, started), workers=workers, window=window)
-    with contextlib.closing(prepared):
-        for first in prepared:  # starts the next part, if there is one
-            outcomes = itertools.chain([first], prepared)
-            yield started.popleft(), _encoded(model, outcomes)
+    # A thread of its own for the encoder: this one cuts and hands out batches in the meantime.
+    encoded = ordered_map(encode_batch, _batches(prepared, model.batch_size), workers=1, window=2)
+    with contextlib.closing(prepared), contextlib.closing(encoded):
+        outcomes = itertools.chain.from_iterable(encoded)
+        for first in outcomes:  # starts the next part, if there is one
+            yield started.popleft(), _until_end(itertools.chain([first], outcomes))
 
 
 def _entries(
@@ -157,17 +164,10 @@ def _entries(
             yield _End()
 
 
-def _encoded(
-    model: FrozenModel, outcomes: Iterable[Prepared[T] | Unreadable[T] | _End]
-) -> Iterator[Encoded[T] | Unreadable[T]]:
-    """Up to the end of the part."""
-    for batch in _batches(_until_end(outcomes), model.batch_size):
-        yield from _encode(model, batch)
-
-
 def _until_end(
-    outcomes: Iterable[Prepared[T] | Unreadable[T] | _End],
-) -> Iterator[Prepared[T] | Unreadable[T]]:
+    outcomes: Iterable[Encoded[T] | Unreadable[T] | _End],
+) -> Iterator[Encoded[T] | Unreadable[T]]:
+    """The outcomes of one part."""
     for outcome in outcomes:
         if isinstance(outcome, _End):
             if outcome.error is not None:
@@ -194,31 +194,30 @@ def prepare(
 
 
 def _batches(
-    outcomes: Iterable[Prepared[T] | Unreadable[T]], batch_size: int
-) -> Iterator[list[Prepared[T] | Unreadable[T]]]:
-    """Cut after every `batch_size` prepared items; the unreadable ones between them keep their places."""
-    batch: list[Prepared[T] | Unreadable[T]] = []
+    outcomes: Iterable[Prepared[T] | Unreadable[T] | _End], batch_size: int
+) -> Iterator[list[Prepared[T] | Unreadable[T] | _End]]:
+    """Cut after every `batch_size` prepared items, and at the end of a part; the unreadable ones between them
+    keep their places."""
+    batch: list[Prepared[T] | Unreadable[T] | _End] = []
     filled = 0
     for outcome in outcomes:
         batch.append(outcome)
         filled += isinstance(outcome, Prepared)
-        if filled == batch_size:
+        if filled == batch_size or isinstance(outcome, _End):
             yield batch
             batch, filled = [], 0
-    if batch:
-        yield batch
 
 
 def _encode(
-    model: FrozenModel, batch: list[Prepared[T] | Unreadable[T]]
-) -> Iterator[Encoded[T] | Unreadable[T]]:
+    model: FrozenModel, batch: list[Prepared[T] | Unreadable[T] | _End]
+) -> Iterator[Encoded[T] | Unreadable[T] | _End]:
     pixels = [outcome.pixels for outcome in batch if isinstance(outcome, Prepared)]
     rows = iter(unit_rows(model(np.stack(pixels)), "of this index") if pixels else ())
     for outcome in batch:
-        if isinstance(outcome, Unreadable):
-            yield outcome
-        else:
+        if isinstance(outcome, Prepared):
             yield Encoded(outcome.item, outcome.item_id, outcome.header, outcome.perceptual_hash, next(rows))
+        else:
+            yield outcome
 
 
 def _reason(error: OSError | DataError) -> str:
