@@ -42,8 +42,7 @@ class Opened:
     """An engine that is ready: the function, its precision, and the version of its library.
 
     `cosine` is the smallest one between its features and those of eager torch in f32 on test images; 1 where
-    it is just that. `seconds` is what its first run took, where that was measured. `any_batch`: it takes
-    fewer images than a batch too.
+    it is just that. `seconds` is what its first run took, where that was measured.
     """
 
     run: RunBatch
@@ -51,7 +50,6 @@ class Opened:
     version: str
     cosine: float = 1.0
     seconds: float | None = None
-    any_batch: bool = False
 
 
 def normalising(backbone: Backbone) -> nn.Module:

@@ -52,13 +52,13 @@ def _open(backbone: Backbone, setup: Setup, compiled: bool) -> Opened:
     for precision in [setup.precision] if setup.precision is not None else wanted:
         run = _runner(module, setup.device, precision, compiled)
         if precision == "f32" and not compiled:
-            return Opened(run, precision, torch.__version__, any_batch=True)
+            return Opened(run, precision, torch.__version__)
         size = backbone.preprocessing.size
         if expected is None:
             expected = reference(module, sample_images(size), setup.device)
         cosine = _compared(run, setup.batch_size, expected, size)
         if cosine >= MIN_COSINE or setup.precision is not None:
-            return Opened(run, precision, torch.__version__, cosine, any_batch=not compiled)
+            return Opened(run, precision, torch.__version__, cosine)
     raise CannotRun(f"its features have a cosine of {cosine:.4f} to those of eager torch")
 
 
