@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import index_commands, options
+from curate import bench_commands, index_commands, options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -64,15 +64,17 @@ def build_index(
     encoder: options.EncoderSpec = None,
     image_size: options.ImageSize = None,
     runtime: options.Runtime = None,
+    precision: options.Precision = None,
     batch_size: options.BatchSize = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
-    device: options.Device = "auto",
+    device: options.Devices = "auto",
     max_pixels: options.PoolMaxPixels = None,
     max_error_rate: options.PoolErrorRate = None,
     memory_gb: options.MemoryGb = None,
     recall: options.Recall = None,
     seed: options.WeightsSeed = None,
+    dry_run: options.DryRun = False,
     json: options.AsJson = False,
 ) -> None:
     """Embed the images of a pool. Run it again to resume or to add what is new."""
@@ -83,6 +85,7 @@ def build_index(
         encoder=encoder,
         image_size=image_size,
         runtime=runtime,
+        precision=precision,
         batch_size=batch_size,
         max_pixels=max_pixels,
         seed=seed,
@@ -93,6 +96,9 @@ def build_index(
         memory_gb=memory_gb,
         recall=recall,
     )
+    if dry_run:
+        bench_commands.dry_run(pool, index, given, json)
+        return
     try:
         report = build(pool, index, given)
     except TooManyErrors as error:
@@ -259,6 +265,7 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
 app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)
+app.command()(bench_commands.bench)
 
 
 def _plain(value: Any) -> str:

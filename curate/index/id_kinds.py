@@ -21,6 +21,15 @@ def require_kind(index: Path, plan: Plan | None, listing: PoolListing) -> None:
         )
 
 
+def require_images(listing: PoolListing) -> None:
+    """UsageError if the pools are of ready embeddings, where an encoder's rate says nothing."""
+    if listing.id_kind != "bytes":
+        raise UsageError(
+            "the pool is of ready embeddings: there are no images to try an encoder on",
+            hint="build-index copies some 10,000 rows of them a second",
+        )
+
+
 def require_dimension(plan: Plan, listing: PoolListing) -> None:
     """UsageError if there are ready embeddings that can't be from the encoder."""
     for dimension, path in sorted(listing.dimensions.items()):

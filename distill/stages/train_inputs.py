@@ -39,7 +39,7 @@ class TrainOptions:
     the classifier is fitted at the end, on these labels. `views` K: the same K views of every image come
     again after K epochs, so that the teacher looks at each only once (0: new views every epoch).
     `temperature`: of the comparison, beyond the teacher's own fitted one (None: the method's default).
-    `runtime`: what the teacher runs on.
+    `runtime`, `precision`: what the teacher runs on.
     """
 
     shards: tuple[str | Path, ...]
@@ -57,6 +57,7 @@ class TrainOptions:
     labelled_share: float = 0.1
     seed: int = 0
     runtime: str = "auto"
+    precision: str = "auto"
     execution: Execution = field(default_factory=Execution)
 
 
@@ -109,6 +110,7 @@ def open_inputs(options: TrainOptions, task: Task, method: Transfer, resolved: d
     teacher = open_teacher(
         options.teacher,
         runtime=resolved.get("runtime", options.runtime),
+        precision=resolved.get("precision", options.precision),
         batch_size=options.plan.batch_size,
         device=resolved["device"],
         threads=resolved["threads"],
@@ -203,6 +205,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             **free,
             "decode_size": decode_size(inputs),
             "runtime": inputs.teacher.model.info.runtime,
+            "precision": inputs.teacher.model.info.precision,
         },
         "teacher": {"description": inputs.teacher.description, **runtime_facts(inputs.teacher.model)},
         "student": {
