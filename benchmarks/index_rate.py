@@ -4,8 +4,10 @@
 
 On the first parts of the pool (at least IMAGES images) it measures alone, each on all cores: reading with
 hashing, decoding with rendering and perceptual hash, encoding. Then it builds an index of the same parts and
-compares the steady rate of its encoding stage. `--memory` compares the peak memory of building the first
-parts with that of building the whole pool (each in a process of its own).
+compares the steady rate of its encoding stage (aim: at least 0.9). How far reading and encoding overlap, also
+from one part to the next, shows with an encoder that needs no core, as on a GPU, and takes exactly as long as
+reading and decoding: one after the other would be half as fast as both at once. `--memory` compares the peak
+memory of building the first parts with that of building the whole pool (each in a process of its own).
 """
 
 import argparse
@@ -13,17 +15,21 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
-from rates import lines, measure
 
+from curate.encoding.pipeline import PartItems, PipelineOptions, encode_parts
 from curate.index.build import build_index
 from curate.index.encoder import begin
 from curate.index.options import BuildOptions
+from curate.pools import PartReader, Roots, count_images, list_pools, plan_parts
 from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
+from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
+from transferset.rates import joint, lines, measure
 from transferset.tars import TarReader, list_members
 
 BUILD = """
@@ -65,6 +71,41 @@ def read_all(tars: list[Path], workers: int) -> list[bytes]:
             places = [(member.offset, member.size) for member in members]
             found += ordered_map(one, places, workers=workers, window=256)
     return found
+
+
+class Elsewhere:
+    """Stands for an encoder on a device of its own: it takes `seconds` a batch and no core."""
+
+    def __init__(self, model: FrozenModel, seconds: float) -> None:
+        self.batch_size, self.preprocessing = model.batch_size, model.preprocessing
+        self.seconds = seconds
+        self.batches = 0
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        time.sleep(self.seconds)
+        self.batches += 1
+        return np.ones((len(batch), 8), np.float32)
+
+
+def overlap(model: FrozenModel, tars: list[Path], host: float, workers: int) -> str:
+    """How near the pipeline over all parts comes to both at once, where `host` is what reading and decoding
+    give alone, images a second."""
+    roots = Roots(Path.cwd())
+    parts = plan_parts(list_pools(tars, roots).sources, lambda source: count_images(roots.locate(source)))
+    readers = (PartReader(part, roots) for part in parts)
+    elsewhere = Elsewhere(model, model.batch_size / host)
+    work = (PartItems(None, reader.items(), reader.read) for reader in readers)
+    start, images = time.perf_counter(), 0
+    for _, outcomes in encode_parts(elsewhere, work, PipelineOptions(workers)):  # type: ignore[arg-type]
+        images += sum(1 for _ in outcomes)
+    seconds = time.perf_counter() - start
+    both = elsewhere.batches * elsewhere.seconds  # padded batches take as long as full ones
+    after = both + images / host
+    return (
+        f"overlap: {images / seconds:.0f} images/s with an encoder elsewhere as fast as reading and "
+        f"decoding; one after the other {images / after:.0f}, both at once {images / both:.0f}: "
+        f"{(after - seconds) / (after - both):.0%} of what can overlap does"
+    )
 
 
 def peak_memory(arguments: list[str]) -> float:
@@ -120,6 +161,7 @@ def main() -> None:
     shutil.rmtree(out, ignore_errors=True)
     report = build_index(tars, out, BuildOptions(encoder=chosen.encoder))
     print(*lines(rates, report.rate), sep="\n")
+    print(overlap(encoder, tars, joint(rates[:2]), workers))
     if chosen.memory:
         shutil.rmtree(out)
         some = [part for tar in tars for part in ("--pool", str(tar))]

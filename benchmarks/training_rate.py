@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rates import lines, measure
 
 from distill.data.batches import BatchReader, ViewPlan
 from distill.data.samples import ImageReader
@@ -32,6 +31,7 @@ from distill.models.student import build_student
 from distill.models.teacher import open_teacher
 from distill.stages.train import TrainOptions, train
 from transferset.parallel import ordered_map
+from transferset.rates import lines, measure
 
 BATCH = 64
 MEASURED = 40

@@ -4,13 +4,19 @@ Libraries are imported inside the commands, so that help and usage errors come a
 """
 
 import importlib.metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
 
-from curate import copy_commands, index_commands, options, refine_command, suggest_command
+from curate import (
+    bench_commands,
+    copy_commands,
+    index_commands,
+    options,
+    refine_command,
+    suggest_command,
+)
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -66,15 +72,17 @@ def build_index(
     encoder: options.EncoderSpec = None,
     image_size: options.ImageSize = None,
     runtime: options.Runtime = None,
+    precision: options.Precision = None,
     batch_size: options.BatchSize = None,
     threads: options.Threads = None,
     workers: options.Workers = None,
-    device: options.Device = "auto",
+    device: options.Devices = "auto",
     max_pixels: options.PoolMaxPixels = None,
     max_error_rate: options.PoolErrorRate = None,
     memory_gb: options.MemoryGb = None,
     recall: options.Recall = None,
     seed: options.WeightsSeed = None,
+    dry_run: options.DryRun = False,
     json: options.AsJson = False,
 ) -> None:
     """Embed the images of a pool. Run it again to resume or to add what is new."""
@@ -85,6 +93,7 @@ def build_index(
         encoder=encoder,
         image_size=image_size,
         runtime=runtime,
+        precision=precision,
         batch_size=batch_size,
         max_pixels=max_pixels,
         seed=seed,
@@ -95,8 +104,11 @@ def build_index(
         memory_gb=memory_gb,
         recall=recall,
     )
+    if dry_run:
+        bench_commands.dry_run(pool, index, given, json)
+        return
     try:
-        report = build([Path(path) for path in pool], index, given)
+        report = build(pool, index, given)
     except TooManyErrors as error:
         _print_build(error.report, json)
         raise
@@ -246,7 +258,7 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     retrieved, asked = outcome["retrieved"], outcome["requested"]
     rows = [
         ["retrieved", f"{retrieved:,} of {asked:,} images for {outcome['queries']:,} queries"],
-        ["samples", f"{outcome['samples']:,} in {len(report.manifest['shards'])} shards"],
+        ["samples", f"{outcome['samples']:,} {_whereabouts(report)}"],
         ["leakage", report.manifest["guard"]["statement"]],
     ]
     if filtered := outcome.get("filtered"):
@@ -261,7 +273,18 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
         ]
     print_table(f"Transfer set {report.out}", ["", ""], rows)
     say(f"look at {report.out / 'report.html'}")
-    say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
+    if report.is_fetched:
+        say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
+    elif report.manifest["id_kind"] == "url":
+        say(f"next: curate fetch --transfer-set {report.out}")
+    else:
+        say(f"the index knows paths, not URLs: {report.out / 'samples.parquet'} lists them (key)")
+
+
+def _whereabouts(report: "RetrieveReport") -> str:
+    if report.is_fetched:
+        return f"in {len(report.manifest['shards'])} shards"
+    return "as URLs, no images yet" if report.manifest["id_kind"] == "url" else "as paths, no images"
 
 
 @app.command()
@@ -287,6 +310,7 @@ app.command()(index_commands.compact)
 app.command()(index_commands.verify)
 app.command()(suggest_command.suggest)
 app.command()(refine_command.refine)
+app.command()(bench_commands.bench)
 
 
 def _plain(value: Any) -> str:

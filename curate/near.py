@@ -51,9 +51,11 @@ class IndexEncoder:
 
 def find_calibration(
     index: Index, out: Path, encoder: IndexEncoder, pipeline: PipelineOptions
-) -> Calibration:
+) -> Calibration | None:
     """The index's calibration; if it has none it is calibrated first, after a look whether `out` can be
-    written at all."""
+    written at all. None where the index knows no bytes: `curate fetch` looks at those that it gets."""
+    if not index.has_bytes:
+        return None
     found = stored_calibration(index.path, index.manifest)
     if found is not None:
         return found
@@ -98,7 +100,7 @@ def make_checks(
     duplicates = guard = None
     if near is not None:
         duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.workers or 1)
-    if excluded is not None:
+    if excluded is not None and index.has_bytes:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         copies = None if near is None else near_copies(excluded, encoder.model, near, pipeline)
         guard = LeakageGuard(excluded, index, short_side, max_pixels, copies)

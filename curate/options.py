@@ -10,7 +10,9 @@ Pools = Annotated[
     list[str],
     typer.Option(
         "--pool",
-        help="A folder (tars and loose images are both read), a tar, or a quoted glob. May be repeated.",
+        help="A folder (tars, Parquet tables and loose images are all read), such a file, a quoted glob, a "
+        "folder of ready embeddings (img_emb/, metadata/), or a URL: s3://…, "
+        "https://…/shard-{00000..00009}.tar. May be repeated.",
     ),
 ]
 NewIndex = Annotated[
@@ -85,7 +87,8 @@ EncoderSpec = Annotated[
 ImageSize = Annotated[
     int | None, typer.Option(min=1, help="Side of the encoder's input, pixels. Default: the model's own.")
 ]
-Runtime = Annotated[str | None, typer.Option(help="auto, eager or openvino.")]
+Runtime = Annotated[str | None, typer.Option(help="auto, eager, compile or openvino.")]
+Precision = Annotated[str | None, typer.Option(help="Of the encoder's arithmetic: auto, fp32, bf16 or fp16.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a run of the encoder. Default: 64.")]
 WeightsSeed = Annotated[
     int | None, typer.Option("--seed", help="Of an encoder with random weights. Default: 0.")
@@ -181,6 +184,12 @@ Where = Annotated[
 
 # Where and how fast.
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, …")]
+Devices = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda, … or several, cuda:0,cuda:1: a process on each.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Write nothing; tell rows, disk, memory, time and FAISS index.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the encoder. Default: cores.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read and decode. Default: cores.")]
 

@@ -99,6 +99,11 @@ class RetrieveReport:
     already_complete: bool
 
     @property
+    def is_fetched(self) -> bool:
+        """Whether the images are in it; else `curate fetch` has to get them."""
+        return self.manifest.get("bytes", "written") == "written"
+
+    @property
     def outcome(self) -> dict[str, Any]:
         """The numbers: requested, retrieved, missing, closing similarities, by class."""
         return dict(self.manifest["outcome"])
@@ -111,6 +116,8 @@ class RetrieveReport:
             "manifest": str(self.out / MANIFEST),
             "report": str(self.out / REPORT),
             "already_complete": self.already_complete,
+            "id_kind": self.manifest.get("id_kind", "bytes"),
+            "bytes": self.manifest.get("bytes", "written"),
             "guard": self.manifest["guard"],
             "query_errors": self.manifest["query_errors"],
             "notes": self.manifest["notes"],
@@ -135,6 +142,12 @@ def retrieve(
     """
     out = Path(out)
     opened = index if isinstance(index, Index) else open_index(index, options.pool_roots)
+    if options.selection.include_queries and not opened.has_bytes:
+        raise UsageError(
+            "--include-queries: an index of ready embeddings gives a set without images, which queries "
+            "can't be written into",
+            hint="leave it out; distill takes labelled images with --data",
+        )
     read = [("--index", opened.path), *([("--query-dir", Path(query_dir))] if query_dir else [])]
     require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
     if options.selection.strategy in ("text", "text-image"):
@@ -240,7 +253,7 @@ def _select(
             f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
         )
     selection = retrieve_items(index, model, queries, options.selection, guard, pipeline, duplicates, texts)
-    tell_selection(selection, query_set, excluded, near)
+    tell_selection(selection, query_set, excluded, near, index.has_bytes)
     if duplicates is not None:
         pairs = duplicates.compared + (guard.near.compared if guard is not None and guard.near else 0)
         say(f"near checks: {pairs} suspects compared by their pixels")
@@ -268,24 +281,31 @@ def with_engine(
 
 
 def tell_selection(
-    selection: Selection, query_set: QuerySet, excluded: ExcludedSet | None, near: Calibration | None
+    selection: Selection,
+    query_set: QuerySet,
+    excluded: ExcludedSet | None,
+    near: Calibration | None,
+    has_bytes: bool,
 ) -> None:
+    """How a selection went, on stderr."""
     if selection.filtered:
         say(f"filters left out {selection.filtered} images of the pool")
     say(f"selected {len(selection.picks)} of {selection.requested} images")
     closing = selection.closing_summary
     if closing is not None:
         say(f"queries closed at similarity {closing[0]:.3f} (least), {closing[1]:.3f} (median)")
-    removed = selection.removed_counts()
-    say(
-        f"kept out: {removed['query']} that are queries, {removed['exact bytes']} with the bytes of an "
-        f"excluded image, {removed['same pixels']} with its pixels, {removed['near copy']} near copies, "
-        f"{removed['near duplicate']} near-duplicates"
-    )
+    if has_bytes:
+        removed = selection.removed_counts()
+        say(
+            f"kept out: {removed['query']} that are queries, {removed['exact bytes']} with the bytes of an "
+            f"excluded image, {removed['same pixels']} with its pixels, {removed['near copy']} near copies, "
+            f"{removed['near duplicate']} near-duplicates"
+        )
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
         say(f"shortfall: {selection.missing} images are missing{why}{_short_classes(query_set, selection)}")
-    say(f"{'WARNING: ' if excluded is None else ''}leakage: {guard_statement(excluded, near)}")
+    warning = "WARNING: " if excluded is None else ""
+    say(f"{warning}leakage: {guard_statement(excluded, near, has_bytes)}")
 
 
 def _short_classes(query_set: QuerySet, selection: Selection) -> str:

@@ -33,6 +33,7 @@ def adapt(
     class_weight: options.ClassWeight = "none",
     folds: options.HeadFolds = 5,
     runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
     batch_size: options.ModelBatchSize = 64,
     max_pixels: options.MaxPixels = MAX_PIXELS,
     max_error_rate: options.MaxErrorRate = None,
@@ -57,6 +58,7 @@ def adapt(
         folds=folds,
         seed=seed,
         runtime=runtime,
+        precision=precision,
         batch_size=batch_size,
         max_pixels=max_pixels,
         max_error_rate=max_error_rate,
@@ -93,6 +95,7 @@ def train(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
     cache_mb: options.CacheMb = 1024,
@@ -122,6 +125,7 @@ def train(
         seed=seed,
         runtime=runtime,
         labels_from=labels_from,
+        precision=precision,
         execution=Execution(device, threads, workers, cache_mb),
     )
     if len(student) == 1:

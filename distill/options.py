@@ -140,7 +140,8 @@ Patience = Annotated[
 # Where and how fast.
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, openvino.")]
+Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, compile, openvino.")]
+Precision = Annotated[str, typer.Option(help="Of the teacher's arithmetic: auto, fp32, bf16, fp16.")]
 ModelBatchSize = Annotated[int, typer.Option(min=1, help="Images that the model sees at once.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the model on a CPU; default: all cores.")

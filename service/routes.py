@@ -23,7 +23,7 @@ from service.schemas import (
 from service.thumbnails import DEFAULT_SIZE, SMALLEST, thumbnail
 from service.uploads import read_form
 from transferset.console import say
-from transferset.errors import DataError
+from transferset.errors import DataError, InterruptedRun
 from transferset.images import MAX_PIXELS
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -159,11 +159,18 @@ def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
     position = index.find(bytes.fromhex(item_id))
     if position is None:
         raise ApiError(404, "unknown_item", f"{item_id} is not in the index", WHICH_IDS)
+    if not index.has_bytes:
+        raise ApiError(
+            404,
+            "no_image",
+            f"{item_id} is known by its {index.plan.id_kind} only: the pool holds no bytes",
+            "the index is of ready embeddings; POST /retrieve gives the URLs of its images",
+        )
     if size is None:
         return b""
     try:
         return thumbnail(index.read_bytes(index.item(position)), size, MAX_PIXELS)
-    except DataError as error:
+    except (DataError, InterruptedRun) as error:
         say(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         raise ApiError(
             503,

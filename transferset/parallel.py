@@ -1,7 +1,7 @@
 """A map over threads that keeps the order and bounds what is in flight."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered_map(fn: Callable[[T], R], items: Iterable[T], workers: int, window: int) -> Iterator[R]:
+def ordered_map(
+    fn: Callable[[T], R], items: Iterable[T], workers: int, window: int
+) -> Generator[R, None, None]:
     """Yield `fn(item)` in the order of `items`, computed by `workers` threads, at most `window` items in
     flight.
 

@@ -33,7 +33,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -55,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(path)
     except BaseException:
-        _remove(temporary)
+        remove(temporary)
         raise
     _sync(path.parent)
 
@@ -114,7 +115,7 @@ def sweep_temporaries(directory: Path, besides: str | None = None) -> None:
     """
     for path in Path(directory).glob(f"{TEMPORARY_PREFIX}*"):
         if besides is None or not path.name.startswith(f"{TEMPORARY_PREFIX}{besides}-"):
-            _remove(path)
+            remove(path)
 
 
 def sweep_temporaries_of(path: Path) -> None:
@@ -123,7 +124,7 @@ def sweep_temporaries_of(path: Path) -> None:
     for left in path.parent.glob(f"{TEMPORARY_PREFIX}{glob.escape(path.name)}-*-*"):
         pid = left.name.split("-")[-2]
         if pid.isdigit() and not _is_alive(int(pid)):
-            _remove(left)
+            remove(left)
 
 
 def _is_alive(pid: int) -> bool:

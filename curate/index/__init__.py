@@ -2,6 +2,7 @@
 
 from curate.index.build import TooManyErrors, build_index
 from curate.index.compact import CompactOptions, CompactReport, compact
+from curate.index.estimate import BuildEstimate, estimate_build
 from curate.index.forget import ForgetOptions, ForgetReport, forget
 from curate.index.index import Index, open_index
 from curate.index.info import info
@@ -10,6 +11,7 @@ from curate.index.part import ItemRow, Part
 from curate.index.verify import Damaged, VerifyReport, verify
 
 __all__ = [
+    "BuildEstimate",
     "BuildOptions",
     "BuildReport",
     "CompactOptions",
@@ -24,6 +26,7 @@ __all__ = [
     "VerifyReport",
     "build_index",
     "compact",
+    "estimate_build",
     "forget",
     "info",
     "open_index",

@@ -2,39 +2,25 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
-from curate.index.known import Changes, Known, follow_moved
-from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN, part_directory
-from curate.index.ledger import Ledger, read_ledger
-from curate.index.manifest import FinishedPart, finished_part, finished_parts, refuse_other_format
+from curate.index.layout import PLAN, WORK_LOCK
+from curate.index.manifest import FinishedPart, finished_parts
 from curate.index.options import BuildOptions, BuildReport
-from curate.index.part_writer import write_part
-from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
-from curate.index.stages import Stages
-from curate.pools import (
-    PartReader,
-    PlannedPart,
-    PoolListing,
-    Problem,
-    Roots,
-    Source,
-    count_images,
-    list_pools,
-    plan_parts,
-)
-from transferset.console import Progress, progress
-from transferset.errors import DataError, UsageError
+from curate.index.plan import read_plan
+from curate.index.settle import Begun, Run, begin_build, load_encoder
+from curate.index.work import NumberedPart, is_done, read_work, write_work
+from curate.pools import Roots
+from curate.pools.reader import is_guessed
+from curate.pools.roots import as_pools
+from transferset.console import progress, say
+from transferset.cores import available_cores
+from transferset.errors import BusyError, DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
-from transferset.writes import TEMPORARY_PREFIX, sweep_temporaries
-
-if TYPE_CHECKING:
-    from curate.index.encoder import OpenEncoder
+from transferset.writes import TEMPORARY_PREFIX
 
 
 class TooManyErrors(DataError):
@@ -48,18 +34,19 @@ class TooManyErrors(DataError):
         self.report = report
 
 
-def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None = None) -> BuildReport:
+def build_index(pools: Sequence[Path | str], index: Path, options: BuildOptions | None = None) -> BuildReport:
     """Embed the images of `pools` into the index at `index`.
 
     A part (see `plan_parts`) is written whole or not at all; the same call after a crash gives the same bytes
     as an unbroken run on the same kind of machine. Sources that no part holds form new parts. Old parts never
-    change.
+    change. Several devices, and several calls at once for one index, share the parts: each comes back when
+    the whole index is there.
 
     Raises:
         UsageError: `index` is something else or was begun with other options (the difference is in the
             message); a pool does not exist.
         DataError: nothing in the pools, nothing readable, or `TooManyErrors`.
-        BusyError: another process is building it.
+        BusyError: another process is compacting it.
     """
     options = options or BuildOptions()
     index = Path(index)
@@ -67,8 +54,7 @@ def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None
     _check_directory(index)
     fresh = not index.exists()
     try:
-        with DirectoryLock(index):
-            report = _build(_Run(index, [Path(pool) for pool in pools], options))
+        report = _build(Run(index, as_pools(pools), options))
     finally:
         if fresh:
             with contextlib.suppress(OSError):
@@ -78,13 +64,18 @@ def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None
     return report
 
 
-def _check_options(pools: Sequence[Path], options: BuildOptions) -> None:
+def _check_options(pools: Sequence[Path | str], options: BuildOptions) -> None:
     if not pools:
         raise UsageError("no pool was given", hint="--pool takes a folder, a tar or a glob")
     for name in ("batch_size", "workers", "max_pixels", "image_size", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if len(options.device.split(",")) > 1:
+        from transferset.models.runtime import resolve_device
+
+        for device in options.device.split(","):
+            resolve_device(device.strip())
     if options.memory_gb is not None or options.recall is not None:
         FaissWish(options.memory_gb, DEFAULT_RECALL if options.recall is None else options.recall)
     if options.max_error_rate is not None and not 0 <= options.max_error_rate <= 1:
@@ -97,7 +88,7 @@ def _check_directory(index: Path) -> None:
         raise UsageError(f"--index {index} is not a folder")
     if index.is_dir() and not (index / PLAN).is_file():
         names = sorted(path.name for path in index.iterdir())
-        others = [name for name in names if name != LOCK_NAME and not name.startswith(TEMPORARY_PREFIX)]
+        others = [name for name in names if not name.startswith((LOCK_NAME, TEMPORARY_PREFIX))]
         if others:
             raise UsageError(
                 f"--index {index} is not empty and is not an index: it holds {', '.join(others[:3])}",
@@ -105,183 +96,103 @@ def _check_directory(index: Path) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What one call works on, and what it has to tell in the end."""
-
-    index: Path
-    pools: list[Path]
-    options: BuildOptions
-    stages: Stages = field(default_factory=Stages)
-    notes: list[str] = field(default_factory=list)
-    forgotten: dict[int, int] = field(default_factory=dict)
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        """What must not come into the index again."""
-        return read_ledger(self.index)
-
-    @property
-    def asked(self) -> Asked:
-        options = self.options
-        return Asked(
-            options.encoder,
-            options.image_size,
-            options.runtime,
-            options.batch_size,
-            options.max_pixels,
-            options.seed,
-            options.threads,
-        )
+def _build(run: Run) -> BuildReport:
+    with contextlib.ExitStack() as held:
+        with _turn(run.index):
+            shared = held.enter_context(DirectoryLock(run.index, shared=True))
+            build = begin_build(run, shared.alone)
+        while True:
+            _write_parts(run, build)
+            build = replace(build, encoder=None)  # the index may need its memory
+            with _turn(run.index):
+                added = _added(run.index)
+                if added is None:
+                    return _finish(run, build)
+            build = replace(build, work=added[0], roots=added[1])
 
 
-def _build(run: _Run) -> BuildReport:
+@contextlib.contextmanager
+def _turn(index: Path) -> Iterator[None]:
+    """Only one of those that build an index looks for work, or finishes, at a time."""
+    lock = DirectoryLock(index, WORK_LOCK)
+    try:
+        lock.__enter__()
+    except BusyError as error:
+        say(f"{error.message} too: waiting for its planning or its end")
+        lock = DirectoryLock(index, WORK_LOCK, wait=True)
+        lock.__enter__()
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _write_parts(run: Run, build: Begun) -> None:
+    """Write the parts of the work, with others who do the same. The encoder's memory is free again
+    afterwards."""
+    left = [one for one in build.work if not is_done(run.index, one.number)]
+    if not left:
+        return
+    from curate.index.crew import write_all
+    from curate.index.part_work import Bench
+
+    encoder = build.encoder or load_encoder(run, build.plan)
+    workers = run.options.workers or max(1, available_cores() // len(run.devices))
+    bench = Bench(run.index, build.roots, run.ledger, encoder, workers)
+    before = sum(part.rows for part in build.before)
+    done = sum(one.part.images for one in build.work if one not in left)
+    guessed = is_guessed((one.part for one in build.work), build.roots)
+    total = None if guessed else before + sum(one.part.images for one in build.work)
+    with run.stages.timed("encode"), progress("build-index", total, "images", initial=before + done) as bar:
+        write_all(bench, left, run.devices[1:], bar, run.share)
+
+
+def _added(index: Path) -> tuple[list[NumberedPart], Roots] | None:
+    """Work that others have added in the meantime, with the roots that it needs; None if all is done."""
+    work = read_work(index)
+    if all(is_done(index, one.number) for one in work):
+        return None
+    return work, read_plan(index)[1]
+
+
+def _finish(run: Run, build: Begun) -> BuildReport:
+    """Caches and manifest; quick where another process has just done the same."""
     from curate.index.finish import finish
 
-    plan, roots = _existing(run)
+    write_work(run.index, [])
     finished = finished_parts(run.index)
-    with run.stages.timed("look"):
-        listing, changes = _look(run, roots, finished)
-    plan, new = _encode(run, plan, roots, finished, changes)
-    report = _report(run, plan, finished, new)
-    report.changed, report.gone, report.skipped = changes.changed, changes.gone, listing.skipped
-    report.forgotten = sum(run.forgotten.values())
+    report = _report(run, build, finished)
     if report.images == 0 and not run.ledger.ids:
         raise DataError(
             f"nothing in the pool can be read: {_counts(report)}", hint=_where_errors_are(run.index)
         )
     asked = (run.options.memory_gb, run.options.recall)
-    finish(run.index, plan, [*finished, *new], report, run.stages, run.options.faiss, asked)
+    finish(run.index, build.plan, finished, report, run.stages, run.options.faiss, asked)
     return report
 
 
-def _existing(run: _Run) -> tuple[Plan | None, Roots]:
-    """The plan to obey, and the roots, of an index that was begun before."""
-    for folder in (run.index, run.index / PARTS, run.index / IDS, run.index / FAISS):
-        if folder.is_dir():
-            sweep_temporaries(folder, besides=LEDGER)
-    if not (run.index / PLAN).exists():
-        return None, Roots(run.index)
-    plan, roots = read_plan(run.index)
-    refuse_other_format(run.index)
-    refuse(run.index, run.asked.differences(plan))
-    return plan, roots
-
-
-def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolListing, Changes]:
-    known = Known(finished)
-    run.notes.extend(follow_moved(roots, known, run.pools))
-    listing = list_pools(run.pools, roots)
-    if not listing.sources:
-        left_out = "".join(f"; {path}: {reason}" for path, reason in listing.skipped[:3])
-        raise DataError(
-            f"no image and no tar in {', '.join(str(pool) for pool in run.pools)}{left_out}",
-            hint="a pool is a folder of JPEG, PNG and WebP files or of uncompressed tars with such files",
-        )
-    return listing, known.compare(listing.sources, roots, run.pools)
-
-
-def _encode(
-    run: _Run, plan: Plan | None, roots: Roots, finished: list[FinishedPart], changes: Changes
-) -> tuple[Plan, list[FinishedPart]]:
-    """Settle the plan and write the new parts. The encoder's memory is free again afterwards."""
-    encoder = _encoder(run, plan, changes)
-    plan = encoder.plan if encoder is not None else plan
-    assert plan is not None
-    _check_parts(run.index, plan, finished)
-    write_plan(run.index, plan, roots)
-    return plan, _encode_parts(run, changes.new, roots, finished, encoder) if encoder is not None else []
-
-
-def _encoder(run: _Run, plan: Plan | None, changes: Changes) -> "OpenEncoder | None":
-    """The encoder, loaded only if there is something to embed, or to see whether it is the same one."""
-    if plan is not None and not changes.new and not run.asked.names_other_weights(plan):
-        return None
-    from curate.index.encoder import begin, resume
-
-    with run.stages.timed("load encoder"):
-        encoder = begin(run.options) if plan is None else resume(plan, run.options)
-    run.notes.extend(encoder.notes)
-    return encoder
-
-
-def _check_parts(index: Path, plan: Plan, finished: list[FinishedPart]) -> None:
-    for part in finished:
-        if part.done["fingerprint"] != plan.fingerprint:
-            raise DataError(
-                f"{part.directory} was not built with {index / PLAN}", hint="restore the index from a copy"
-            )
-
-
-def _encode_parts(
-    run: _Run, sources: list[Source], roots: Roots, finished: list[FinishedPart], encoder: "OpenEncoder"
-) -> list[FinishedPart]:
-    """Write the parts that new sources make."""
-    with run.stages.timed("look"):
-        parts = list(plan_parts(sources, lambda source: count_images(roots.locate(source))))
-    if not parts:
-        return []
-    before = sum(part.rows for part in finished)
-    total = before + sum(part.images for part in parts)
-    first = 1 + max((part.number for part in finished), default=-1)
-    with run.stages.timed("encode"), progress("build-index", total, "images", initial=before) as bar:
-        return [
-            _encode_part(run, number, part, roots, encoder, bar) for number, part in enumerate(parts, first)
-        ]
-
-
-def _encode_part(
-    run: _Run, number: int, part: PlannedPart, roots: Roots, encoder: "OpenEncoder", bar: Progress
-) -> FinishedPart:
-    from curate.index.encode_part import encode_part
-
-    plan, info = encoder.plan, encoder.model.info
-    about: dict[str, Any] = {
-        "fingerprint": plan.fingerprint,
-        "encoder_fingerprint": plan.encoder.fingerprint,
-        "runtime": {"runtime": info.runtime, "precision": info.precision, "version": info.version},
-        "sources": [],
-    }
-    with (
-        PartReader(part, roots) as reader,
-        write_part(run.index, number, plan.encoder.dimension, about) as writer,
-    ):
-        run.forgotten[number] = encode_part(reader, writer, encoder, run.options.workers, bar, run.ledger.ids)
-        run.notes.extend(_damaged_tars(reader, writer.problems))
-        if part.of_tars:
-            pairs = zip(part.sources, reader.images, strict=True)
-            about["sources"] = [{**asdict(source), "images": images} for source, images in pairs]
-    return finished_part(part_directory(run.index, number))
-
-
-def _damaged_tars(reader: PartReader, problems: Sequence[Problem]) -> list[str]:
-    """A sentence for each tar of a part that is damaged, cut off, or none."""
-    images = dict(zip(reader.part.sources, reader.images, strict=True))
-    return [
-        f"{reader.roots.locate(problem.source)}: {problem.reason}"
-        + (f"; the {images[problem.source]} whole images in it are kept" if images[problem.source] else "")
-        for problem in problems
-        if problem.kind == "source"
-    ]
-
-
-def _report(run: _Run, plan: Plan, finished: list[FinishedPart], new: list[FinishedPart]) -> BuildReport:
+def _report(run: Run, build: Begun, finished: list[FinishedPart]) -> BuildReport:
     errors: Counter[str] = Counter()
-    for part in [*finished, *new]:
+    for part in finished:
         errors.update(part.done["errors"])
+    new = [part for part in finished if part.number in run.share.parts]
     new_images = sum(part.rows for part in new)
     return BuildReport(
         run.index,
-        plan.encoder.spec,
-        f"{plan.runtime.runtime} {plan.runtime.precision}",
-        parts=len(finished) + len(new),
-        images=sum(part.rows for part in finished) + new_images,
+        build.plan.encoder.spec,
+        f"{build.plan.runtime.runtime} {build.plan.runtime.precision}",
+        parts=len(finished),
+        images=sum(part.rows for part in finished),
         errors=dict(sorted(errors.items())),
         new_parts=len(new),
         new_images=new_images,
+        forgotten=run.share.forgotten,
         rate=new_images / run.stages.seconds["encode"] if new else 0.0,
         seconds=run.stages.seconds,
-        notes=run.notes,
+        changed=build.changes.changed,
+        gone=build.changes.gone,
+        skipped=build.listing.skipped,
+        notes=[*run.notes, *run.share.notes],
     )
 
 

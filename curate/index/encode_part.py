@@ -1,30 +1,25 @@
-"""Fills one part: its items go through the encoding pipeline, rows and problems come out in the part's
-order."""
+"""Fills one part: rows and problems, as the encoding pipeline gives them, in the part's order."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 
 import numpy as np
 
-from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items
-from curate.index.encoder import OpenEncoder
+from curate.encoding.pipeline import Encoded, Unreadable
 from curate.index.part_writer import NewRow, PartWriter
-from curate.pools import FORGOTTEN, PartReader, Problem
+from curate.pools import FORGOTTEN, PoolItem, Problem
 from transferset.console import Progress
 
 
-def encode_part(
-    reader: PartReader,
+def fill_part(
+    outcomes: Iterable[Encoded[PoolItem] | Unreadable[PoolItem]],
     writer: PartWriter,
-    encoder: OpenEncoder,
-    workers: int | None,
     bar: Progress,
     forgotten: Set[bytes] = frozenset(),
 ) -> int:
-    """Read, decode and embed every item of `reader`'s part into `writer`, except those whose id is
-    `forgotten`; returns how many these were. (They are embedded too: batches must not depend on them.)"""
-    options = PipelineOptions(workers, encoder.plan.max_pixels)
+    """Write what came out of the items of a part, except those whose id is `forgotten`; returns how many
+    these were. (They are embedded too: batches must not depend on them.)"""
     unreadable = refused = 0
-    for outcome in encode_items(encoder.model, reader.items(), reader.read, options):
+    for outcome in outcomes:
         item = outcome.item
         if isinstance(outcome, Unreadable):
             unreadable += 1
@@ -38,5 +33,4 @@ def encode_part(
             writer.add(NewRow(item, outcome.item_id, outcome.header, outcome.perceptual_hash, embedding))
         bar.advance()
     bar.note("")
-    writer.problems.extend(reader.problems)
     return refused

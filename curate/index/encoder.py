@@ -4,10 +4,10 @@ import importlib.metadata
 from dataclasses import dataclass, replace
 from typing import Any
 
-from curate.encoding.pipeline import available_cores
 from curate.index.options import DEFAULT_BATCH_SIZE, DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
 from curate.index.plan import EncoderPlan, Plan, RuntimePlan, has_weights_file
 from curate.pools.roots import absolute
+from transferset.cores import available_cores
 from transferset.errors import UsageError
 from transferset.models.backbone import Backbone, load_backbone
 from transferset.models.runtime import FrozenModel, RuntimeInfo, open_runtime
@@ -56,7 +56,7 @@ def _absolute(spec: ModelSpec) -> ModelSpec:
     return replace(spec, weights=absolute(spec.weights)) if has_weights_file(spec) else spec
 
 
-def begin(options: BuildOptions) -> OpenEncoder:
+def begin(options: BuildOptions, id_kind: str = "bytes") -> OpenEncoder:
     """Load the encoder that the options ask for and make the plan of a new index."""
     seed = options.seed or 0
     backbone = load_backbone(
@@ -67,6 +67,7 @@ def begin(options: BuildOptions) -> OpenEncoder:
     model = open_runtime(
         backbone,
         runtime=options.runtime or "auto",  # type: ignore[arg-type]
+        precision=options.precision or "auto",
         batch_size=batch_size,
         device=options.device,
         threads=threads,
@@ -77,6 +78,7 @@ def begin(options: BuildOptions) -> OpenEncoder:
         RuntimePlan(info.runtime, info.precision, info.version, info.device, batch_size, threads),
         options.max_pixels or DEFAULT_MAX_PIXELS,
         library_versions(),
+        id_kind,
     )
     return OpenEncoder(
         model, plan, (f"runtime {info.runtime}: {info.note}",) if info.note else (), backbone.text
@@ -119,11 +121,15 @@ def resume(plan: Plan, options: BuildOptions, *, obey_runtime: bool = True) -> O
 
 
 def _open_planned(backbone: Backbone, plan: RuntimePlan, device: str, obey: bool) -> FrozenModel:
-    """The plan's runtime on the plan's device, unless another device is asked for."""
+    """The plan's runtime on the plan's device, unless another device is asked for. For queries nothing is
+    compiled, because that takes longer than a few images do."""
+    if plan.runtime == "compile" and not obey:
+        plan = replace(plan, runtime="eager", precision="f32")
     try:
         return open_runtime(
             backbone,
             runtime=plan.runtime,  # type: ignore[arg-type]
+            precision=plan.precision,
             batch_size=plan.batch_size,
             device=plan.device if device == "auto" else device,
             threads=plan.threads,

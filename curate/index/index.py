@@ -17,6 +17,7 @@ from curate.index.open_files import allow_open_files
 from curate.index.part import ItemRow, Part
 from curate.index.plan import Plan, read_plan
 from curate.pools import Roots
+from curate.pools.remote import PoolPath
 from transferset.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Index:
         ]
         self._numbering = Numbering(self.parts)
         self._by_number = {part.number: part for part in self.parts}
-        self._bytes = ByteReader(roots)
+        self._bytes = ByteReader(roots, plan.id_kind)
         self._pool_roots = dict(pool_roots or {})
         self._ledger = LiveLedger(path)
         self._made: tuple[Ledger, Searcher] | None = None
@@ -72,6 +73,11 @@ class Index:
     @property
     def dimension(self) -> int:
         return self.plan.encoder.dimension
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the pool holds images; one of ready embeddings holds only their URLs or paths."""
+        return self.plan.id_kind == "bytes"
 
     @property
     def rows(self) -> int:
@@ -222,8 +228,8 @@ class Index:
                         continue
             raise
 
-    def pool_path(self, item: ItemRow) -> Path:
-        """The tar or the image file that an item's bytes are in, as of now; nothing says that it exists."""
+    def pool_path(self, item: ItemRow) -> PoolPath:
+        """The tar, table or image that an item's bytes are in, as of now; nothing says that it exists."""
         return self._bytes.path(item)
 
     def _part(self, number: int) -> Part:

@@ -12,9 +12,14 @@ import pyarrow.parquet as pq
 from curate.index.layout import ERRORS
 from curate.index.manifest import FinishedPart
 from curate.index.part import ItemRow
+from curate.index.ready_part import scaled
 from curate.pools import Roots, Source
+from curate.pools.embeddings import read_embedding
 from curate.pools.listing import expand
+from curate.pools.remote import PoolPath, RangeReader, RemotePath, is_remote, pool_path
 from curate.pools.roots import absolute
+from curate.pools.row_groups import RowGroups
+from curate.pools.tables import read_table_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.tars import TarReader
@@ -24,12 +29,14 @@ _MOVED_SAMPLE = 100
 
 
 class Version(NamedTuple):
-    """A tar or file as a part holds it; `item_id` of a loose image that could be read."""
+    """A tar or file as a part holds it; `item_id` of a loose image that could be read. `first`: the first row
+    of a piece of ready embeddings."""
 
     size: int
     mtime_ns: int
     part: int
     item_id: bytes | None
+    first: int = 0
 
 
 @dataclass
@@ -57,7 +64,8 @@ class Known:
         self.versions: dict[tuple[int, str], list[Version]] = {}
         for part in parts:
             for source in part.done["sources"]:
-                version = Version(source["size"], source["mtime_ns"], part.number, None)
+                first = source.get("first", 0)
+                version = Version(source["size"], source["mtime_ns"], part.number, None, first)
                 self._add(source["root"], source["path"], version)
             if not part.done["sources"]:
                 self._add_files(part)
@@ -77,7 +85,7 @@ class Known:
             if kind in ("image", "forgotten") and path is not None:
                 self._add(root, path, Version(size, mtime_ns, part.number, None))
 
-    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path]) -> Changes:
+    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path | str]) -> Changes:
         """What is new, changed and gone of `pools`, whose present content is `sources`."""
         by_path = {os.fspath(roots.join(*key)): key for key in self.versions}
         changes = Changes()
@@ -89,9 +97,11 @@ class Known:
                 changes.new.append(source)
                 continue
             seen.add(path)
-            if not self._is_held(source, self.versions[key], path):
+            versions = [version for version in self.versions[key] if version.first == source.first]
+            if not self._is_held(source, versions, path):
                 changes.new.append(source)
-                changes.changed.append(path)
+                if versions and changes.changed[-1:] != [path]:  # pieces of a file follow each other
+                    changes.changed.append(path)
         bases = [absolute(pool) for pool in pools]
         for path in by_path:
             if path not in seen and _is_below(path, bases) and not os.path.lexists(path):
@@ -117,7 +127,7 @@ class Known:
                 found.sources.setdefault(part, set()).add(source)
         return found
 
-    def _is_there(self, source: Source, version: Version, place: Path) -> bool:
+    def _is_there(self, source: Source, version: Version, place: PoolPath) -> bool:
         try:
             now = place.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -136,19 +146,35 @@ class Known:
         return any(self._has_same_bytes(source, version, path) for version in alike)
 
     def _has_same_bytes(self, source: Source, version: Version, path: str) -> bool:
+        place = pool_path(path)
         try:
-            if not source.is_tar:
-                return version.item_id is not None and item_id(Path(path).read_bytes()) == version.item_id
+            if not source.holds_many:
+                return version.item_id is not None and item_id(place.read_bytes()) == version.item_id
             items = self._sample_of(version.part, source.path)
-            with TarReader(Path(path)) as reader:
+            if source.is_embeddings:
+                return bool(items) and all(self._has_same_row(item, Path(path)) for item in items)
+            if source.is_table:
+                groups = RowGroups()
+                return bool(items) and all(
+                    item_id(read_table_bytes(groups, place, item.offset or 0)) == item.item_id
+                    for item in items
+                )
+            with (
+                RangeReader(place, blocks=False) if isinstance(place, RemotePath) else TarReader(place)
+            ) as reader:
                 return bool(items) and all(
                     item_id(reader.read(item.offset or 0, item.size)) == item.item_id for item in items
                 )
         except (OSError, DataError):
             return False
 
+    def _has_same_row(self, item: ItemRow, array: Path) -> bool:
+        """Whether an embedding file holds the embedding of an item where it was."""
+        stored = self._parts[item.part].open().embeddings[item.row]
+        return bool((scaled(read_embedding(array, item.offset or 0)[None])[0] == stored).all())
+
     def _sample_of(self, part: int, path: str) -> list[ItemRow]:
-        """Some items of a tar, evenly spread."""
+        """Some items of a tar, a table or an embedding file, evenly spread."""
         opened = self._parts[part].open()
         held = opened.table(["source"]).column("source").to_pylist()
         rows = [row for row, source in enumerate(held) if source == path]
@@ -165,17 +191,17 @@ class Known:
         )
 
 
-def follow_moved(roots: Roots, known: Known, pools: Iterable[Path]) -> list[str]:
+def follow_moved(roots: Roots, known: Known, pools: Iterable[Path | str]) -> list[str]:
     """Roots that are no longer where they were, but whose files lie in one of `pools`: note the new place.
 
     Returns a sentence for each.
     """
     notes = []
-    folders = [expand(pool)[0] for pool in pools]
+    folders = [expand(pool)[0] for pool in pools if not is_remote(pool)]
     taken = {roots.path(number) for number in range(len(roots))}
     for number in range(len(roots)):
         old = roots.path(number)
-        if Path(old).is_dir():
+        if is_remote(old) or Path(old).is_dir():
             continue
         for folder in folders:
             if folder not in taken and known.lies_at(number, folder):

@@ -25,8 +25,10 @@ FAISS = "faiss"
 WHITENING = "whitening.safetensors"
 THRESHOLDS = "thresholds"
 """The manifest's field for what `curate calibrate` found; None or missing: never calibrated."""
+WORK = "building.parquet"
 LEDGER = "forgotten.parquet"
 LEDGER_LOCK = ".lock-forgotten"
+WORK_LOCK = ".lock-building"
 
 
 def part_name(number: int) -> str:
@@ -97,6 +99,26 @@ def parts_schema() -> "pa.Schema":
         "checksum": pa.string(),
     }
     return pa.schema(list(columns.items()))
+
+
+@cache
+def work_schema() -> "pa.Schema":
+    """Columns of building.parquet: a row a source; `images` are those of the whole part."""
+    import pyarrow as pa
+
+    columns = {
+        "number": pa.int32(),
+        "images": pa.int64(),
+        "root": pa.int32(),
+        "path": pa.string(),
+        "size": pa.int64(),
+        "mtime_ns": pa.int64(),
+        "first": pa.int64(),
+        "rows": pa.int64(),
+        "table": pa.string(),
+        "table_row": pa.int64(),
+    }
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 @cache

@@ -18,13 +18,14 @@ class BuildOptions:
     Attributes:
         encoder: model spec.
         image_size: side of the encoder's input in pixels (default: the model's own).
-        runtime: auto, eager or openvino.
+        runtime: auto, eager, compile or openvino.
+        precision: auto, fp32, bf16 or fp16.
         batch_size: images a run of the encoder (default 64); part of the plan, because it can change bits.
         max_pixels: larger images are errors (default 100 million).
         seed: of an encoder with random weights (default 0).
         threads: CPU threads of the encoder (default: the number of cores); part of the plan too.
         workers: threads that read and decode (default: the number of cores).
-        device: auto, cpu, cuda, …
+        device: auto, cpu, cuda, … or several with commas between: a process on each.
         max_error_rate: share of unreadable images above which the build is a failure (exit 3) in the end.
         faiss: whether to make the FAISS file.
         memory_gb, recall: how much memory its search may take, in GB (default: half of the machine's), and
@@ -34,6 +35,7 @@ class BuildOptions:
     encoder: str | None = None
     image_size: int | None = None
     runtime: str | None = None
+    precision: str | None = None
     batch_size: int | None = None
     max_pixels: int | None = None
     seed: int | None = None

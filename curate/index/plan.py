@@ -105,6 +105,7 @@ class Asked:
     encoder: str | None = None
     image_size: int | None = None
     runtime: str | None = None
+    precision: str | None = None
     batch_size: int | None = None
     max_pixels: int | None = None
     seed: int | None = None
@@ -115,6 +116,7 @@ class Asked:
         told = [
             ("--image-size", self.image_size, plan.encoder.preprocessing["size"]),
             ("--runtime", None if self.runtime == "auto" else self.runtime, plan.runtime.runtime),
+            ("--precision", None if self.precision == "auto" else self.precision, _asked_precision(plan)),
             ("--batch-size", self.batch_size, plan.runtime.batch_size),
             ("--max-pixels", self.max_pixels, plan.max_pixels),
             ("--seed", self.seed, plan.encoder.seed),
@@ -130,6 +132,11 @@ class Asked:
     def names_other_weights(self, plan: Plan) -> bool:
         """Whether only loading the encoder can tell if it is the plan's: weights in another place."""
         return self.encoder is not None and parse_spec(self.encoder) != parse_spec(plan.encoder.spec)
+
+
+def _asked_precision(plan: Plan) -> str:
+    """The plan's precision as `--precision` names it."""
+    return {"f32": "fp32", "f16": "fp16"}.get(plan.runtime.precision, plan.runtime.precision)
 
 
 def _may_be_the_same(asked: str, planned: str) -> bool:

@@ -13,6 +13,8 @@ BLOCK_ROWS = 65_536
 _BLOCK_BYTES = 64 << 20
 _SCORES_BYTES = 128 << 20
 _LEAST_BLOCK = 1_024
+_COLUMNS = 32
+"""Scores that are looked at by their maximum first; blocks are multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class Scan:
         """(first row number, rows (n, d)) over all parts. The tensor is reused: it holds until the next
         one."""
         size = torch.empty((), dtype=dtype).element_size()
-        capacity = max(_LEAST_BLOCK, min(BLOCK_ROWS, _BLOCK_BYTES // (size * self.dimension)))
+        capacity = max(
+            _LEAST_BLOCK, min(BLOCK_ROWS, _BLOCK_BYTES // (size * self.dimension) // _COLUMNS * _COLUMNS)
+        )
         capacity = min(capacity, sum(part.rows for part in self.parts))
         block = torch.empty((capacity, self.dimension), dtype=dtype)
         start = filled = 0
@@ -109,10 +113,39 @@ def _merge(values: torch.Tensor, rows: torch.Tensor, scores: torch.Tensor, start
     k = values.shape[1]
     if k == 0:
         return
-    best, where = torch.topk(scores, min(k, scores.shape[1]), dim=1, sorted=False)
+    found = _better(scores, values.amin(dim=1))
+    if found is None:
+        best, where = torch.topk(scores, min(k, scores.shape[1]), dim=1, sorted=False)
+    else:
+        best, where = found
     all_values = torch.cat([values, best], dim=1)
     all_rows = torch.cat([rows, where + start], dim=1)
     kept, places = torch.topk(all_values, k, dim=1, sorted=False)
     values.copy_(kept)
     rows.copy_(torch.gather(all_rows, 1, places))
     rows[values == -torch.inf] = -1
+
+
+def _better(scores: torch.Tensor, least: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """All of `scores` (q, n) that are more than the `least` (q,) of their row, and their columns: (q, m),
+    with -inf where a row has fewer than m. None where they are so many that they had better be sorted.
+
+    Looks at the maximum of every few columns first: after the first blocks hardly any has anything to offer.
+    """
+    if scores.shape[1] % _COLUMNS or not len(scores):
+        return None
+    groups = scores.unflatten(1, (-1, _COLUMNS))
+    row, group = (groups.amax(dim=2) > least[:, None]).nonzero(as_tuple=True)
+    if len(row) * _COLUMNS > 0.9 * scores.numel():
+        return None
+    near = groups[row, group]
+    hit, lane = (near > least[row, None]).nonzero(as_tuple=True)
+    row, column = row[hit], group[hit] * _COLUMNS + lane
+    counts = torch.bincount(row, minlength=len(scores))
+    place = torch.arange(len(row)) - (torch.cumsum(counts, 0) - counts)[row]
+    most = int(counts.max()) if len(row) else 0
+    best = torch.full((len(scores), most), -torch.inf, dtype=scores.dtype)
+    where = torch.zeros((len(scores), most), dtype=torch.int64)
+    best[row, place] = near[hit, lane]
+    where[row, place] = column
+    return best, where

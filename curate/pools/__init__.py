@@ -1,4 +1,4 @@
-"""Where images come from: folders and WebDataset tars."""
+"""Where images come from: folders, WebDataset tars, Parquet tables, ready embeddings."""
 
 from curate.pools.items import FORGOTTEN, PlannedPart, PoolItem, PoolListing, Problem, Source
 from curate.pools.listing import list_pools

@@ -103,7 +103,7 @@ def refine(
                 selection = _select(
                     encoder, query_set, pool, quotas, options, checks, _dropped(judgement, refined)
                 )
-                tell_selection(selection, joint, excluded, near)
+                tell_selection(selection, joint, excluded, near, opened.has_bytes)
                 say(f"searched by {engine.engine}: {engine.reason}")
                 plan.begin(arguments, selection)
             write_parquet(out / REFINED, _refined_table(judgement, refined))

@@ -69,12 +69,15 @@ def describe_arguments(
     }
 
 
-def describe_guard(excluded: ExcludedSet | None, near: Calibration | None) -> dict[str, Any]:
-    """What was compared with what, and what was not: for manifest, report and `--json`."""
-    checked = [] if excluded is None else [*EXACT, *(NEAR if near is not None else ())]
+def describe_guard(
+    excluded: ExcludedSet | None, near: Calibration | None, has_bytes: bool = True
+) -> dict[str, Any]:
+    """What was compared with what, and what was not: for manifest, report and `--json`. Of a pool without
+    bytes nothing can be compared before they are fetched."""
+    checked = [*EXACT, *(NEAR if near is not None else ())] if excluded is not None and has_bytes else []
     images = 0 if excluded is None else len(excluded.images) - len(excluded.unreadable)
     return {
-        "statement": guard_statement(excluded, near),
+        "statement": guard_statement(excluded, near, has_bytes),
         "checked": checked,
         "not_checked": [one for one in (*EXACT, *NEAR) if one not in checked],
         "near_duplicates_checked": near is not None,
@@ -87,8 +90,16 @@ def describe_guard(excluded: ExcludedSet | None, near: Calibration | None) -> di
     }
 
 
-def guard_statement(excluded: ExcludedSet | None, near: Calibration | None) -> str:
+def guard_statement(excluded: ExcludedSet | None, near: Calibration | None, has_bytes: bool = True) -> str:
     """What was checked against leakage, and what was not, as one sentence."""
+    if not has_bytes:
+        against = "the queries and val or test images"
+        if excluded is not None:
+            against = f"the queries and {len(excluded.images)} images of {', '.join(excluded.folders)}"
+        return (
+            f"not checked yet: the index knows no bytes that could be compared with {against}; "
+            "curate fetch checks the bytes that it gets"
+        )
     if excluded is None:
         return "not checked: no --exclude-dir with val or test images was given"
     checked = (*EXACT, *NEAR) if near is not None else EXACT
@@ -159,18 +170,23 @@ def build_manifest(
     measures: dict[str, Any],
     plots: Sequence[str],
     near: Calibration | None,
+    id_kind: str = "bytes",
 ) -> dict[str, Any]:
-    """The manifest of a transfer set whose other files are all written; `plots` are names below `out`."""
-    written_queries = sum(shard.samples for shard in shards) - len(selection.picks)
+    """The manifest of a transfer set whose other files are all written; `plots` are names below `out`. Where
+    item ids are not of bytes there are no shards before `curate fetch` has been here."""
+    has_bytes = id_kind == "bytes"
+    written_queries = sum(shard.samples for shard in shards) - len(selection.picks) if has_bytes else 0
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
+        "id_kind": id_kind,
+        "bytes": "written" if has_bytes else "to fetch",
         "transferset_version": __version__,
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
         "search": selection.search,
         "measures": measures,
-        "guard": describe_guard(excluded, near),
+        "guard": describe_guard(excluded, near, has_bytes),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),
         "notes": list(query_set.notes),

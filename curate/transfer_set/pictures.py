@@ -10,7 +10,7 @@ from curate.selection.queries import Query
 from transferset.errors import DataError
 from transferset.images import decode
 from transferset.parallel import ordered_map
-from transferset.report import figure, thumbnail
+from transferset.report import figure, text, thumbnail
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -31,7 +31,8 @@ class Picture:
 
 
 class Pictures:
-    """Makes figures until the page is full; after that, and for what can't be read, only captions."""
+    """Makes figures until the page is full; after that, and for what can't be read, only captions. Images
+    that the index has no bytes of are shown by their URL, or else their key."""
 
     def __init__(self, index: "Index") -> None:
         self._index = index
@@ -48,7 +49,11 @@ class Pictures:
 
     def _figure(self, uri: str, picture: Picture) -> str:
         self._left -= len(uri)
-        return figure(uri if self._left >= 0 else "", picture.caption, picture.kind)
+        caption = picture.caption
+        if isinstance(picture.source, int) and not self._index.has_bytes:
+            item = self._index.item(picture.source)
+            caption = f"{text(item.url or item.key)}<br>{caption}"
+        return figure(uri if self._left >= 0 else "", caption, picture.kind)
 
     def _uri(self, picture: Picture) -> str:
         if self._left < 0:

@@ -61,6 +61,7 @@ def open_teacher(
     directory: Path,
     *,
     runtime: str = "auto",
+    precision: str = "auto",
     batch_size: int = 64,
     device: str = "auto",
     threads: int | None = None,
@@ -91,7 +92,12 @@ def open_teacher(
         )
     flops = flops_per_image(backbone.module, backbone.preprocessing.size, backward=False)
     model = open_runtime(
-        backbone, runtime=check_runtime(runtime), batch_size=batch_size, device=device, threads=threads
+        backbone,
+        runtime=check_runtime(runtime),
+        precision=precision,
+        batch_size=batch_size,
+        device=device,
+        threads=threads,
     )
     description = (
         f"{backbone.spec} at {backbone.preprocessing.size} px with a linear head for {len(classes)} classes"

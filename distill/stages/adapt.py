@@ -64,6 +64,7 @@ class AdaptOptions:
     folds: int = 5
     seed: int = 0
     runtime: str = "auto"
+    precision: str = "auto"
     batch_size: int = 64
     max_pixels: int = MAX_PIXELS
     max_error_rate: float | None = None
@@ -183,6 +184,7 @@ class _Adapting:
         model = open_runtime(
             self.backbone,
             runtime=check_runtime(options.runtime),
+            precision=options.precision,
             batch_size=options.batch_size,
             device=options.execution.device,
             threads=options.execution.threads,

@@ -46,8 +46,9 @@ class TrainOptions:
     the classifier is fitted at the end, on these labels. `views` K: the same K views of every image come
     again after K epochs, so that the teacher looks at each only once (0: new views every epoch).
     `temperature`: of the comparison, beyond the teacher's own fitted one (None: the method's default).
-    `runtime`: what the teacher runs on. `labels_from`: a store of `distill label`, which takes the teacher's
-    place and says which views there are; a `teacher` that is given too must be the one that labelled.
+    `runtime`, `precision`: what the teacher runs on. `labels_from`: a store of `distill label`, which takes
+    the teacher's place and says which views there are; a `teacher` that is given too must be the one that
+    labelled.
     """
 
     shards: tuple[str | Path, ...]
@@ -66,6 +67,7 @@ class TrainOptions:
     seed: int = 0
     runtime: str = "auto"
     labels_from: Path | None = None
+    precision: str = "auto"
     execution: Execution = field(default_factory=Execution)
 
 
@@ -168,6 +170,7 @@ def _open_teaching(options: TrainOptions, method: Transfer, resolved: dict[str, 
     teacher = open_teacher(
         options.teacher,
         runtime=resolved.get("runtime", options.runtime),
+        precision=resolved.get("precision", options.precision),
         batch_size=batch_size,
         device=resolved["device"],
         threads=resolved["threads"],
@@ -239,6 +242,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             **free,
             "decode_size": decode_size(inputs),
             "runtime": facts["runtime"],
+            "precision": facts["precision"],
         },
         "teacher": facts,
         "student": {

@@ -22,7 +22,7 @@ TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
 # The command in a process of its own, with small parts; it kills itself at a moment.
 BUILD = """
 import os, signal, sys
-from curate.index import encode_part, manifest
+from curate.index import manifest, part_work
 from curate.pools import partition
 partition.FOLDER_FILES = 40
 
@@ -34,15 +34,18 @@ def stop(*arguments):
 
 moment = sys.argv.pop(1)
 if moment in ("within the second part", "told to end"):
-    encode, count = encode_part.encode_items, 0
-    def dying(*arguments):
+    encode, count = part_work.encode_parts, 0
+    def dying(outcomes):
         global count
-        for outcome in encode(*arguments):
+        for outcome in outcomes:
             count += 1
             if count == 65:
                 die() if moment == "within the second part" else stop()
             yield outcome
-    encode_part.encode_items = dying
+    def dying_parts(*arguments):
+        for part, outcomes in encode(*arguments):
+            yield part, dying(outcomes)
+    part_work.encode_parts = dying_parts
 elif moment == "between parts.parquet and the manifest":
     write = manifest.atomic_file
     class Dying:

@@ -6,9 +6,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, encode_items
+from curate.encoding.pipeline import (
+    Encoded,
+    PartItems,
+    PipelineOptions,
+    Unreadable,
+    encode_items,
+    encode_parts,
+)
 from transferset.copies import item_id, perceptual_hash
-from transferset.errors import DataError
+from transferset.errors import DataError, InterruptedRun
 from transferset.images import decode
 from transferset.models.backbone import load_backbone
 from transferset.models.runtime import FrozenModel, open_runtime
@@ -118,7 +125,7 @@ def test_items_are_taken_lazily_and_read_in_threads(model: FrozenModel, images: 
 
     outcomes = encode_items(model, items(), read, PipelineOptions(workers=2))
     next(outcomes)
-    assert taken <= 4 * BATCH + 2
+    assert taken <= 5 * BATCH + 2
     assert threading.main_thread().name not in readers
     outcomes.close()
 
@@ -129,3 +136,54 @@ def test_an_unexpected_error_of_the_reader_ends_the_run(model: FrozenModel) -> N
 
     with pytest.raises(ZeroDivisionError):
         list(encode_items(model, [1], read))
+
+
+def test_parts_in_a_row_give_what_each_gives_alone(model: FrozenModel, images: list[bytes]) -> None:
+    cuts = [images[:5], [], [b""], images[5:6], images[6:]]
+    parts = [PartItems(number, some, _read) for number, some in enumerate(cuts)]
+    alone = [list(encode_items(model, some, _read)) for some in cuts]
+    for number, (part, outcomes) in enumerate(encode_parts(model, parts, PipelineOptions(workers=2))):
+        together = list(outcomes)
+        assert part == number
+        assert [one.item for one in together] == cuts[number]
+        for one, other in zip(together, alone[number], strict=True):
+            assert type(one) is type(other)
+            if isinstance(one, Encoded) and isinstance(other, Encoded):
+                assert np.array_equal(one.embedding, other.embedding)
+    assert number == len(cuts) - 1
+
+
+def test_the_next_part_is_read_while_the_present_one_is_encoded(images: list[bytes]) -> None:
+    """The encoder waits, in the last batch of the first part, until an image of the second was read."""
+    backbone = load_backbone("timm:test_efficientnet@none", image_size=64)
+    info = open_runtime(backbone, runtime="eager", batch_size=BATCH, device="cpu").info
+    second_read = threading.Event()
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        assert second_read.wait(20), "nothing of the next part was read"
+        return np.ones((BATCH, backbone.dimension), np.float32)
+
+    def read_second(data: bytes) -> bytes:
+        second_read.set()
+        return data
+
+    parts = [PartItems("first", images[:2], _read), PartItems("second", images[2:4], read_second)]
+    waiting = FrozenModel(run, backbone, info, BATCH)
+    found = [(part, len(list(outcomes))) for part, outcomes in encode_parts(waiting, parts)]
+    assert found == [("first", 2), ("second", 2)]
+
+
+def test_an_error_in_the_next_part_comes_when_its_turn_has_come(
+    model: FrozenModel, images: list[bytes]
+) -> None:
+    def broken() -> Iterator[bytes]:
+        yield images[0]
+        raise InterruptedRun("the disk is gone")
+
+    parts = [PartItems("whole", images[:6], _read), PartItems("broken", broken(), _read)]
+    found = []
+    with pytest.raises(InterruptedRun, match="the disk is gone"):
+        for part, outcomes in encode_parts(model, parts):
+            for outcome in outcomes:
+                found.append((part, outcome.item))
+    assert found == [*(("whole", item) for item in images[:6]), ("broken", images[0])]

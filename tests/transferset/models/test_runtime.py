@@ -1,7 +1,9 @@
 """Runtimes: the same vectors on each, rows that do not depend on their batch, errors."""
 
 import importlib.util
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,21 @@ from torch import nn
 
 from transferset.errors import UsageError
 from transferset.models.backbone import Backbone, load_backbone
+from transferset.models.engine import Opened
 from transferset.models.preprocessing import Preprocessing
-from transferset.models.runtime import FrozenModel, open_runtime, resolve_device
+from transferset.models.runtime import (
+    FrozenModel,
+    RuntimeName,
+    images_per_second,
+    open_runtime,
+    resolve_device,
+)
 from transferset.models.spec import ModelSpec
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="openvino (extra `openvino`) is not installed"
 )
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 BATCH = 8
 HALVES = (0.5, 0.5, 0.5)
 
@@ -62,11 +72,24 @@ def test_openvino_agrees_with_eager_for_a_real_clip(tinyclip: Path, photographs:
     _assert_agreement(f"open_clip:local-dir:{tinyclip}", None, photographs)
 
 
-def _assert_agreement(spec: str, size: int | None, photographs: list[np.ndarray]) -> None:
+@needs_compiler
+@pytest.mark.parametrize(
+    ("spec", "size"), [("small_clip", None), pytest.param("embedded", 64, marks=pytest.mark.slow)]
+)
+def test_compiled_torch_agrees_with_eager(
+    spec: str, size: int | None, small_clip: Path, photographs: list[np.ndarray]
+) -> None:
+    spec = spec.replace("small_clip", f"open_clip:local-dir:{small_clip}")
+    _assert_agreement(spec, size, photographs, "compile")
+
+
+def _assert_agreement(
+    spec: str, size: int | None, photographs: list[np.ndarray], runtime: RuntimeName = "openvino"
+) -> None:
     backbone = load_backbone(spec, image_size=size)
     images = _images(backbone, photographs)
-    fast = open_runtime(backbone, runtime="auto", batch_size=BATCH, device="cpu", threads=1)
-    assert fast.info.runtime == "openvino"
+    fast = open_runtime(backbone, runtime=runtime, batch_size=BATCH, device="cpu", threads=1)
+    assert fast.info.runtime == runtime
     assert fast.info.precision in ("f32", "bf16", "f16")
     assert fast.info.version
     features = fast(images)
@@ -153,8 +176,14 @@ class Untraceable(nn.Module):
         return images.mean((2, 3))
 
 
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+
 @needs_openvino
-def test_what_openvino_cannot_convert_runs_eagerly_and_says_so() -> None:
+@pytest.mark.usefixtures("no_compiler")
+def test_what_openvino_cannot_convert_runs_otherwise_and_says_so() -> None:
     model = open_runtime(_backbone(Untraceable()), runtime="auto", batch_size=2, device="cpu")
     assert model.info.runtime == "eager"
     assert "cannot be traced" in model.info.note
@@ -163,21 +192,81 @@ def test_what_openvino_cannot_convert_runs_eagerly_and_says_so() -> None:
     assert "eager" in (error.value.hint or "")
 
 
-def test_without_openvino_auto_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
+
+
+@pytest.mark.usefixtures("no_openvino", "no_compiler")
+def test_without_openvino_and_compiler_auto_is_eager() -> None:
     model = open_runtime(_backbone(ChannelMeans()), runtime="auto", batch_size=2, device="cpu")
     assert model.info.runtime == "eager"
-    assert model.info.note == "openvino is not installed"
-    with pytest.raises(UsageError, match="not installed") as error:
-        open_runtime(_backbone(ChannelMeans()), runtime="openvino", batch_size=2, device="cpu")
-    assert "transferset[openvino]" in (error.value.hint or "")
+    assert model.info.note.startswith("openvino: openvino is not installed; compile: torch.compile needs")
+    for runtime, hint in (("openvino", "transferset[openvino]"), ("compile", "CXX")):
+        with pytest.raises(UsageError, match=f"the runtime {runtime} cannot run") as error:
+            open_runtime(_backbone(ChannelMeans()), runtime=runtime, batch_size=2, device="cpu")  # type: ignore[arg-type]
+        assert hint in (error.value.hint or "")
+
+
+@needs_compiler
+@pytest.mark.usefixtures("no_openvino")
+def test_without_openvino_auto_compiles() -> None:
+    """What eager torch cannot beat by 1.3: a chain of small operations on large images."""
+
+    class Chain(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            for step in range(40):
+                images = (images * 1.01 + 0.01 * step).clamp(-3, 3)
+            return images.mean((2, 3))
+
+    model = open_runtime(_backbone(Chain(), size=256), runtime="auto", batch_size=8, device="cpu", threads=1)
+    assert (model.info.runtime, model.info.precision) == ("compile", "f32")
+
+
+@needs_openvino
+@pytest.mark.parametrize(("times", "runtime"), [(1.29, "openvino"), (1.31, "eager")])
+def test_auto_moves_down_only_for_what_is_clearly_faster(
+    times: float, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = iter([100 * times, 100.0] * 2)  # eager first
+    monkeypatch.setattr("transferset.models.runtime.images_per_second", lambda *_: next(rates))
+    model = open_runtime(_backbone(ChannelMeans()), runtime="auto", batch_size=2, device="cpu")
+    assert model.info.runtime == runtime
+    assert ("as fast as openvino" in model.info.note) == (runtime == "eager")
+
+
+def test_the_probe_tells_images_a_second() -> None:
+    def run(images: np.ndarray) -> np.ndarray:
+        time.sleep(0.02)
+        return images.mean((1, 2))
+
+    rate = images_per_second(Opened(run, "f32", ""), 4, 16)
+    assert 20 < rate <= 200
+
+
+@pytest.mark.parametrize("runtime", ["eager", pytest.param("openvino", marks=needs_openvino)])
+def test_precision_as_asked_for(runtime: Any, photographs: list[np.ndarray]) -> None:
+    backbone = load_backbone("embedded", image_size=64)
+    images = _images(backbone, photographs)
+    full = open_runtime(backbone, runtime=runtime, precision="fp32", batch_size=BATCH, device="cpu")
+    assert full.info.precision == "f32" and full.info.note == ""
+    try:
+        half = open_runtime(backbone, runtime=runtime, precision="bf16", batch_size=BATCH, device="cpu")
+    except UsageError as error:
+        assert "no bf16 on this CPU" in error.message
+        return
+    assert half.info.precision == "bf16"
+    cosine = _worst_cosine(half(images), full(images))
+    assert 0.98 < cosine < 0.999999, "another precision, and nearly the same features"
+    assert "in bf16 features have a cosine of down to 0.9" in half.info.note, "this model loses that much"
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"runtime": "compile", "batch_size": 2},
+        {"runtime": "abacus", "batch_size": 2},
+        {"batch_size": 2, "precision": "fp12"},
         {"batch_size": 0},
         {"batch_size": 2, "threads": 0},
         {"batch_size": 2, "device": "abacus"},
