@@ -10,29 +10,21 @@ memory and topk, with as many threads as FAISS has.
 """
 
 import argparse
-import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from made_index import write_index
 
 from curate.encoding.pipeline import encode_items
 from curate.encoding.vectors import unit_rows
 from curate.index.encoder import resume
 from curate.index.faiss_recall import mean_recall
-from curate.index.finish import finish
 from curate.index.index import Index, open_index
-from curate.index.layout import part_directory
-from curate.index.manifest import FinishedPart, finished_part
-from curate.index.options import BuildOptions, BuildReport
-from curate.index.part_writer import NewRow, write_part
-from curate.index.plan import write_plan
-from curate.index.stages import Stages
-from curate.pools import PoolItem, Roots, Source
-from transferset.images import IMAGE_SUFFIXES, Header, decode
+from curate.index.options import BuildOptions
+from transferset.images import IMAGE_SUFFIXES, decode
 from transferset.models.runtime import FrozenModel
 
 K = 100
@@ -89,25 +81,6 @@ def intrinsic_dimension(rows: np.ndarray, rng: np.random.Generator, sample: int 
     return float(1 / ratios.mean())
 
 
-def write_index(path: Path, source: Index, rows: np.ndarray, memory_gb: float | None, recall: float) -> Index:
-    """An index of these rows with a FAISS file; its items have no images."""
-    plan = source.plan
-    finished: list[FinishedPart] = []
-    for number, start in enumerate(range(0, len(rows), PART_ROWS)):
-        about = {"fingerprint": plan.fingerprint, "encoder_fingerprint": "", "runtime": {}, "sources": []}
-        with write_part(path, number, rows.shape[1], about) as writer:
-            for at, row in enumerate(rows[start : start + PART_ROWS].astype(np.float16), start):
-                identity = hashlib.sha256(str(at).encode()).digest()[:16]
-                item = PoolItem(str(at), Source(0, f"{at}.jpg", 1, 1), None, 1)
-                writer.add(NewRow(item, identity, Header("jpeg", 1, 1), 0, row))
-        finished.append(finished_part(part_directory(path, number)))
-    write_plan(path, replace(plan), Roots(path))
-    stages, report = Stages(), BuildReport(path, plan.encoder.spec, "", images=len(rows))
-    finish(path, plan, finished, report, stages, with_faiss=True, asked=(memory_gb, recall))
-    print(f"FAISS file made and tuned in {stages.seconds['faiss']:.0f} s: {report.faiss}")
-    return open_index(path)
-
-
 def rate(search: Callable[[np.ndarray], object], queries: np.ndarray, batch: int, seconds: float) -> float:
     """Queries a second in batches of this size, for about so long, after a warm-up."""
     search(queries[:batch])
@@ -158,7 +131,8 @@ def main() -> None:
     )
     queries = make_rows(real, differences, 512, rng) if given.queries is None else None
     queries = queries if queries is not None else read_queries(given.queries, model)
-    index = write_index(given.work, source, rows, given.memory_gb, given.recall)
+    blocks = (rows[start : start + PART_ROWS] for start in range(0, len(rows), PART_ROWS))
+    index = write_index(given.work, source.plan, blocks, asked=(given.memory_gb, given.recall))
     matrix = torch.from_numpy(rows)
 
     def exact(asked: np.ndarray) -> object:

@@ -105,11 +105,11 @@ class Asked:
     encoder: str | None = None
     image_size: int | None = None
     runtime: str | None = None
-    precision: str | None = None
     batch_size: int | None = None
     max_pixels: int | None = None
     seed: int | None = None
     threads: int | None = None
+    precision: str | None = None
 
     def differences(self, plan: Plan) -> list[str]:
         """How the plan differs from what is asked for, as lines to read."""

@@ -67,11 +67,11 @@ class Run:
             options.encoder,
             options.image_size,
             options.runtime,
-            options.precision,
             options.batch_size,
             options.max_pixels,
             options.seed,
             options.threads,
+            options.precision,
         )
 
 

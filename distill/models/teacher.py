@@ -94,7 +94,7 @@ def open_teacher(
     model = open_runtime(
         backbone,
         runtime=check_runtime(runtime),
-        precision=precision,
+        precision=check_precision(precision),
         batch_size=batch_size,
         device=device,
         threads=threads,
@@ -112,6 +112,15 @@ def check_runtime(runtime: str) -> Any:
     if runtime not in RUNTIMES:
         raise UsageError(f"unknown --runtime {runtime!r}", hint=f"one of: {', '.join(RUNTIMES)}")
     return runtime
+
+
+def check_precision(precision: str) -> str:
+    """The name of a precision, checked, also as a run records it; UsageError for any other."""
+    from transferset.models.runtime import PRECISIONS
+
+    if precision not in PRECISIONS and precision not in PRECISIONS.values():
+        raise UsageError(f"unknown --precision {precision!r}", hint=f"one of: {', '.join(PRECISIONS)}")
+    return precision
 
 
 def _load_backbone(directory: Path, config: dict[str, Any]) -> "Backbone":

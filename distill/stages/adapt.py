@@ -24,6 +24,7 @@ from distill.models.head_selection import (
 from distill.models.heads import CLASS_WEIGHTS
 from distill.models.teacher import (
     backbone_facts,
+    check_precision,
     check_runtime,
     parse_teacher_spec,
     runtime_facts,
@@ -131,6 +132,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
 
 def _check(options: AdaptOptions) -> None:
     check_runtime(options.runtime)
+    check_precision(options.precision)
     if options.class_weight not in CLASS_WEIGHTS:
         raise UsageError(
             f"unknown --class-weight {options.class_weight!r}", hint=f"one of: {', '.join(CLASS_WEIGHTS)}"

@@ -15,6 +15,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _MMAP_THRESHOLD_BYTES = 1 << 30
 _TRIM_THRESHOLD_BYTES = 2**31 - 1
+_ADAPTED_MMAP_BYTES = 32 << 20
 
 
 def keep_freed_memory() -> bool:
@@ -26,10 +27,26 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether it was done: only with glibc on Linux; elsewhere nothing happens.
     """
+    return _tell_malloc(_MMAP_THRESHOLD_BYTES, _TRIM_THRESHOLD_BYTES)
+
+
+def return_freed_memory() -> bool:
+    """Let freed blocks go back to the system again, and give back what is free now.
+
+    For processes that ran an eager model for a moment only. The thresholds are the largest that glibc would
+    find by itself.
+    """
+    done = _tell_malloc(_ADAPTED_MMAP_BYTES, 2 * _ADAPTED_MMAP_BYTES)
+    if done:
+        ctypes.CDLL(None).malloc_trim(0)
+    return done
+
+
+def _tell_malloc(mmap_threshold: int, trim_threshold: int) -> bool:
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return False
-    kept = libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
-    return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES))
+    kept = libc.mallopt(_M_MMAP_THRESHOLD, mmap_threshold)
+    return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, trim_threshold))

@@ -16,6 +16,7 @@ import numpy as np
 
 from transferset.errors import UsageError
 from transferset.models.agreement import MIN_COSINE, sample_images
+from transferset.models.allocator import return_freed_memory
 from transferset.models.backbone import Backbone
 from transferset.models.engine import CannotRun, Opened, RunBatch, Setup
 from transferset.models.preprocessing import Preprocessing
@@ -28,6 +29,7 @@ FASTER = 1.3
 """`auto` goes down to a plainer runtime only if that is so many times as fast."""
 _PROBE_SECONDS = 0.5
 _LONG_RUN_SECONDS = 5.0
+_PROBE_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,19 @@ def _fastest(backbone: Backbone, setup: Setup) -> FrozenModel:
             if times >= FASTER:
                 notes.append(f"eager is {times:.1f} times as fast as {best[0]} here")
                 best = "eager", eager
+            elif setup.device == "cpu":
+                return_freed_memory()
     return _frozen(backbone, best[0], setup, best[1], notes)
 
 
 def _times_as_fast(eager: Opened, other: Opened, setup: Setup, size: int) -> float:
     """How many times as fast eager torch is, at least: on a few images, which take little memory and which it
-    likes best; and if that is enough, on whole batches."""
+    likes best; and if that is enough, on more, as many as a batch has if that is not too many."""
     few = len(sample_images(size))
     times = images_per_second(eager, few, size) / images_per_second(other, setup.batch_size, size)
     if times >= FASTER and setup.batch_size > few:
-        whole = images_per_second(eager, setup.batch_size, size)
-        times = min(times, whole / images_per_second(other, setup.batch_size, size))
+        many = images_per_second(eager, min(setup.batch_size, _PROBE_IMAGES), size)
+        times = min(times, many / images_per_second(other, setup.batch_size, size))
     return times
 
 

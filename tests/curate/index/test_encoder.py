@@ -29,12 +29,36 @@ def test_a_runtime_that_is_not_here_stops_builds_but_not_queries():
     assert "cpu (was cuda:7)" in resume(elsewhere, BuildOptions(device="cpu")).notes[0]
 
 
-def test_another_precision_or_version_is_noted():
+def test_the_plans_precision_is_obeyed_and_another_version_is_noted():
     plan = begin(TINY).plan
     other = replace(plan, runtime=replace(plan.runtime, precision="bf16", version="1.0"))
-    (note,) = resume(other, BuildOptions()).notes
-    assert "f32 (was bf16)" in note
-    assert "(was 1.0)" in note
+    resumed = resume(other, BuildOptions())
+    assert resumed.model.info.precision == "bf16"
+    (note,) = resumed.notes
+    assert "(was 1.0)" in note and "bf16" not in note
+
+
+def test_a_precision_that_is_not_here_stops_builds_but_not_queries():
+    plan = begin(TINY).plan
+    other = replace(plan, runtime=replace(plan.runtime, precision="i4"))
+    with pytest.raises(UsageError, match="was begun on eager"):
+        resume(other, BuildOptions())
+    assert "(was i4)" in resume(other, BuildOptions(), obey_runtime=False).notes[0]
+
+
+def test_a_precision_is_asked_for_and_recorded():
+    assert begin(replace(TINY, precision="bf16")).plan.runtime.precision == "bf16"
+
+
+def test_queries_for_an_index_of_compiled_torch_wait_for_no_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    plan = begin(TINY).plan
+    compiled = replace(plan, runtime=replace(plan.runtime, runtime="compile"))
+    with pytest.raises(UsageError, match="needs a C\\+\\+ compiler"):
+        resume(compiled, BuildOptions())
+    queries = resume(compiled, BuildOptions(), obey_runtime=False)
+    assert queries.model.info.runtime == "eager"
+    assert "eager (was compile)" in queries.notes[0]
 
 
 def test_other_weights_are_refused():

@@ -43,6 +43,7 @@ def test_the_fingerprint_covers_what_embeddings_depend_on(plan):
         (Asked(encoder="timm:resnet18@none"), "--encoder timm:resnet18@none, the index has embedded"),
         (Asked(image_size=64), "--image-size 64, the index has 32"),
         (Asked(runtime="openvino"), "--runtime openvino, the index has eager"),
+        (Asked(precision="bf16"), "--precision bf16, the index has fp32"),
         (Asked(batch_size=5), "--batch-size 5, the index has 4"),
         (Asked(max_pixels=5), "--max-pixels 5, the index has 1000"),
         (Asked(seed=1), "--seed 1, the index has 0"),
@@ -56,7 +57,12 @@ def test_a_difference_is_refused_and_shown(tmp_path, plan, asked, told):
 
 
 def test_what_the_plan_says_and_what_is_left_out_is_no_difference(tmp_path, plan):
-    for asked in (Asked(), Asked("embedded", 32, "eager", 4, 1000, 0), Asked(runtime="auto")):
+    for asked in (
+        Asked(),
+        Asked("embedded", 32, "eager", 4, 1000, 0),
+        Asked(runtime="auto", precision="auto"),
+        Asked(precision="fp32"),
+    ):
         refuse(tmp_path, asked.differences(plan))
 
 

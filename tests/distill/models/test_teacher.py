@@ -146,6 +146,8 @@ def test_preprocessing_of_another_type_is_damage(copy: Path) -> None:
 def test_a_runtime_that_does_not_exist(teacher: Path) -> None:
     with pytest.raises(UsageError, match="unknown --runtime 'fast'") as error:
         open_teacher(teacher, runtime="fast")
+    with pytest.raises(UsageError, match="unknown --precision 'half'"):
+        open_teacher(teacher, precision="half")
     assert "eager" in str(error.value.hint)
 
 

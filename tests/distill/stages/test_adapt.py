@@ -94,6 +94,14 @@ def test_again_it_is_complete_and_other_arguments_are_refused(
     assert RunDirectory(options.out).report() is not None
 
 
+def test_a_precision_is_recorded_and_a_wrong_one_refused(unsplit: Path, tmp_path: Path) -> None:
+    report = adapt(replace(_options(unsplit, tmp_path / "half"), precision="bf16"))
+    assert (report.runtime["runtime"], report.runtime["precision"]) == ("eager", "bf16")
+    with pytest.raises(UsageError, match="unknown --precision 'fp12'"):
+        adapt(replace(_options(unsplit, tmp_path / "wrong"), precision="fp12"))
+    assert not (tmp_path / "wrong" / "config.json").exists()
+
+
 def test_one_class_is_no_task(unsplit: Path, tmp_path: Path) -> None:
     shutil.rmtree(unsplit / "red")
     shutil.rmtree(unsplit / "blue")
