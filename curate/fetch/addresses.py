@@ -70,7 +70,8 @@ class AddressRule:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         for _, _, _, _, where in found:
             if not self.permits(str(where[0])):
-                raise Failure(ADDRESS, f"{host} is {where[0]}, which is not a public address")
+                told = host if host == where[0] else f"{host} is {where[0]}, which"
+                raise Failure(ADDRESS, f"{told} is not a public address")
         return [(family, where) for family, _, _, _, where in found]
 
     def connect(self, host: str, port: int, timeout: float) -> socket.socket:

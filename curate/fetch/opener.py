@@ -258,7 +258,8 @@ def explain(error: BaseException) -> Failure:
         (ValueError, BAD_URL),
     )
     reason = next((reason for kind, reason in kinds if isinstance(error, kind)), FAILED)
-    return Failure(reason, " ".join(str(error).split())[:200] or type(error).__name__)
+    told = (isinstance(error, OSError) and error.strerror) or str(error)
+    return Failure(reason, " ".join(told.split())[:200] or type(error).__name__)
 
 
 def _status(error: urllib.error.HTTPError) -> Failure:

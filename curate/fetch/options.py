@@ -81,10 +81,8 @@ class FetchOptions:
     Attributes:
         download: how URLs are downloaded.
         exclude_dirs: folders (val, test) whose images must not be in the set.
-        query_dir: the queries; needed where they are samples of the set.
         min_agreement: least cosine between an image and the row that the index holds for it, below which
             the image counts as changed (None: the index's calibrated copy threshold, if it has one).
-        shard_size: samples a shard.
         retry_failed: download again what failed for now in a run that is finished.
         max_pixels: larger images are not taken.
         workers: threads that read and decode (None: one a core). device: auto, cpu, cuda, …
@@ -92,9 +90,7 @@ class FetchOptions:
 
     download: DownloadOptions = field(default_factory=DownloadOptions)
     exclude_dirs: tuple[Path, ...] = ()
-    query_dir: Path | None = None
     min_agreement: float | None = None
-    shard_size: int = 1_000
     retry_failed: bool = False
     max_pixels: int = MAX_PIXELS
     workers: int | None = None
@@ -103,8 +99,6 @@ class FetchOptions:
     def __post_init__(self) -> None:
         if self.min_agreement is not None and not -1 <= self.min_agreement <= 1:
             raise UsageError(f"--min-agreement is a cosine, from -1 to 1, got {self.min_agreement}")
-        if not 1 <= self.shard_size <= 100_000:
-            raise UsageError(f"--shard-size must be from 1 to 100,000, got {self.shard_size}")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers must be at least 1, got {self.workers}")
 

@@ -1,0 +1,177 @@
+"""What of the chosen images is kept, and why the rest is not.
+
+Looked at in the order in which they were chosen: did bytes come, are they an image, the one that the index
+knows, a query's, those of an earlier one; then the leakage guard compares what is left with the excluded
+images, now that there are bytes to compare.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from curate.fetch.checks import Check
+from curate.fetch.chunks import Outcome
+from curate.fetch.reasons import (
+    CHANGED,
+    DUPLICATE,
+    EXCLUDED_BYTES,
+    EXCLUDED_PIXELS,
+    NOT_AN_IMAGE,
+    QUERY,
+)
+from curate.selection.guard import ExcludedSet, LeakageGuard
+
+if TYPE_CHECKING:
+    from curate.index.index import Index
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A chosen image that is not in the set: its place, a reason of `reasons`, and in words."""
+
+    place: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Least agreement of an image with the index's row; None if nobody knows it. `source` says where it is
+    from."""
+
+    value: float | None
+    source: str
+
+
+@dataclass
+class Verdicts:
+    """Places of the images that are kept, in order, and what was refused."""
+
+    kept: list[int] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def copy_threshold(manifest: Mapping[str, Any], given: float | None) -> Threshold:
+    """The threshold that is given, else the calibrated one of the index's manifest. There is no default:
+    another encoder's would mean nothing."""
+    if given is not None:
+        return Threshold(given, "--min-agreement")
+    thresholds = manifest.get("thresholds")
+    found = thresholds.get("copy") if isinstance(thresholds, dict) else None
+    if isinstance(found, dict):
+        found = found.get("value", found.get("threshold"))
+    if isinstance(found, int | float) and not isinstance(found, bool):
+        return Threshold(float(found), "calibrated for the index's encoder")
+    return Threshold(None, "the index has no calibrated copy threshold and --min-agreement was not given")
+
+
+def judge(
+    checks: Mapping[int, Check], item_ids: Sequence[str], queries: Mapping[str, str], threshold: Threshold
+) -> Verdicts:
+    """Judge everything but leakage from the excluded images.
+
+    Args:
+        checks: of the images that came, by place.
+        item_ids: the pool's ids of the chosen, by place.
+        queries: names of the queries by the id of their bytes.
+    """
+    verdicts = Verdicts()
+    first: dict[str, int] = {}
+    for place in sorted(checks):
+        check = checks[place]
+        found = _own_fault(check, threshold)
+        if found is None and check.item_id in queries:
+            found = QUERY, f"the bytes of query {queries[check.item_id]}"
+        if found is None and check.item_id in first:
+            found = DUPLICATE, f"the bytes of {item_ids[first[check.item_id]]}"
+        if found is None:
+            first[check.item_id] = place
+            verdicts.kept.append(place)
+        else:
+            verdicts.refused.append(Refused(place, *found))
+    return verdicts
+
+
+def _own_fault(check: Check, threshold: Threshold) -> tuple[str, str] | None:
+    if check.problem is not None:
+        return NOT_AN_IMAGE, check.problem
+    if check.hash_holds is False:
+        return CHANGED, f"its {check.recorded} is not the recorded one"
+    if threshold.value is not None and check.agreement is not None and check.agreement < threshold.value:
+        return CHANGED, f"similarity {check.agreement:.4f} to the index's row, below {threshold.value:.4f}"
+    return None
+
+
+class _Row(NamedTuple):
+    """A fetched image as the guard knows items."""
+
+    item_id: bytes
+    width: int
+    height: int
+    phash: int
+    outcome: Outcome
+
+
+class _Fetched:
+    """The fetched images as the guard knows an index: positions are places."""
+
+    def __init__(
+        self, places: Sequence[int], checks: Mapping[int, Check], outcomes: Mapping[int, Outcome]
+    ) -> None:
+        self._places = {outcomes[place].item_id: place for place in places}
+        self._rows = {
+            place: _Row(
+                outcomes[place].item_id,
+                checks[place].width,
+                checks[place].height,
+                checks[place].perceptual_hash,
+                outcomes[place],
+            )
+            for place in places
+        }
+
+    def find(self, identity: bytes) -> int | None:
+        return self._places.get(identity)
+
+    def items(self, positions: np.ndarray) -> list[_Row]:
+        return [self._rows[place] for place in positions.tolist()]
+
+    def item(self, place: int) -> _Row:
+        return self._rows[place]
+
+    def read_bytes(self, item: _Row) -> bytes:
+        return item.outcome.read()
+
+
+def refuse_leaks(
+    verdicts: Verdicts,
+    checks: Mapping[int, Check],
+    outcomes: Mapping[int, Outcome],
+    excluded: ExcludedSet,
+    short_side: int,
+    max_pixels: int,
+) -> Verdicts:
+    """Refuse what the leakage guard finds among the images that `judge` kept.
+
+    `short_side` is what the images were decoded for. Everything that the guard can do on bytes is done
+    here.
+    """
+    fetched = cast("Index", _Fetched(verdicts.kept, checks, outcomes))
+    guard = LeakageGuard(excluded, fetched, short_side, max_pixels)
+    leaks = {place: (EXCLUDED_BYTES, image.name) for place, image in guard.exact_copies()}
+    left = np.array([place for place in verdicts.kept if place not in leaks], dtype=np.int64)
+    leaks |= {place: (EXCLUDED_PIXELS, image.name) for place, image in guard.same_pixels(left)}
+    refused = [Refused(place, why, f"of {name}") for place, (why, name) in leaks.items()]
+    return Verdicts(
+        [place for place in verdicts.kept if place not in leaks],
+        sorted([*verdicts.refused, *refused], key=lambda one: one.place),
+    )
+
+
+def query_names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Names of the queries by id, from the rows of queries.parquet."""
+    return {row["query_id"]: row["name"] or row["query_id"] for row in rows if row["query_id"]}
+
+
