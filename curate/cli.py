@@ -216,7 +216,7 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     retrieved, asked = outcome["retrieved"], outcome["requested"]
     rows = [
         ["retrieved", f"{retrieved:,} of {asked:,} images for {outcome['queries']:,} queries"],
-        ["samples", f"{outcome['samples']:,} in {len(report.manifest['shards'])} shards"],
+        ["samples", f"{outcome['samples']:,} {_whereabouts(report)}"],
         ["leakage", report.manifest["guard"]["statement"]],
     ]
     if closing is not None:
@@ -227,7 +227,18 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
         ]
     print_table(f"Transfer set {report.out}", ["", ""], rows)
     say(f"look at {report.out / 'report.html'}")
-    say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
+    if report.is_fetched:
+        say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
+    elif report.manifest["id_kind"] == "url":
+        say(f"next: curate fetch --transfer-set {report.out}")
+    else:
+        say(f"the index knows paths, not URLs: {report.out / 'samples.parquet'} lists them (key)")
+
+
+def _whereabouts(report: "RetrieveReport") -> str:
+    if report.is_fetched:
+        return f"in {len(report.manifest['shards'])} shards"
+    return "as URLs, no images yet" if report.manifest["id_kind"] == "url" else "as paths, no images"
 
 
 @app.command()

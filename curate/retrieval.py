@@ -85,6 +85,11 @@ class RetrieveReport:
     already_complete: bool
 
     @property
+    def is_fetched(self) -> bool:
+        """Whether the images are in it; else `curate fetch` has to get them."""
+        return self.manifest.get("bytes", "written") == "written"
+
+    @property
     def outcome(self) -> dict[str, Any]:
         """The numbers: requested, retrieved, missing, closing similarities, by class."""
         return dict(self.manifest["outcome"])
@@ -97,6 +102,8 @@ class RetrieveReport:
             "manifest": str(self.out / MANIFEST),
             "report": str(self.out / REPORT),
             "already_complete": self.already_complete,
+            "id_kind": self.manifest.get("id_kind", "bytes"),
+            "bytes": self.manifest.get("bytes", "written"),
             "guard": self.manifest["guard"],
             "query_errors": self.manifest["query_errors"],
             "notes": self.manifest["notes"],
@@ -117,6 +124,12 @@ def retrieve(index: Path | Index, query_dir: Path, out: Path, options: RetrieveO
     """
     out = Path(out)
     opened = index if isinstance(index, Index) else open_index(index, options.pool_roots)
+    if options.selection.include_queries and not opened.has_bytes:
+        raise UsageError(
+            "--include-queries: an index of ready embeddings gives a set without images, which queries "
+            "can't be written into",
+            hint="leave it out; distill takes labelled images with --data",
+        )
     read = [("--index", opened.path), ("--query-dir", Path(query_dir))]
     require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
     query_set = _load_queries(Path(query_dir), options)
@@ -252,7 +265,7 @@ def _select(
         model = encoder.model
         say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
     guard = None
-    if excluded is not None:
+    if excluded is not None and index.has_bytes:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         guard = LeakageGuard(excluded, index, short_side, options.max_pixels)
     pipeline = PipelineOptions(options.threads, options.max_pixels)
@@ -267,7 +280,7 @@ def _select(
             f"{search['recall']:.3f} (on rows of the pool: {index.manifest['faiss']['recall']})"
         )
     selection = retrieve_items(index, model, queries, options.selection, guard, pipeline)
-    _tell(selection, excluded)
+    _tell(selection, excluded, index.has_bytes)
     return selection if options.selection.strategy == "random" else replace(selection, search=search)
 
 
@@ -280,7 +293,7 @@ def _with_engine(
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
 
 
-def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
+def _tell(selection: Selection, excluded: ExcludedSet | None, has_bytes: bool) -> None:
     say(f"selected {len(selection.picks)} of {selection.requested} images")
     closing = selection.closing_summary
     if closing is not None:
@@ -293,7 +306,7 @@ def _tell(selection: Selection, excluded: ExcludedSet | None) -> None:
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
         say(f"shortfall: {selection.missing} images are missing{why}")
-    say(f"leakage: {guard_statement(excluded)}")
+    say(f"leakage: {guard_statement(excluded, has_bytes)}")
 
 
 def _finished(out: Path) -> dict[str, Any] | None:

@@ -71,8 +71,9 @@ class Retrieval:
         encoded = self._encoded(asked.queries, options.strategy == "random")
         selection = retrieve_items(index, None, encoded, _select_options(index, options, len(encoded)))
         items = index.items(np.array([pick.position for pick in selection.picks], dtype=np.int64))
+        thumbnails = images_url if index.has_bytes else None
         results = [
-            _result(pick, item, asked, images_url) for pick, item in zip(selection.picks, items, strict=True)
+            _result(pick, item, asked, thumbnails) for pick, item in zip(selection.picks, items, strict=True)
         ]
         return RetrieveResponse(
             results=results,
@@ -104,7 +105,12 @@ def _select_options(index: Index, options: Selecting, queries: int) -> SelectOpt
     return SelectOptions(**options.selection(), engine=engine)
 
 
-def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str) -> RetrievedItem:
+def _web_address(url: str | None) -> str | None:
+    """A URL that a page may show as an image; None for other schemes."""
+    return url if url is not None and url.lower().startswith(("http://", "https://")) else None
+
+
+def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str | None) -> RetrievedItem:
     identity = item.item_id.hex()
     return RetrievedItem(
         item_id=identity,
@@ -116,10 +122,10 @@ def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str) -> Retr
         key=item.key,
         caption=item.caption,
         url=item.url,
-        width=item.width,
-        height=item.height,
+        width=item.width or None,
+        height=item.height or None,
         extra=_object(item.extra),
-        image_url=f"{images_url}/{identity}",
+        image_url=_web_address(item.url) if images_url is None else f"{images_url}/{identity}",
     )
 
 

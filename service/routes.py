@@ -159,6 +159,13 @@ def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
     position = index.find(bytes.fromhex(item_id))
     if position is None:
         raise ApiError(404, "unknown_item", f"{item_id} is not in the index", WHICH_IDS)
+    if not index.has_bytes:
+        raise ApiError(
+            404,
+            "no_image",
+            f"{item_id} is known by its {index.plan.id_kind} only: the pool holds no bytes",
+            "the index is of ready embeddings; POST /retrieve gives the URLs of its images",
+        )
     if size is None:
         return b""
     try:

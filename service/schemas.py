@@ -104,10 +104,12 @@ class RetrievedItem(BaseModel):
     key: str
     caption: str | None
     url: str | None = Field(description="where the pool says the image is from; never fetched by the service")
-    width: int
-    height: int
+    width: int | None = Field(description="pixels; null where a pool without images doesn't say")
+    height: int | None
     extra: dict[str, Any] | None = Field(description="the pool's other metadata")
-    image_url: str = Field(description="the thumbnail, on this service")
+    image_url: str | None = Field(
+        description="the thumbnail, on this service; where the pool holds no images, their own web address"
+    )
 
 
 class QueryOutcome(BaseModel):

@@ -13,7 +13,7 @@ from curate.index.known import Changes, Known, follow_moved
 from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN, part_directory
 from curate.index.ledger import Ledger, read_ledger
 from curate.index.manifest import FinishedPart, finished_part, finished_parts, refuse_other_format
-from curate.index.options import BuildOptions, BuildReport
+from curate.index.options import DEFAULT_ENCODER, BuildOptions, BuildReport
 from curate.index.part_writer import write_part
 from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.index.stages import Stages
@@ -142,7 +142,8 @@ def _build(run: _Run) -> BuildReport:
     finished = finished_parts(run.index)
     with run.stages.timed("look"):
         listing, changes = _look(run, roots, finished)
-    plan, new = _encode(run, plan, roots, finished, changes)
+    _require_kind(run, plan, listing)
+    plan, new = _encode(run, plan, roots, finished, (listing, changes))
     report = _report(run, plan, finished, new)
     report.changed, report.gone, report.skipped = changes.changed, changes.gone, listing.skipped
     report.forgotten = sum(run.forgotten.values())
@@ -181,26 +182,58 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
     return listing, known.compare(listing.sources, roots, run.pools)
 
 
+def _require_kind(run: _Run, plan: Plan | None, listing: PoolListing) -> None:
+    """Ids of one index are made of one thing."""
+    if plan is not None and listing.sources and plan.id_kind != listing.id_kind:
+        made_of = {"bytes": "of their bytes", "url": "of their URLs", "path": "of their paths"}
+        raise UsageError(
+            f"{run.index} holds images under ids {made_of[plan.id_kind]}, and this pool gives ids "
+            f"{made_of[listing.id_kind]}: they can't be mixed",
+            hint="give another --index",
+        )
+    if plan is None and listing.id_kind != "bytes" and run.options.encoder is None:
+        run.notes.append(
+            f"the ready embeddings are taken for ones of {DEFAULT_ENCODER}; if another model made them, "
+            "build another index with --encoder"
+        )
+
+
+def _require_dimension(plan: Plan, listing: PoolListing) -> None:
+    for dimension, path in sorted(listing.dimensions.items()):
+        if dimension != plan.encoder.dimension:
+            raise UsageError(
+                f"the embeddings in {path} have {dimension} numbers, those of the encoder "
+                f"{plan.encoder.spec} have {plan.encoder.dimension}",
+                hint="--encoder must name the model that these embeddings are from",
+            )
+
+
 def _encode(
-    run: _Run, plan: Plan | None, roots: Roots, finished: list[FinishedPart], changes: Changes
+    run: _Run,
+    plan: Plan | None,
+    roots: Roots,
+    finished: list[FinishedPart],
+    found: tuple[PoolListing, Changes],
 ) -> tuple[Plan, list[FinishedPart]]:
     """Settle the plan and write the new parts. The encoder's memory is free again afterwards."""
-    encoder = _encoder(run, plan, changes)
+    listing, changes = found
+    encoder = _encoder(run, plan, changes, listing.id_kind)
     plan = encoder.plan if encoder is not None else plan
     assert plan is not None
     _check_parts(run.index, plan, finished)
+    _require_dimension(plan, listing)
     write_plan(run.index, plan, roots)
     return plan, _encode_parts(run, changes.new, roots, finished, encoder) if encoder is not None else []
 
 
-def _encoder(run: _Run, plan: Plan | None, changes: Changes) -> "OpenEncoder | None":
+def _encoder(run: _Run, plan: Plan | None, changes: Changes, id_kind: str) -> "OpenEncoder | None":
     """The encoder, loaded only if there is something to embed, or to see whether it is the same one."""
     if plan is not None and not changes.new and not run.asked.names_other_weights(plan):
         return None
     from curate.index.encoder import begin, resume
 
     with run.stages.timed("load encoder"):
-        encoder = begin(run.options) if plan is None else resume(plan, run.options)
+        encoder = begin(run.options, id_kind) if plan is None else resume(plan, run.options)
     run.notes.extend(encoder.notes)
     return encoder
 
@@ -235,6 +268,8 @@ def _encode_part(
 ) -> FinishedPart:
     from curate.index.encode_part import encode_part
 
+    if part.of_embeddings:
+        return _copy_part(run, number, part.sources[0], roots, encoder.plan, bar)
     plan, info = encoder.plan, encoder.model.info
     about: dict[str, Any] = {
         "fingerprint": plan.fingerprint,
@@ -248,9 +283,36 @@ def _encode_part(
     ):
         run.forgotten[number] = encode_part(reader, writer, encoder, run.options.workers, bar, run.ledger.ids)
         run.notes.extend(_damaged_tars(reader, writer.problems))
-        if part.of_tars:
+        if not part.of_files:
             pairs = zip(part.sources, reader.images, strict=True)
-            about["sources"] = [{**asdict(source), "images": images} for source, images in pairs]
+            about["sources"] = [_entry(source, images) for source, images in pairs]
+    return finished_part(part_directory(run.index, number))
+
+
+def _entry(source: Source, images: int) -> dict[str, Any]:
+    """A source in done.json."""
+    entry = {**asdict(source), "images": images}
+    return entry if source.is_embeddings else {k: v for k, v in entry.items() if k not in ("first", "rows")}
+
+
+def _copy_part(
+    run: _Run, number: int, source: Source, roots: Roots, plan: Plan, bar: Progress
+) -> FinishedPart:
+    from curate.index.ready_part import copy_embeddings
+
+    about: dict[str, Any] = {
+        "fingerprint": plan.fingerprint,
+        "encoder_fingerprint": plan.encoder.fingerprint,
+        "runtime": {"runtime": "ready embeddings", "precision": "", "version": ""},
+    }
+    path = roots.locate(source)
+    with write_part(run.index, number, plan.encoder.dimension, about) as writer:
+        run.forgotten[number] = copy_embeddings(path, source, writer, plan.id_kind, bar, run.ledger.ids)
+        about["sources"] = [_entry(source, writer.rows)]
+        for problem in writer.problems:
+            if problem.kind == "source":
+                kept = f"; the {writer.rows} rows before are kept" if writer.rows else ""
+                run.notes.append(f"{path}: {problem.reason}{kept}")
     return finished_part(part_directory(run.index, number))
 
 

@@ -19,11 +19,16 @@ _CHANGED = (
 )
 
 
+class NoBytes(DataError):
+    """The pool holds no image for any item: it is of ready embeddings."""
+
+
 class ByteReader:
     """Reads items from the pool; threads may share it. Each read is checked against the item id."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, id_kind: str = "bytes") -> None:
         self._roots = roots
+        self._id_kind = id_kind
         self._tars: OrderedDict[Path, TarReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -32,7 +37,14 @@ class ByteReader:
         return self._roots.join(item.root, item.source if item.source is not None else item.path or "")
 
     def read(self, item: ItemRow) -> bytes:
-        """The encoded bytes of an item; DataError, with what to do, if they are not what was indexed."""
+        """The encoded bytes of an item; DataError, with what to do, if they are not what was indexed, or if
+        the pool holds no bytes."""
+        if self._id_kind != "bytes":
+            raise NoBytes(
+                f"{_name(item)} is known by its {self._id_kind} only: the pool is of ready embeddings and "
+                "holds no images",
+                hint="curate retrieve writes the URLs of what it selects, curate fetch gets them",
+            )
         path = self.path(item)
         try:
             data = (

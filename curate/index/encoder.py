@@ -56,7 +56,7 @@ def _absolute(spec: ModelSpec) -> ModelSpec:
     return replace(spec, weights=absolute(spec.weights)) if has_weights_file(spec) else spec
 
 
-def begin(options: BuildOptions) -> OpenEncoder:
+def begin(options: BuildOptions, id_kind: str = "bytes") -> OpenEncoder:
     """Load the encoder that the options ask for and make the plan of a new index."""
     seed = options.seed or 0
     backbone = load_backbone(
@@ -77,6 +77,7 @@ def begin(options: BuildOptions) -> OpenEncoder:
         RuntimePlan(info.runtime, info.precision, info.version, info.device, batch_size, threads),
         options.max_pixels or DEFAULT_MAX_PIXELS,
         library_versions(),
+        id_kind,
     )
     return OpenEncoder(
         model, plan, (f"runtime {info.runtime}: {info.note}",) if info.note else (), backbone.text

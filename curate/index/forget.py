@@ -137,6 +137,11 @@ def _describe(index: Index, identity: bytes, how: str, similarity: float | None)
 def _named(index: Index, options: ForgetOptions) -> Iterable[tuple[bytes, str, float | None]]:
     for text in options.item_ids:
         yield bytes.fromhex(text), "item id", None
+    if options.images and not index.has_bytes:
+        raise UsageError(
+            f"{index.path} is of ready embeddings: it does not know its images by their bytes",
+            hint="name them by --url, --item-id or --similar-to",
+        )
     for path in options.images:
         yield item_id(_read(path)), f"the bytes of {path.name}", None
     for pattern in options.urls:

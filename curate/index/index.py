@@ -56,7 +56,7 @@ class Index:
         ]
         self._numbering = Numbering(self.parts)
         self._by_number = {part.number: part for part in self.parts}
-        self._bytes = ByteReader(roots)
+        self._bytes = ByteReader(roots, plan.id_kind)
         self._pool_roots = dict(pool_roots or {})
         self._ledger = LiveLedger(path)
         self._made: tuple[Ledger, Searcher] | None = None
@@ -72,6 +72,11 @@ class Index:
     @property
     def dimension(self) -> int:
         return self.plan.encoder.dimension
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the pool holds images; one of ready embeddings holds only their URLs or paths."""
+        return self.plan.id_kind == "bytes"
 
     @property
     def rows(self) -> int:

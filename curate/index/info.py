@@ -36,6 +36,7 @@ def info(index: Path) -> dict[str, Any]:
     return {
         "index": str(index),
         "format_version": manifest["format_version"],
+        "id_kind": plan.id_kind,
         "encoder": plan.encoder.spec,
         "encoder_fingerprint": plan.encoder.fingerprint,
         "image_size": plan.encoder.preprocessing["size"],

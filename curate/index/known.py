@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 from curate.index.layout import ERRORS
 from curate.index.manifest import FinishedPart
 from curate.index.part import ItemRow
+from curate.index.ready_part import scaled
 from curate.pools import Roots, Source
+from curate.pools.embeddings import read_embedding
 from curate.pools.listing import expand
 from curate.pools.roots import absolute
 from transferset.copies import item_id
@@ -24,12 +26,14 @@ _MOVED_SAMPLE = 100
 
 
 class Version(NamedTuple):
-    """A tar or file as a part holds it; `item_id` of a loose image that could be read."""
+    """A tar or file as a part holds it; `item_id` of a loose image that could be read. `first`: the first row
+    of a piece of ready embeddings."""
 
     size: int
     mtime_ns: int
     part: int
     item_id: bytes | None
+    first: int = 0
 
 
 @dataclass
@@ -57,7 +61,8 @@ class Known:
         self.versions: dict[tuple[int, str], list[Version]] = {}
         for part in parts:
             for source in part.done["sources"]:
-                version = Version(source["size"], source["mtime_ns"], part.number, None)
+                first = source.get("first", 0)
+                version = Version(source["size"], source["mtime_ns"], part.number, None, first)
                 self._add(source["root"], source["path"], version)
             if not part.done["sources"]:
                 self._add_files(part)
@@ -89,9 +94,11 @@ class Known:
                 changes.new.append(source)
                 continue
             seen.add(path)
-            if not self._is_held(source, self.versions[key], path):
+            versions = [version for version in self.versions[key] if version.first == source.first]
+            if not self._is_held(source, versions, path):
                 changes.new.append(source)
-                changes.changed.append(path)
+                if versions and changes.changed[-1:] != [path]:  # pieces of a file follow each other
+                    changes.changed.append(path)
         bases = [absolute(pool) for pool in pools]
         for path in by_path:
             if path not in seen and _is_below(path, bases) and not os.path.lexists(path):
@@ -137,9 +144,11 @@ class Known:
 
     def _has_same_bytes(self, source: Source, version: Version, path: str) -> bool:
         try:
-            if not source.is_tar:
+            if not source.holds_many:
                 return version.item_id is not None and item_id(Path(path).read_bytes()) == version.item_id
             items = self._sample_of(version.part, source.path)
+            if source.is_embeddings:
+                return bool(items) and all(self._has_same_row(item, Path(path)) for item in items)
             with TarReader(Path(path)) as reader:
                 return bool(items) and all(
                     item_id(reader.read(item.offset or 0, item.size)) == item.item_id for item in items
@@ -147,8 +156,13 @@ class Known:
         except (OSError, DataError):
             return False
 
+    def _has_same_row(self, item: ItemRow, array: Path) -> bool:
+        """Whether an embedding file holds the embedding of an item where it was."""
+        stored = self._parts[item.part].open().embeddings[item.row]
+        return bool((scaled(read_embedding(array, item.offset or 0)[None])[0] == stored).all())
+
     def _sample_of(self, part: int, path: str) -> list[ItemRow]:
-        """Some items of a tar, evenly spread."""
+        """Some items of a tar or an embedding file, evenly spread."""
         opened = self._parts[part].open()
         held = opened.table(["source"]).column("source").to_pylist()
         rows = [row for row, source in enumerate(held) if source == path]

@@ -29,12 +29,21 @@ from transferset.writes import atomic_file, atomic_path, sha256_file, write_json
 
 
 @dataclass(frozen=True, slots=True)
+class StatedSize:
+    """Of an image that was not seen: the pixels that the pool's metadata states (0: it doesn't)."""
+
+    width: int
+    height: int
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NewRow:
     """An item that was read and embedded; `embedding` (d,) float16 is L2-normalised."""
 
     item: PoolItem
     item_id: bytes
-    header: Header
+    header: Header | StatedSize
     perceptual_hash: int
     embedding: np.ndarray
 
@@ -85,17 +94,17 @@ def write_header(file: IO[bytes], rows: int, dimension: int) -> None:
 
 
 def _batch(rows: Sequence[NewRow]) -> pa.RecordBatch:
-    tar = [row.item.in_tar for row in rows]
+    inside = [row.item.is_inside for row in rows]
     columns: dict[str, list[Any]] = {
         "item_id": [row.item_id for row in rows],
         "key": [row.item.key for row in rows],
         "root": [row.item.source.root for row in rows],
-        "source": [row.item.source.path if inside else None for row, inside in zip(rows, tar, strict=True)],
+        "source": [row.item.source.path if one else None for row, one in zip(rows, inside, strict=True)],
         "offset": [row.item.offset for row in rows],
         "size": [row.item.size for row in rows],
-        "path": [None if inside else row.item.source.path for row, inside in zip(rows, tar, strict=True)],
+        "path": [None if one else row.item.source.path for row, one in zip(rows, inside, strict=True)],
         "mtime_ns": [
-            None if inside else row.item.source.mtime_ns for row, inside in zip(rows, tar, strict=True)
+            None if one else row.item.source.mtime_ns for row, one in zip(rows, inside, strict=True)
         ],
         "url": [row.item.url for row in rows],
         "format": [row.header.format for row in rows],
@@ -114,8 +123,8 @@ def _errors_table(problems: Sequence[Problem]) -> pa.Table:
             "kind": problem.kind,
             "key": problem.key or None,
             "root": problem.source.root,
-            "source": problem.source.path if problem.source.is_tar else None,
-            "path": None if problem.source.is_tar else problem.source.path,
+            "source": problem.source.path if problem.source.holds_many else None,
+            "path": None if problem.source.holds_many else problem.source.path,
             "size": problem.source.size,
             "mtime_ns": problem.source.mtime_ns,
             "reason": problem.reason,

@@ -1,4 +1,4 @@
-"""What a pool is made of: sources (tars and loose files) below roots, and the items in them."""
+"""What a pool is made of: sources (tars, tables, loose files) below roots, and the items in them."""
 
 from dataclasses import dataclass, field
 
@@ -8,29 +8,40 @@ FORGOTTEN = "forgotten by request"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tar or a loose image file as it was found on disk.
+    """A tar, a file of ready embeddings (or a piece of it) or a loose image file as it was found on disk.
 
     `root` is the number of the folder it lies in (`Roots`), `path` its path below that, with `/` between the
-    parts.
+    parts. Of ready embeddings it is `rows` rows from row `first` on.
     """
 
     root: int
     path: str
     size: int
     mtime_ns: int
+    first: int = 0
+    rows: int = 0
 
     @property
     def is_tar(self) -> bool:
         return self.path.lower().endswith(".tar")
+
+    @property
+    def is_embeddings(self) -> bool:
+        return self.path.endswith(".npy")
+
+    @property
+    def holds_many(self) -> bool:
+        """Whether items lie in it at offsets; else it is one image itself."""
+        return self.is_tar or self.is_embeddings
 
 
 @dataclass(frozen=True, slots=True)
 class PoolItem:
     """One image of a pool, not read yet: where its bytes are and what the pool says about it.
 
-    In a tar, `offset` is where the member's data starts; a loose file has offset None. `extra` is a JSON
-    object as
-    text: the pool's metadata except what has a field of its own.
+    In a tar, `offset` is where the member's data starts, in ready embeddings the number of the row; a loose
+    file has offset None. `extra` is a JSON object as text: the pool's metadata except what has a field of its
+    own.
     """
 
     key: str
@@ -42,7 +53,8 @@ class PoolItem:
     extra: str | None = None
 
     @property
-    def in_tar(self) -> bool:
+    def is_inside(self) -> bool:
+        """Whether it lies in a source that holds many items."""
         return self.offset is not None
 
 
@@ -63,21 +75,31 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """The unit of work: whole tars, or up to 10,000 loose files; never both. `images` is the expected
-    number."""
+    """The unit of work: whole tars, a piece of ready embeddings, or up to 10,000 loose files; never mixed.
+
+    `images` is the expected number.
+    """
 
     sources: tuple[Source, ...]
     images: int
 
     @property
-    def of_tars(self) -> bool:
-        return bool(self.sources) and self.sources[0].is_tar
+    def of_files(self) -> bool:
+        """Whether the sources are loose images."""
+        return not self.sources or not self.sources[0].holds_many
+
+    @property
+    def of_embeddings(self) -> bool:
+        return bool(self.sources) and self.sources[0].is_embeddings
 
 
 @dataclass
 class PoolListing:
     """What looking through the pools found: sources in the order in which they are indexed, and what was left
-    out."""
+    out. `id_kind` says what item ids are made of: "bytes", or of ready embeddings "url" or "path".
+    `dimensions` names a file for each dimension that ready embeddings have."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    id_kind: str = "bytes"
+    dimensions: dict[int, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ def plan_parts(sources: Iterable[Source], count: Callable[[Source], int]) -> Ite
     """Yield the parts of `sources` (tars first, as `list_pools` orders them).
 
     A tar with at least 1,000 images is a part; smaller ones are put together, whole, until they have that
-    many.
+    many. A piece of ready embeddings is a part.
     Loose files go by 10,000. Parts come out such that leaving out a finished beginning changes nothing in the
     rest: that is what makes a resumed build equal to an unbroken one. `count` gives the number of images of a
     tar.
@@ -21,8 +21,11 @@ def plan_parts(sources: Iterable[Source], count: Callable[[Source], int]) -> Ite
     images = 0
     files: list[Source] = []
     for source in sources:
-        if not source.is_tar:
+        if not source.holds_many:
             files.append(source)
+            continue
+        if source.is_embeddings:
+            yield PlannedPart((source,), source.rows)
             continue
         number = count(source)
         if number >= TAR_IMAGES:

@@ -58,20 +58,30 @@ def describe_arguments(
     }
 
 
-def describe_guard(excluded: ExcludedSet | None) -> dict[str, Any]:
-    """What was compared with what, and what was not: for manifest, report and `--json`."""
+def describe_guard(excluded: ExcludedSet | None, has_bytes: bool = True) -> dict[str, Any]:
+    """What was compared with what, and what was not: for manifest, report and `--json`. Of a pool without
+    bytes nothing can be compared before they are fetched."""
+    checked = CHECKED if excluded is not None and has_bytes else ()
     return {
-        "statement": guard_statement(excluded),
-        "checked": [] if excluded is None else list(CHECKED),
-        "not_checked": [*CHECKED, *NOT_CHECKED] if excluded is None else list(NOT_CHECKED),
+        "statement": guard_statement(excluded, has_bytes),
+        "checked": list(checked),
+        "not_checked": [*(one for one in CHECKED if one not in checked), *NOT_CHECKED],
         "folders": [] if excluded is None else list(excluded.folders),
         "images": 0 if excluded is None else len(excluded.images),
         "unreadable": 0 if excluded is None else len(excluded.unreadable),
     }
 
 
-def guard_statement(excluded: ExcludedSet | None) -> str:
+def guard_statement(excluded: ExcludedSet | None, has_bytes: bool = True) -> str:
     """What was checked against leakage, and what was not, as one sentence."""
+    if not has_bytes:
+        against = "the queries and val or test images"
+        if excluded is not None:
+            against = f"the queries and {len(excluded.images)} images of {', '.join(excluded.folders)}"
+        return (
+            f"not checked yet: the index knows no bytes that could be compared with {against}; "
+            "curate fetch checks the bytes that it gets"
+        )
     if excluded is None:
         return "not checked: no --exclude-dir with val or test images was given"
     statement = (
@@ -124,17 +134,22 @@ def build_manifest(
     excluded: ExcludedSet | None,
     selection: Selection,
     shards: Sequence[ShardRecord],
+    id_kind: str = "bytes",
 ) -> dict[str, Any]:
-    """The manifest of a transfer set whose other files are all written."""
-    written_queries = sum(shard.samples for shard in shards) - len(selection.picks)
+    """The manifest of a transfer set whose other files are all written. Where item ids are not of bytes there
+    are no shards before `curate fetch` has been here."""
+    has_bytes = id_kind == "bytes"
+    written_queries = sum(shard.samples for shard in shards) - len(selection.picks) if has_bytes else 0
     return {
         "format_version": FORMAT_VERSION,
         "kind": KIND,
+        "id_kind": id_kind,
+        "bytes": "written" if has_bytes else "to fetch",
         "transferset_version": __version__,
         "arguments": arguments,
         "outcome": describe_outcome(query_set, selection, written_queries),
         "search": selection.search,
-        "guard": describe_guard(excluded),
+        "guard": describe_guard(excluded, has_bytes),
         "query_errors": [asdict(error) for error in query_set.errors],
         "query_repeats": list(query_set.repeats),
         "notes": list(query_set.notes),

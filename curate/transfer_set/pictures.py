@@ -10,7 +10,7 @@ from curate.selection.queries import Query
 from transferset.errors import DataError
 from transferset.images import decode
 from transferset.parallel import ordered_map
-from transferset.report import figure, thumbnail
+from transferset.report import figure, text, thumbnail
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -29,7 +29,8 @@ class Picture:
 
 
 class Pictures:
-    """Makes figures until the page is full; after that, and for what can't be read, only captions."""
+    """Makes figures until the page is full; after that, and for what can't be read, only captions. Images
+    that the index has no bytes of are shown by their URL, or else their key."""
 
     def __init__(self, index: "Index") -> None:
         self._index = index
@@ -38,13 +39,18 @@ class Pictures:
     def figures(self, pictures: Sequence[Picture]) -> str:
         """HTML of the pictures, in order."""
         uris = ordered_map(self._uri, pictures, _READERS, 4 * _READERS)
-        return "".join(self._figure(uri, one.caption) for uri, one in zip(uris, pictures, strict=True))
+        return "".join(self._figure(uri, one) for uri, one in zip(uris, pictures, strict=True))
 
-    def _figure(self, uri: str, caption: str) -> str:
+    def _figure(self, uri: str, picture: Picture) -> str:
         self._left -= len(uri)
+        if isinstance(picture.source, int) and not self._index.has_bytes:
+            item = self._index.item(picture.source)
+            return (
+                f"<figure><figcaption>{text(item.url or item.key)}<br>{picture.caption}</figcaption></figure>"
+            )
         if not uri or self._left < 0:
-            return f"<figure><figcaption>(no picture)<br>{caption}</figcaption></figure>"
-        return figure(uri, caption)
+            return f"<figure><figcaption>(no picture)<br>{picture.caption}</figcaption></figure>"
+        return figure(uri, picture.caption)
 
     def _uri(self, picture: Picture) -> str:
         if self._left < 0:

@@ -69,14 +69,17 @@ def _retrieved(item: "ItemRow", pick: Pick, queries: Sequence[Query]) -> Sample:
         "url": item.url,
         "licence": _licence(item.extra),
         "caption": item.caption,
-        "width": item.width,
-        "height": item.height,
+        "width": item.width or None,
+        "height": item.height or None,
         "query_ids": [query.query_id for query in wanted],
         "hinted_label": owner.label if owner is not None else None,
         "rank": pick.rank,
         "similarity": None if pick.similarity is None else round(pick.similarity, 4),
     }
-    return Sample(identity, EXTENSIONS[item.format], item.size, item, provenance)
+    extension = (
+        EXTENSIONS[item.format] if item.format else ""
+    )  # of a pool without bytes it shows when fetched
+    return Sample(identity, extension, item.size, item, provenance)
 
 
 def _query(query: Query) -> Sample:
@@ -101,8 +104,8 @@ def _query(query: Query) -> Sample:
 
 def _licence(extra: str | None) -> str | None:
     """The licence that the pool's metadata names, if any."""
-    if extra is None or not any(key in extra for key in _LICENCE_KEYS):
+    if extra is None or not any(key in extra.lower() for key in _LICENCE_KEYS):
         return None
-    metadata = json.loads(extra)
+    metadata = {str(key).lower(): value for key, value in json.loads(extra).items()}
     found = (metadata.get(key) for key in _LICENCE_KEYS)
     return next((value for value in found if isinstance(value, str) and value), None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from curate.selection.queries import QuerySet
 from curate.selection.selection import Removed, Selection
+from curate.transfer_set.samples import Sample
 from curate.transfer_set.shards import Shard
 
 if TYPE_CHECKING:
@@ -45,6 +46,23 @@ def shard_table(shard: Shard) -> "pa.Table":
         for sample, offset in zip(shard.samples, shard.offsets, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=samples_schema())
+
+
+def unfetched_table(samples: Sequence[Sample]) -> "pa.Table":
+    """The rows of samples.parquet before `curate fetch`: shard, offset and size are null; what the index says
+    of each image (key, caption, width, height; null where it doesn't) stands here, as there are no shards
+    yet."""
+    import pyarrow as pa
+
+    schema = samples_schema()
+    for name, kind in (
+        ("key", pa.string()),
+        ("caption", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ):
+        schema = schema.append(pa.field(name, kind))
+    return pa.Table.from_pylist([sample.provenance for sample in samples], schema=schema)
 
 
 def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "pa.Table":

@@ -21,7 +21,13 @@ from curate.transfer_set.plan import StoredPlan
 from curate.transfer_set.report import Reported, build_report
 from curate.transfer_set.samples import Sample, build_samples
 from curate.transfer_set.shards import Shard, plan_shards, write_shard
-from curate.transfer_set.tables import queries_table, removed_table, samples_schema, shard_table
+from curate.transfer_set.tables import (
+    queries_table,
+    removed_table,
+    samples_schema,
+    shard_table,
+    unfetched_table,
+)
 from transferset.console import progress
 from transferset.writes import write_bytes, write_json, write_parquet
 
@@ -65,16 +71,25 @@ def write_transfer_set(
     )
     records: list[ShardRecord] = []
     tables: list[pa.Table] = []
-    with progress("writing shards", len(samples), "samples") as bar:
-        for shard in plan_shards(samples, shard_size):
-            records.append(_finish(out, shard, retrieved.index, plan, workers))
-            tables.append(shard_table(shard))
-            bar.advance(len(shard.samples))
+    if retrieved.index.has_bytes:
+        with progress("writing shards", len(samples), "samples") as bar:
+            for shard in plan_shards(samples, shard_size):
+                records.append(_finish(out, shard, retrieved.index, plan, workers))
+                tables.append(shard_table(shard))
+                bar.advance(len(shard.samples))
+    else:
+        tables.append(unfetched_table(samples))
     _write_tables(out, retrieved, tables)
     written_queries = len(samples) - len(retrieved.selection.picks)
     write_bytes(out / REPORT, _report(retrieved, written_queries).encode("utf-8"))
     manifest = build_manifest(
-        out, arguments, retrieved.query_set, retrieved.excluded, retrieved.selection, records
+        out,
+        arguments,
+        retrieved.query_set,
+        retrieved.excluded,
+        retrieved.selection,
+        records,
+        retrieved.index.plan.id_kind,
     )
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -103,7 +118,7 @@ def _report(retrieved: Retrieved, written_queries: int) -> str:
             retrieved.selection,
             retrieved.excluded,
             describe_outcome(retrieved.query_set, retrieved.selection, written_queries),
-            describe_guard(retrieved.excluded),
+            describe_guard(retrieved.excluded, retrieved.index.has_bytes),
         )
     )
 

@@ -98,6 +98,11 @@ def _read_transfer_set(root: Path, rows: list[_Row], dropped: list[tuple[str, st
             f"{table_path} cannot be read: {error}", hint="run `curate retrieve` again"
         ) from error
     ids, shards, offsets, sizes = (table.column(name).to_pylist() for name in _COLUMNS)
+    if None in shards:
+        raise DataError(
+            f"{shards.count(None)} of {len(shards)} images of {root} are not there yet: it holds their URLs",
+            hint=f"curate fetch --transfer-set {root}",
+        )
     places = {name: _shard_path(root, str(name)) for name in dict.fromkeys(shards)}
     missing = sorted(str(path) for path in places.values() if not path.is_file())
     if missing:

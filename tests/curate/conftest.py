@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curate.index.build import build_index
+from curate.index.index import open_index
 from curate.index.options import BuildOptions
 
 Make = Callable[..., Any]
 TAR_IMAGES, LOOSE_IMAGES = 48, 24
+OPTIONS = BuildOptions(
+    encoder="timm:test_efficientnet@none", image_size=32, runtime="eager", batch_size=8, faiss=False
+)
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,50 @@ def small_pool(tmp_path_factory: pytest.TempPathFactory, tinted: Make, encode: M
     images["1.png"] = images["t/00001"]
     for number in range(LOOSE_IMAGES):
         (pool / "loose" / f"{number}.png").write_bytes(images[f"{number}.png"])
-    options = BuildOptions(
-        encoder="timm:test_efficientnet@none", image_size=32, runtime="eager", batch_size=8, faiss=False
-    )
-    build_index([pool], root / "index", options)
+    build_index([pool], root / "index", OPTIONS)
     return SmallPool(pool, root / "index", images)
+
+
+@pytest.fixture(scope="session")
+def write_ready() -> Callable[..., Path]:
+    """`write_ready(folder, number, rows (n, d), {column: values}, digits=1)`: a pair of files as
+    clip-retrieval writes them; returns the folder."""
+
+    def make(
+        folder: Path, number: int, rows: np.ndarray, columns: dict[str, list[Any]], digits: int = 1
+    ) -> Path:
+        name = f"{number:0{digits}d}"
+        for below in ("img_emb", "metadata"):
+            (folder / below).mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"img_emb/img_emb_{name}.npy", rows)
+        pq.write_table(pa.table(columns), folder / f"metadata/metadata_{name}.parquet")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ready_pool(
+    small_pool: SmallPool, tmp_path_factory: pytest.TempPathFactory, write_ready: Make
+) -> SmallPool:
+    """Embeddings of the small pool's images, scaled by 3, with a URL each and no image, and their index."""
+    root = tmp_path_factory.mktemp("ready")
+    opened = open_index(small_pool.index)
+    numbers = 0
+    for part in opened.parts:
+        rows = 3 * part.embeddings.astype(np.float32)
+        urls = [f"https://example.org/{numbers + row}.jpg?<b>" for row in range(part.rows)]
+        columns = {
+            "url": urls,
+            "caption": [f"picture {row}" for row in range(part.rows)],
+            "original_width": [640] * part.rows,
+            "height": [0] * part.rows,
+            "LICENSE": ["CC-BY"] * part.rows,
+        }
+        write_ready(root / "pool", part.number, rows, columns)
+        numbers += part.rows
+    build_index([root / "pool"], root / "index", OPTIONS)
+    return SmallPool(root / "pool", root / "index", {})
 
 
 @pytest.fixture
