@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import index_commands, options
+from curate import fetch_commands, index_commands, options
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -257,6 +257,7 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
     )
 
 
+app.command()(fetch_commands.fetch)
 app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)

@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from curate.fetch.reasons import ADDRESS, Failure
 
@@ -62,7 +63,7 @@ class AddressRule:
             return False
         return any(address in network for network in self.allowed) or is_public(address)
 
-    def resolve(self, host: str, port: int) -> list[tuple[int, tuple[str | int, ...]]]:
+    def resolve(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
         """Family and socket address of everything that `host` resolves to.
 
         Raises Failure if one of them may not be connected to, even if others may; socket.gaierror.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, encode_items, prepare
+from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items, prepare
 from curate.fetch.chunks import Outcome
 from curate.index.encoder import resume
 from curate.index.options import BuildOptions
@@ -60,10 +60,11 @@ class Check:
 
 
 def recorded_hash(extra: str | None) -> tuple[str, str] | None:
-    """Kind and hex digits of the hash of the bytes that an item's metadata has: sha256 before md5."""
+    """Kind and hex digits of the hash of the bytes that an item's metadata has, under that name in any case:
+    sha256 before md5."""
     if not extra:
         return None
-    metadata = json.loads(extra)
+    metadata = {name.lower(): value for name, value in json.loads(extra).items()}
     for kind, pattern in _HASHES.items():
         value = metadata.get(kind)
         if isinstance(value, str) and pattern.fullmatch(value.strip().lower()):
@@ -127,7 +128,7 @@ class Checker:
             data = one.read()
             kind, digits = hashes[one.place] or ("", "")
             kept = hashlib.new(kind, data, usedforsecurity=False).hexdigest() == digits
-            told = {"recorded": kind, "hash_holds": kept}
+            told: dict[str, Any] = {"recorded": kind, "hash_holds": kept}
             outcome = prepare(one, read(data), preprocessing, limits.max_pixels)
             if isinstance(outcome, Unreadable):
                 return Check(one.place, one.item_id.hex(), outcome.reason, **told)

@@ -25,7 +25,7 @@ from curate.fetch.writing import NOT_FETCHED, Completion, complete, describe, me
 from curate.index.index import Index, open_index
 from curate.index.part import ItemRow
 from curate.selection.guard import ExcludedSet, load_excluded
-from curate.transfer_set.manifest import MANIFEST, REPORT, damaged_files, read_manifest
+from curate.transfer_set.manifest import MANIFEST, REPORT, TABLES, damaged_files, read_manifest
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.lock import DirectoryLock
@@ -107,7 +107,9 @@ def _manifest(root: Path) -> dict[str, Any]:
     if kind == "bytes":
         raise UsageError(f"{root} holds its images already: there is nothing to fetch")
     if kind != _URL:
-        raise UsageError(f"{root}: its images are named by {kind}, not by URL", hint="only URLs can be fetched")
+        raise UsageError(
+            f"{root}: its images are named by {kind}, not by URL", hint="only URLs can be fetched"
+        )
     return manifest
 
 
@@ -160,9 +162,20 @@ def _begin(state: FetchState, options: FetchOptions) -> bool:
         say(f"{root} is already complete{more}")
         return False
     if damaged:
+        _require_tables(root, damaged)
         say(f"{root}: {', '.join(damaged[:5])} missing or damaged; fetching again what is")
     _reopen(state, manifest, options)
     return True
+
+
+def _require_tables(root: Path, damaged: Sequence[str]) -> None:
+    """DataError if tables are damaged, which no URL brings back."""
+    tables = [name for name in damaged if name in (*TABLES, NOT_FETCHED)]
+    if tables:
+        raise DataError(
+            f"{root}: {', '.join(tables)} missing or damaged",
+            hint="restore it from a copy, or retrieve and fetch into a new folder",
+        )
 
 
 def _to_retry(root: Path, options: FetchOptions) -> int:
@@ -207,9 +220,7 @@ def _fetch(
         verdicts = _guarded(index, verdicts, checks, outcomes, excluded, options)
     everything = sorted([*refused, *verdicts.refused], key=lambda one: one.place)
     verdicts = Verdicts(verdicts.kept, everything)
-    return Completion(
-        chosen, items, outcomes, checks, verdicts, threshold, excluded, options.download
-    )
+    return Completion(chosen, items, outcomes, checks, verdicts, threshold, excluded, options.download)
 
 
 def _items(index: Index, chosen: Sequence[Mapping[str, Any]]) -> tuple[dict[int, ItemRow], list[Refused]]:
@@ -232,9 +243,7 @@ def _items(index: Index, chosen: Sequence[Mapping[str, Any]]) -> tuple[dict[int,
     return found, refused
 
 
-def _urls(
-    chosen: Sequence[Mapping[str, Any]], places: Sequence[int]
-) -> tuple[dict[int, str], list[Refused]]:
+def _urls(chosen: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[dict[int, str], list[Refused]]:
     """URLs fit for a request; what can't be requested is refused."""
     urls: dict[int, str] = {}
     refused = []
@@ -262,7 +271,8 @@ def _guarded(
 
 def _tell_nothing(state: FetchState, done: Completion) -> None:
     """Leave the set as it was, with the list of what failed, and raise NothingFetched."""
-    write_not_fetched(state, done)
+    if _manifest(state.transfer_set)["bytes"] != "written":
+        write_not_fetched(state, done)
     state.end()
     counts = describe(done)["not_fetched"]
     told = ", ".join(f"{count} {reason}" for reason, count in list(counts.items())[:5])
@@ -279,7 +289,7 @@ def _tell(manifest: Mapping[str, Any]) -> None:
         say(f"not fetched: {count} {reason}")
     if numbers["unchanged"]["not_told"]:
         say(
-            f"note: whether {numbers['unchanged']['not_told']} images are the ones that were indexed could not "
+            f"note: whether {numbers['unchanged']['not_told']} images are those that were indexed could not "
             f"be told: {numbers['threshold']['source']}"
         )
     say(f"leakage: {manifest['guard']['statement']}")

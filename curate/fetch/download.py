@@ -58,7 +58,9 @@ def _round(
     """One round: what of it is not on disk yet is downloaded."""
     folder.mkdir(parents=True, exist_ok=True)
     sweep_temporaries(folder)
-    chunks = {number: wanted[start : start + CHUNK] for number, start in enumerate(range(0, len(wanted), CHUNK))}
+    chunks = {
+        number: wanted[start : start + CHUNK] for number, start in enumerate(range(0, len(wanted), CHUNK))
+    }
     done = {path.stem for path in finished_chunks(folder)}
     missing = [number for number in chunks if chunk_name(number) not in done]
     if missing:
@@ -68,8 +70,13 @@ def _round(
             time.sleep(seconds)
         before = sum(len(places) for number, places in chunks.items() if number not in missing)
         with progress("downloading", len(wanted), "images", before) as bar:
-            work = (lambda number: workers.run(_list(folder, number, chunks[number], urls), number))
-            for number, _ in zip(missing, ordered_map(work, missing, workers.count, workers.count), strict=True):
+
+            def work(number: int) -> None:
+                workers.run(_list(folder, number, chunks[number], urls), number)
+
+            for number, _ in zip(
+                missing, ordered_map(work, missing, workers.count, workers.count), strict=True
+            ):
                 bar.advance(len(chunks[number]))
     return {one.place: one for number in chunks for one in _outcomes(folder, number, chunks[number])}
 
@@ -85,9 +92,8 @@ def _list(folder: Path, number: int, places: Sequence[int], urls: Mapping[int, s
         }
     )
     path = folder / f"{chunk_name(number)}.arrow"
-    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+    with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), table.schema) as writer:
+        writer.write_table(table)
     return path
 
 

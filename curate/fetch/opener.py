@@ -138,7 +138,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https, keeping the budget of the first request."""
 
     def __init__(self, most: int) -> None:
-        self.max_redirections = most
+        self.max_redirections = most  # type: ignore[misc]
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         new = super().redirect_request(req, fp, code, msg, headers, requestable(newurl))

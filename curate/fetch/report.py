@@ -118,7 +118,9 @@ def _kept_out(fetched: Fetched, pictures: _Pictures) -> str:
     )[:_MOST_REFUSED_SHOWN]
     if not shown:
         return ""
-    figures = [pictures.figure(one.place, f"<b>{text(one.reason)}</b><br>{text(one.detail)}") for one in shown]
+    figures = [
+        pictures.figure(one.place, f"<b>{text(one.reason)}</b><br>{text(one.detail)}") for one in shown
+    ]
     return "<h2>Came, and kept out</h2>" + "".join(figures)
 
 
@@ -148,7 +150,11 @@ def _listed(fetched: Fetched) -> str:
         [text(one.reason), text(one.detail), text(fetched.chosen[one.place]["url"] or "")]
         for one in refused[:_MOST_LISTED]
     ]
-    told = f" ({_MOST_LISTED} of {len(refused)}; not_fetched.parquet has all)" if len(refused) > _MOST_LISTED else ""
+    told = (
+        f" ({_MOST_LISTED} of {len(refused)}; not_fetched.parquet has all)"
+        if len(refused) > _MOST_LISTED
+        else ""
+    )
     return f"<h2>What was not fetched{told}</h2>" + table(["why", "in detail", "URL"], rows)
 
 

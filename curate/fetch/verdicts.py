@@ -1,8 +1,8 @@
 """What of the chosen images is kept, and why the rest is not.
 
-Looked at in the order in which they were chosen: did bytes come, are they an image, the one that the index
-knows, a query's, those of an earlier one; then the leakage guard compares what is left with the excluded
-images, now that there are bytes to compare.
+Looked at in the order in which they were chosen: did bytes come, are they a query's, are they an image, the
+one that the index knows, those of an earlier one; then the leakage guard compares what is left with the
+excluded images, now that there are bytes to compare.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,9 +81,10 @@ def judge(
     first: dict[str, int] = {}
     for place in sorted(checks):
         check = checks[place]
-        found = _own_fault(check, threshold)
-        if found is None and check.item_id in queries:
-            found = QUERY, f"the bytes of query {queries[check.item_id]}"
+        if check.item_id in queries:
+            found: tuple[str, str] | None = (QUERY, f"the bytes of query {queries[check.item_id]}")
+        else:
+            found = _own_fault(check, threshold)
         if found is None and check.item_id in first:
             found = DUPLICATE, f"the bytes of {item_ids[first[check.item_id]]}"
         if found is None:
@@ -173,5 +174,3 @@ def refuse_leaks(
 def query_names(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Names of the queries by id, from the rows of queries.parquet."""
     return {row["query_id"]: row["name"] or row["query_id"] for row in rows if row["query_id"]}
-
-

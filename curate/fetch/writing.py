@@ -122,7 +122,12 @@ def describe(done: Completion) -> dict[str, Any]:
 
 
 def _sample(place: int, done: Completion) -> Sample:
-    row, item, check, outcome = done.chosen[place], done.items[place], done.checks[place], done.outcomes[place]
+    row, item, check, outcome = (
+        done.chosen[place],
+        done.items[place],
+        done.checks[place],
+        done.outcomes[place],
+    )
     provenance = {
         "item_id": row["item_id"],
         "bytes_id": check.item_id,
@@ -234,7 +239,9 @@ def _queries(queries: "pa.Table", rows: Sequence[Mapping[str, Any]]) -> "pa.Tabl
     import pyarrow as pa
 
     counts = Counter(row["query_ids"][0] for row in rows if row["query_ids"])
-    column = pa.array([counts[one] if one else None for one in queries.column("query_id").to_pylist()], pa.int32())
+    column = pa.array(
+        [counts[one] if one else None for one in queries.column("query_id").to_pylist()], pa.int32()
+    )
     if "fetched" in queries.column_names:
         queries = queries.drop_columns(["fetched"])
     return queries.append_column("fetched", column)
