@@ -276,9 +276,10 @@ def _tell_nothing(state: FetchState, done: Completion) -> None:
     state.end()
     counts = describe(done)["not_fetched"]
     told = ", ".join(f"{count} {reason}" for reason, count in list(counts.items())[:5])
+    private = "; --allow-private-hosts if the hosts are your own" if ADDRESS in counts else ""
     raise NothingFetched(
         f"none of the {len(done.chosen)} images could be fetched ({told})",
-        hint=f"{state.transfer_set / NOT_FETCHED} has the details; the same command tries again",
+        hint=f"{state.transfer_set / NOT_FETCHED} has the details; the same command tries again{private}",
     )
 
 

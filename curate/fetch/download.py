@@ -11,12 +11,12 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curate.fetch.chunks import Outcome, chunk_name, finished_chunks, read_chunk
+from curate.fetch.chunks import Outcome, chunk_name, read_chunk
 from curate.fetch.options import DownloadOptions
 from curate.fetch.reasons import TRANSIENT
 from curate.fetch.worker import CHUNK
@@ -27,6 +27,7 @@ from transferset.writes import atomic_path, sweep_temporaries
 
 _PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
+_AGAIN = "run the same command again: it goes on where it stopped"
 
 
 def download(
@@ -61,8 +62,8 @@ def _round(
     chunks = {
         number: wanted[start : start + CHUNK] for number, start in enumerate(range(0, len(wanted), CHUNK))
     }
-    done = {path.stem for path in finished_chunks(folder)}
-    missing = [number for number in chunks if chunk_name(number) not in done]
+    found = {number: _outcomes(folder, number, places) for number, places in chunks.items()}
+    missing = [number for number, outcomes in found.items() if outcomes is None]
     if missing:
         if pause:
             seconds = min(pause, _LONGEST_PAUSE)
@@ -78,7 +79,10 @@ def _round(
                 missing, ordered_map(work, missing, workers.count, workers.count), strict=True
             ):
                 bar.advance(len(chunks[number]))
-    return {one.place: one for number in chunks for one in _outcomes(folder, number, chunks[number])}
+    found |= {number: _outcomes(folder, number, chunks[number]) for number in missing}
+    if lost := [chunk_name(number) for number, outcomes in found.items() if outcomes is None]:
+        raise DataError(f"{folder}: {', '.join(lost[:3])} vanished while the set was fetched", hint=_AGAIN)
+    return {one.place: one for outcomes in found.values() for one in outcomes or ()}
 
 
 def _list(folder: Path, number: int, places: Sequence[int], urls: Mapping[int, str]) -> Path:
@@ -97,14 +101,18 @@ def _list(folder: Path, number: int, places: Sequence[int], urls: Mapping[int, s
     return path
 
 
-def _outcomes(folder: Path, number: int, places: Sequence[int]) -> Iterator[Outcome]:
+def _outcomes(folder: Path, number: int, places: Sequence[int]) -> list[Outcome] | None:
+    """What a chunk holds; None if it is not there, damaged, or not of these places, as where an earlier
+    round went otherwise since."""
     path = folder / f"{chunk_name(number)}.parquet"
-    outcomes = list(read_chunk(path))
-    if [one.place for one in outcomes] != list(places):
-        raise DataError(
-            f"{path} doesn't hold what was to be downloaded", hint="remove it and run the same command again"
-        )
-    yield from outcomes
+    if not path.is_file() or not path.with_suffix(".bin").is_file():
+        return None
+    try:
+        outcomes = list(read_chunk(path))
+    except DataError as error:
+        say(f"{error.message}; downloading it again")
+        return None
+    return outcomes if [one.place for one in outcomes] == list(places) else None
 
 
 class _Workers:
@@ -164,7 +172,7 @@ class _Workers:
         if not line:
             raise InterruptedRun(
                 f"a downloading process ended (code {process.wait()})",
-                hint="run the same command again: it goes on where it stopped",
+                hint=_AGAIN,
             )
         answer: dict[str, Any] = json.loads(line)
         return answer

@@ -59,9 +59,7 @@ def copy_threshold(manifest: Mapping[str, Any], given: float | None) -> Threshol
     if given is not None:
         return Threshold(given, "--min-agreement")
     thresholds = manifest.get("thresholds")
-    found = thresholds.get("copy") if isinstance(thresholds, dict) else None
-    if isinstance(found, dict):
-        found = found.get("value", found.get("threshold"))
+    found = thresholds.get("duplicate") if isinstance(thresholds, dict) else None
     if isinstance(found, int | float) and not isinstance(found, bool):
         return Threshold(float(found), "calibrated for the index's encoder")
     return Threshold(None, "the index has no calibrated copy threshold and --min-agreement was not given")

@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES, CHOSEN, SHARDS = 330, 300, 10
 TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
 KILLS = 4
+# What to wait for before a kill, in the order in which it comes.
+STAGES = ("begun", "chunk 1", "chunk 2", "chunk 3", "checked", "shard 1", "shard 4", "shard 8", "end")
 
 # The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.
 KILLED = """
@@ -170,9 +172,9 @@ def test_a_run_killed_again_and_again(task: Task, unbroken: dict[str, bytes], tm
         (tmp_path / str(trial)).mkdir()
         out = _copy(task, tmp_path / str(trial))
         command = [sys.executable, "-m", "curate.cli", *task.command, "--transfer-set", str(out)]
-        for _ in range(KILLS):
+        for stage in sorted(rng.sample(range(len(STAGES)), KILLS)):
             process = _start(command)
-            _wait(process, out, rng)
+            _wait(process, out, STAGES[stage], rng)
             process.kill()
             if process.wait() == -9:
                 kills[_state(out)] += 1
@@ -188,19 +190,16 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait(process: subprocess.Popen[bytes], out: Path, rng: random.Random) -> None:
-    """Wait until a random number of chunks or shards is there, then a little longer; the end of the process
-    comes first sometimes."""
-    wanted = rng.choice(["begun", "chunk 1", "chunk 2", "chunk 3", "checked", "shard 1", "shard 6", "end"])
-    reached = {
-        "begun": lambda: (out / ".fetch").exists(),
-        "checked": lambda: any((out / ".fetch/checked").glob("*.parquet")),
-        "end": lambda: _count(out, "shards/[0-9]*.tar") == SHARDS,
-    }
-    kind, _, number = wanted.partition(" ")
-    pattern = {"chunk": ".fetch/round-0/*.parquet", "shard": "shards/[0-9]*.tar"}.get(kind)
-    check = reached.get(wanted) or (lambda: _count(out, pattern or "") >= int(number))
-    while process.poll() is None and not check():
+def _wait(process: subprocess.Popen[bytes], out: Path, stage: str, rng: random.Random) -> None:
+    """Wait until the run is so far, then a little longer; its end comes first sometimes."""
+    kind, _, number = stage.partition(" ")
+    pattern = {
+        "begun": ".fetch/begun.json",
+        "chunk": ".fetch/round-0/*.parquet",
+        "checked": ".fetch/checked/*.parquet",
+    }.get(kind, "shards/[0-9]*.tar")
+    wanted = SHARDS if kind == "end" else int(number or 1)
+    while process.poll() is None and _count(out, pattern) < wanted:
         time.sleep(0.002)
     time.sleep(rng.uniform(0, 0.1))
 
