@@ -11,7 +11,8 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from curate.fetch.reasons import TRANSIENT
 from curate.fetch.worker import CHUNK
 from transferset.console import progress, say
 from transferset.errors import DataError, InterruptedRun
-from transferset.parallel import ordered_map
 from transferset.writes import atomic_path, sweep_temporaries
 
 _PAUSE = 2.0
@@ -75,9 +75,7 @@ def _round(
             def work(number: int) -> None:
                 workers.run(_list(folder, number, chunks[number], urls), number)
 
-            for number, _ in zip(
-                missing, ordered_map(work, missing, workers.count, workers.count), strict=True
-            ):
+            for number in workers.each(work, missing):
                 bar.advance(len(chunks[number]))
     found |= {number: _outcomes(folder, number, chunks[number]) for number in missing}
     if lost := [chunk_name(number) for number, outcomes in found.items() if outcomes is None]:
@@ -130,8 +128,8 @@ class _Workers:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self._kill()
         for process in self._started:
-            process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(OSError):
@@ -147,6 +145,24 @@ class _Workers:
             self._idle.put(process)
         if "message" in answer:
             raise OSError(answer["errno"], answer["message"], str(table.parent))
+
+    def each(self, work: Callable[[int], None], numbers: Sequence[int]) -> Iterator[int]:
+        """Do `work` for all numbers, as many at a time as there are processes; yields those that are done.
+        An error or Ctrl-C ends the processes at once, whatever they are waiting for."""
+        with ThreadPoolExecutor(self.count) as pool:
+            futures = {pool.submit(work, number): number for number in numbers}
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    yield futures[future]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._kill()
+                raise
+
+    def _kill(self) -> None:
+        for process in self._started:
+            process.kill()
 
     def _start(self) -> "subprocess.Popen[str]":
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}

@@ -2,9 +2,9 @@
 
 img2dataset's downloader calls `urllib.request.urlopen` and reads the whole answer. This opener makes that
 safe on URLs that nobody vouches for: addresses are checked where the connection is made, at every redirect
-hop (`addresses`); nothing but http and https is spoken; an answer ends with an error when it passes a number
-of bytes or a time in all, however slowly or endlessly it comes; one host gets a few requests at a time.
-What goes wrong comes out as a `Failure` with its reason.
+hop (`addresses`), and so are opt-out headers; nothing but http and https is spoken; an answer ends with an
+error when it passes a number of bytes or a time in all, however slowly or endlessly it comes; one host gets a
+few requests at a time. What goes wrong comes out as a `Failure` with its reason.
 """
 
 import contextlib
@@ -17,12 +17,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from curate.fetch.addresses import AddressRule
+from curate.fetch.opt_out import opts_out
 from curate.fetch.options import DownloadOptions
 from curate.fetch.reasons import (
     BAD_ANSWER,
@@ -31,6 +32,7 @@ from curate.fetch.reasons import (
     FORBIDDEN,
     LOOKUP_FAILED,
     NOT_FOUND,
+    OPT_OUT,
     REDIRECTS,
     SCHEME,
     SERVER_ERROR,
@@ -57,6 +59,13 @@ class Budget:
     timeout: float
     max_seconds: float
     max_bytes: int
+    token: str
+    directives: tuple[str, ...]
+
+    def require_consent(self, headers: Any) -> None:
+        """Failure if an answer's headers forbid the use of images."""
+        if directive := opts_out(headers.get_all("X-Robots-Tag", []), self.token, self.directives):
+            raise Failure(OPT_OUT, f"the host's X-Robots-Tag says {directive}")
 
     def wait(self) -> float:
         """Seconds that the next step may wait; Failure if there are none left."""
@@ -105,6 +114,8 @@ class GuardedOpener(urllib.request.OpenerDirector):
         try:
             request.budget = self._budget()  # type: ignore[attr-defined]
             answer = super().open(request, data, self._options.timeout)
+            with _closed_on_error(answer):
+                request.budget.require_consent(answer.headers)  # type: ignore[attr-defined]
         except Exception as error:
             release()
             raise explain(error) from error
@@ -121,7 +132,24 @@ class GuardedOpener(urllib.request.OpenerDirector):
     def _budget(self) -> Budget:
         chosen = self._options
         deadline = time.monotonic() + chosen.max_seconds
-        return Budget(self._rule, deadline, chosen.timeout, chosen.max_seconds, chosen.max_bytes)
+        return Budget(
+            self._rule,
+            deadline,
+            chosen.timeout,
+            chosen.max_seconds,
+            chosen.max_bytes,
+            chosen.user_agent_token,
+            chosen.directives,
+        )
+
+
+@contextlib.contextmanager
+def _closed_on_error(answer: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        answer.close()
+        raise
 
 
 def _once(act: Callable[[], None]) -> Callable[[], None]:
@@ -141,6 +169,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.max_redirections = most  # type: ignore[misc]
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        req.budget.require_consent(headers)
         new = super().redirect_request(req, fp, code, msg, headers, requestable(newurl))
         if new is not None:
             new.budget = req.budget  # type: ignore[attr-defined]

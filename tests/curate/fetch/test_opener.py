@@ -149,6 +149,17 @@ def test_a_chunked_answer_is_limited_too(site) -> None:
     assert reason_of(site.url("/it?101")) == reasons.TOO_LARGE
 
 
+def test_an_opt_out_is_obeyed_at_every_hop(site) -> None:
+    site.behave["/no"] = web.gives(b"image", X_Robots_Tag="noai, unavailable_after: 25 Jun 2030")
+    site.behave["/yes"] = web.gives(b"image", X_Robots_Tag="otherbot: noai")
+    site.behave["/hop"] = lambda handler: web.answer(
+        handler, b"", 302, Location="/yes", X_Robots_Tag="transferset: none"
+    )
+    assert reason_of(site.url("/no")) == reason_of(site.url("/hop")) == reasons.OPT_OUT
+    assert get(site.url("/yes")) == b"image"
+    assert get(site.url("/no"), replace(OPTIONS, directives=())) == b"image"
+
+
 def test_one_host_gets_a_few_requests_at_a_time(site) -> None:
     now, most, lock = [0], [0], threading.Lock()
 
