@@ -1,13 +1,17 @@
 """`curate fetch`: the bytes of a transfer set that was retrieved from an index over URLs.
 
-addresses.py   which addresses may be connected to, and connecting to just those
-opener.py      urllib's opener within limits: addresses, bytes, time, redirects, schemes
-worker.py      the downloading process: img2dataset's downloader on that opener
-chunks.py      what a download leaves on disk, some hundred URLs at a time
-download.py    rounds over chunks, and the processes that work on them
-state.py       the folder `.fetch` of an unfinished run
-checks.py      what came: decoded, hashed, compared with the index's row
-verdicts.py    what of it is kept, and why the rest is not
-writing.py     shards, tables, manifest;  report.py: the page to look at
-completion.py  the command as a function
+    addresses.py   which addresses may be connected to, and connecting to just those
+    urls.py        URLs made fit for a request
+    opt_out.py     what hosts forbid in their headers
+    opener.py      urllib's opener within limits: addresses, bytes, time, redirects, schemes
+    worker.py      the downloading process: img2dataset's downloader on that opener
+    chunks.py      what a download leaves on disk, some hundred URLs at a time
+    download.py    rounds over chunks, and the processes that work on them
+    state.py       the folder `.fetch` of an unfinished run
+    checks.py      what came: decoded, hashed, compared with the index's row
+    verdicts.py    what of it is kept, and why the rest is not (reasons.py: the words for it)
+    writing.py     shards, tables, manifest
+    report.py      the page to look at
+
+`completion.fetch` is the command as a function.
 """
