@@ -4,7 +4,6 @@ Libraries are imported inside the commands, so that help and usage errors come a
 """
 
 import importlib.metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
@@ -95,7 +94,7 @@ def build_index(
         recall=recall,
     )
     try:
-        report = build([Path(path) for path in pool], index, given)
+        report = build(pool, index, given)
     except TooManyErrors as error:
         _print_build(error.report, json)
         raise

@@ -10,7 +10,9 @@ Pools = Annotated[
     list[str],
     typer.Option(
         "--pool",
-        help="A folder (tars and loose images are both read), a tar, or a quoted glob. May be repeated.",
+        help="A folder (tars, Parquet tables and loose images are all read), such a file, a quoted glob, a "
+        "folder of ready embeddings (img_emb/, metadata/), or a URL: s3://…, "
+        "https://…/shard-{00000..00009}.tar. May be repeated.",
     ),
 ]
 NewIndex = Annotated[

@@ -23,7 +23,7 @@ from service.schemas import (
 from service.thumbnails import DEFAULT_SIZE, SMALLEST, thumbnail
 from service.uploads import read_form
 from transferset.console import say
-from transferset.errors import DataError
+from transferset.errors import DataError, InterruptedRun
 from transferset.images import MAX_PIXELS
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -170,7 +170,7 @@ def _thumbnail(service: Retrieval, item_id: str, size: int | None) -> bytes:
         return b""
     try:
         return thumbnail(index.read_bytes(index.item(position)), size, MAX_PIXELS)
-    except DataError as error:
+    except (DataError, InterruptedRun) as error:
         say(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""))
         raise ApiError(
             503,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from transferset.errors import DataError
 
@@ -54,12 +54,22 @@ def scan(path: Path) -> TarScan:
     Raises DataError if the file is missing or is not an uncompressed tar at all.
     """
     path = Path(path)
+    try:
+        with path.open("rb") as file:
+            return scan_file(file, str(path))
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+
+
+def scan_file(file: IO[bytes], name: str) -> TarScan:
+    """`scan` of a tar that is open; `name` is for errors. OSError where its beginning can't be read."""
     members: list[Member] = []
     error = None
     end = 0
     try:
-        with tarfile.open(path, "r:") as tar:
-            length = path.stat().st_size
+        length = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             try:
                 for info in tar:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header in memory
@@ -75,22 +85,19 @@ def scan(path: Path) -> TarScan:
                     members.append(Member(info.name, info.offset_data, info.size))
             except (tarfile.TarError, OSError, EOFError, ValueError) as problem:
                 error = f"damaged or cut off near byte {tar.offset}: {problem}"
-            error = error or _wrong_end(path, tar.offset, length)
+            error = error or _wrong_end(file, tar.offset, length)
     except tarfile.TarError as problem:
         raise DataError(
-            f"{path} is not a readable tar: {problem}",
+            f"{name} is not a readable tar: {problem}",
             hint="a compressed tar has to be unpacked first (gunzip)",
         ) from problem
-    except OSError as problem:
-        raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from problem
     return TarScan(tuple(members), error)
 
 
-def _wrong_end(path: Path, offset: int, length: int) -> str | None:
+def _wrong_end(file: IO[bytes], offset: int, length: int) -> str | None:
     """tarfile ends silently at a damaged header; a whole tar ends with a block of zeros there."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        block = file.read(_BLOCK)
+    file.seek(offset)
+    block = file.read(_BLOCK)
     if len(block) == _BLOCK and not block.strip(b"\0"):
         return None
     if not block:

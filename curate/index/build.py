@@ -18,6 +18,7 @@ from curate.index.part_writer import write_part
 from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.index.stages import Stages
 from curate.pools import (
+    FileTables,
     PartReader,
     PlannedPart,
     PoolListing,
@@ -28,6 +29,7 @@ from curate.pools import (
     list_pools,
     plan_parts,
 )
+from curate.pools.remote import is_remote
 from transferset.console import Progress, progress
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
@@ -48,7 +50,7 @@ class TooManyErrors(DataError):
         self.report = report
 
 
-def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None = None) -> BuildReport:
+def build_index(pools: Sequence[Path | str], index: Path, options: BuildOptions | None = None) -> BuildReport:
     """Embed the images of `pools` into the index at `index`.
 
     A part (see `plan_parts`) is written whole or not at all; the same call after a crash gives the same bytes
@@ -68,7 +70,7 @@ def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None
     fresh = not index.exists()
     try:
         with DirectoryLock(index):
-            report = _build(_Run(index, [Path(pool) for pool in pools], options))
+            report = _build(_Run(index, [_pool(pool) for pool in pools], options))
     finally:
         if fresh:
             with contextlib.suppress(OSError):
@@ -78,7 +80,14 @@ def build_index(pools: Sequence[Path], index: Path, options: BuildOptions | None
     return report
 
 
-def _check_options(pools: Sequence[Path], options: BuildOptions) -> None:
+def _pool(pool: Path | str) -> Path | str:
+    """A URL as it is (a Path would take its slashes for one), everything else as a Path."""
+    if isinstance(pool, str):
+        return pool if is_remote(pool) else Path(pool.removeprefix("file://"))
+    return pool
+
+
+def _check_options(pools: Sequence[Path | str], options: BuildOptions) -> None:
     if not pools:
         raise UsageError("no pool was given", hint="--pool takes a folder, a tar or a glob")
     for name in ("batch_size", "workers", "max_pixels", "image_size", "threads"):
@@ -110,11 +119,12 @@ class _Run:
     """What one call works on, and what it has to tell in the end."""
 
     index: Path
-    pools: list[Path]
+    pools: list[Path | str]
     options: BuildOptions
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
     forgotten: dict[int, int] = field(default_factory=dict)
+    tables: FileTables = field(default_factory=FileTables)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -176,9 +186,11 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
     if not listing.sources:
         left_out = "".join(f"; {path}: {reason}" for path, reason in listing.skipped[:3])
         raise DataError(
-            f"no image and no tar in {', '.join(str(pool) for pool in run.pools)}{left_out}",
-            hint="a pool is a folder of JPEG, PNG and WebP files or of uncompressed tars with such files",
+            f"no image, tar or table in {', '.join(str(pool) for pool in run.pools)}{left_out}",
+            hint="a pool is a folder of JPEG, PNG and WebP files, of uncompressed tars with such files, of "
+            "Parquet tables with their bytes or paths, or of ready embeddings (img_emb/ and metadata/)",
         )
+    run.tables.rows.update(listing.table_rows)
     return listing, known.compare(listing.sources, roots, run.pools)
 
 
@@ -251,16 +263,23 @@ def _encode_parts(
 ) -> list[FinishedPart]:
     """Write the parts that new sources make."""
     with run.stages.timed("look"):
-        parts = list(plan_parts(sources, lambda source: count_images(roots.locate(source))))
+        parts = list(plan_parts(sources, lambda source: count_images(roots.locate(source), source.size)))
     if not parts:
         return []
     before = sum(part.rows for part in finished)
-    total = before + sum(part.images for part in parts)
+    total = None if _is_guessed(parts, roots) else before + sum(part.images for part in parts)
     first = 1 + max((part.number for part in finished), default=-1)
     with run.stages.timed("encode"), progress("build-index", total, "images", initial=before) as bar:
         return [
             _encode_part(run, number, part, roots, encoder, bar) for number, part in enumerate(parts, first)
         ]
+
+
+def _is_guessed(parts: list[PlannedPart], roots: Roots) -> bool:
+    """Whether nobody knows how many images the parts hold: there are remote tars among them."""
+    return any(
+        is_remote(roots.path(source.root)) for part in parts for source in part.sources if source.is_tar
+    )
 
 
 def _encode_part(
@@ -278,7 +297,7 @@ def _encode_part(
         "sources": [],
     }
     with (
-        PartReader(part, roots) as reader,
+        PartReader(part, roots, run.tables) as reader,
         write_part(run.index, number, plan.encoder.dimension, about) as writer,
     ):
         run.forgotten[number] = encode_part(reader, writer, encoder, run.options.workers, bar, run.ledger.ids)
@@ -305,7 +324,7 @@ def _copy_part(
         "encoder_fingerprint": plan.encoder.fingerprint,
         "runtime": {"runtime": "ready embeddings", "precision": "", "version": ""},
     }
-    path = roots.locate(source)
+    path = Path(roots.locate(source))
     with write_part(run.index, number, plan.encoder.dimension, about) as writer:
         run.forgotten[number] = copy_embeddings(path, source, writer, plan.id_kind, bar, run.ledger.ids)
         about["sources"] = [_entry(source, writer.rows)]

@@ -3,10 +3,12 @@
 import errno
 import threading
 from collections import OrderedDict
-from pathlib import Path
 
 from curate.index.part import ItemRow
 from curate.pools import Roots
+from curate.pools.remote import PoolPath, RangeReader, RemotePath
+from curate.pools.row_groups import RowGroups
+from curate.pools.tables import read_table_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.tars import TarReader
@@ -29,10 +31,11 @@ class ByteReader:
     def __init__(self, roots: Roots, id_kind: str = "bytes") -> None:
         self._roots = roots
         self._id_kind = id_kind
-        self._tars: OrderedDict[Path, TarReader] = OrderedDict()
+        self._tars: OrderedDict[PoolPath, TarReader | RangeReader] = OrderedDict()
+        self._tables = RowGroups()
         self._lock = threading.Lock()
 
-    def path(self, item: ItemRow) -> Path:
+    def path(self, item: ItemRow) -> PoolPath:
         """The file that an item's bytes are in, as of now."""
         return self._roots.join(item.root, item.source if item.source is not None else item.path or "")
 
@@ -48,7 +51,7 @@ class ByteReader:
         path = self.path(item)
         try:
             data = (
-                self._tar(path).read(item.offset, item.size) if item.offset is not None else path.read_bytes()
+                self._inside(path, item.offset, item.size) if item.offset is not None else path.read_bytes()
             )
         except (OSError, DataError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
@@ -74,16 +77,26 @@ class ByteReader:
             "or once for all with curate build-index --pool NEW --index …"
         )
 
-    def _tar(self, path: Path) -> TarReader:
+    def _inside(self, path: PoolPath, offset: int, size: int) -> bytes:
+        """An item of a table or a tar."""
+        if path.suffix.lower() == ".parquet":
+            return read_table_bytes(self._tables, path, offset)
+        return self._tar(path).read(offset, size)
+
+    def _tar(self, path: PoolPath) -> TarReader | RangeReader:
         """An open tar. One that is pushed out is closed when its last user lets go of it."""
         with self._lock:
             reader = self._tars.get(path)
             if reader is None:
-                reader = self._tars[path] = _ClosingTar(path)
+                reader = self._tars[path] = _open(path)
                 if len(self._tars) > _OPEN_TARS:
                     self._tars.popitem(last=False)
             self._tars.move_to_end(path)
             return reader
+
+
+def _open(path: PoolPath) -> TarReader | RangeReader:
+    return RangeReader(path, blocks=False) if isinstance(path, RemotePath) else _ClosingTar(path)
 
 
 class _ClosingTar(TarReader):

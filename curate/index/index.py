@@ -17,6 +17,7 @@ from curate.index.open_files import allow_open_files
 from curate.index.part import ItemRow, Part
 from curate.index.plan import Plan, read_plan
 from curate.pools import Roots
+from curate.pools.remote import PoolPath
 from transferset.errors import DataError
 
 if TYPE_CHECKING:
@@ -203,8 +204,8 @@ class Index:
                         continue
             raise
 
-    def pool_path(self, item: ItemRow) -> Path:
-        """The tar or the image file that an item's bytes are in, as of now; nothing says that it exists."""
+    def pool_path(self, item: ItemRow) -> PoolPath:
+        """The tar, table or image that an item's bytes are in, as of now; nothing says that it exists."""
         return self._bytes.path(item)
 
     def _part(self, number: int) -> Part:

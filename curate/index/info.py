@@ -14,6 +14,7 @@ from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, finished_parts, read_manifest
 from curate.index.plan import read_plan
 from curate.pools import Roots
+from curate.pools.remote import is_remote
 from transferset.errors import DataError
 
 
@@ -50,7 +51,7 @@ def info(index: Path) -> dict[str, Any]:
         "parts": len(listed),
         "unfinished_parts": len([part for part in written if part.number not in listed]),
         "bytes": sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
-        "pools": [{"path": path, "found": Path(path).is_dir()} for path in paths],
+        "pools": [{"path": path, "found": _is_found(path)} for path in paths],
         "forgotten": _forgotten(index, sha256, int(manifest["rows"])),
         "faiss": manifest["faiss"],
         "caches": {
@@ -59,6 +60,11 @@ def info(index: Path) -> dict[str, Any]:
         },
         "versions": manifest["versions"],
     }
+
+
+def _is_found(path: str) -> bool | None:
+    """Whether a pool is there; None for one on another machine, which is not asked."""
+    return None if is_remote(path) else Path(path).is_dir()
 
 
 def _forgotten(index: Path, sha256: str, rows: int) -> dict[str, int]:

@@ -16,7 +16,10 @@ from curate.index.ready_part import scaled
 from curate.pools import Roots, Source
 from curate.pools.embeddings import read_embedding
 from curate.pools.listing import expand
+from curate.pools.remote import PoolPath, RangeReader, RemotePath, is_remote, pool_path
 from curate.pools.roots import absolute
+from curate.pools.row_groups import RowGroups
+from curate.pools.tables import read_table_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.tars import TarReader
@@ -82,7 +85,7 @@ class Known:
             if kind in ("image", "forgotten") and path is not None:
                 self._add(root, path, Version(size, mtime_ns, part.number, None))
 
-    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path]) -> Changes:
+    def compare(self, sources: Iterable[Source], roots: Roots, pools: Iterable[Path | str]) -> Changes:
         """What is new, changed and gone of `pools`, whose present content is `sources`."""
         by_path = {os.fspath(roots.join(*key)): key for key in self.versions}
         changes = Changes()
@@ -124,7 +127,7 @@ class Known:
                 found.sources.setdefault(part, set()).add(source)
         return found
 
-    def _is_there(self, source: Source, version: Version, place: Path) -> bool:
+    def _is_there(self, source: Source, version: Version, place: PoolPath) -> bool:
         try:
             now = place.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -143,13 +146,22 @@ class Known:
         return any(self._has_same_bytes(source, version, path) for version in alike)
 
     def _has_same_bytes(self, source: Source, version: Version, path: str) -> bool:
+        place = pool_path(path)
         try:
             if not source.holds_many:
-                return version.item_id is not None and item_id(Path(path).read_bytes()) == version.item_id
+                return version.item_id is not None and item_id(place.read_bytes()) == version.item_id
             items = self._sample_of(version.part, source.path)
             if source.is_embeddings:
                 return bool(items) and all(self._has_same_row(item, Path(path)) for item in items)
-            with TarReader(Path(path)) as reader:
+            if source.is_table:
+                groups = RowGroups()
+                return bool(items) and all(
+                    item_id(read_table_bytes(groups, place, item.offset or 0)) == item.item_id
+                    for item in items
+                )
+            with (
+                RangeReader(place, blocks=False) if isinstance(place, RemotePath) else TarReader(place)
+            ) as reader:
                 return bool(items) and all(
                     item_id(reader.read(item.offset or 0, item.size)) == item.item_id for item in items
                 )
@@ -162,7 +174,7 @@ class Known:
         return bool((scaled(read_embedding(array, item.offset or 0)[None])[0] == stored).all())
 
     def _sample_of(self, part: int, path: str) -> list[ItemRow]:
-        """Some items of a tar or an embedding file, evenly spread."""
+        """Some items of a tar, a table or an embedding file, evenly spread."""
         opened = self._parts[part].open()
         held = opened.table(["source"]).column("source").to_pylist()
         rows = [row for row, source in enumerate(held) if source == path]
@@ -179,17 +191,17 @@ class Known:
         )
 
 
-def follow_moved(roots: Roots, known: Known, pools: Iterable[Path]) -> list[str]:
+def follow_moved(roots: Roots, known: Known, pools: Iterable[Path | str]) -> list[str]:
     """Roots that are no longer where they were, but whose files lie in one of `pools`: note the new place.
 
     Returns a sentence for each.
     """
     notes = []
-    folders = [expand(pool)[0] for pool in pools]
+    folders = [expand(pool)[0] for pool in pools if not is_remote(pool)]
     taken = {roots.path(number) for number in range(len(roots))}
     for number in range(len(roots)):
         old = roots.path(number)
-        if Path(old).is_dir():
+        if is_remote(old) or Path(old).is_dir():
             continue
         for folder in folders:
             if folder not in taken and known.lies_at(number, folder):

@@ -1,13 +1,15 @@
-"""Where images come from: folders and WebDataset tars."""
+"""Where images come from: folders, WebDataset tars, Parquet tables, ready embeddings."""
 
 from curate.pools.items import FORGOTTEN, PlannedPart, PoolItem, PoolListing, Problem, Source
 from curate.pools.listing import list_pools
 from curate.pools.partition import plan_parts
 from curate.pools.reader import PartReader, count_images
 from curate.pools.roots import Root, Roots, parse_moved
+from curate.pools.tables import FileTables
 
 __all__ = [
     "FORGOTTEN",
+    "FileTables",
     "PartReader",
     "PlannedPart",
     "PoolItem",

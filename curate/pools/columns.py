@@ -42,13 +42,16 @@ def column_of(names: Iterable[str], wanted: Sequence[str]) -> str | None:
     return next((by_lower[name] for name in wanted if name in by_lower), None)
 
 
-def read_rows(batch: "pa.RecordBatch | pa.Table", besides: Iterable[str] = ()) -> list[TableRow]:
-    """The rows of a table, without its columns `besides`."""
+def read_rows(
+    batch: "pa.RecordBatch | pa.Table", besides: Iterable[str] = (), sized: bool = True
+) -> list[TableRow]:
+    """The rows of a table, without its columns `besides`. With `sized` False the size in pixels is taken as
+    one of the other columns: the image itself tells it."""
     left_out = set(besides)
     names = [name for name in dict.fromkeys(batch.schema.names) if name not in left_out]
     columns = {name: values(batch.column(batch.schema.names.index(name))) for name in names}
     roles = (KEY, PATH, URL, CAPTION, WIDTH, HEIGHT)
-    own = [column_of(names, wanted) for wanted in roles]
+    own = [column_of(names, wanted) if sized or wanted not in (WIDTH, HEIGHT) else None for wanted in roles]
     key, path, url, caption, width, height = (
         columns[name] if name is not None else [None] * batch.num_rows for name in own
     )

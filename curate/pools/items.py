@@ -1,6 +1,7 @@
 """What a pool is made of: sources (tars, tables, loose files) below roots, and the items in them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 FORGOTTEN = "forgotten by request"
 """The reason of a `Problem` of that kind."""
@@ -8,7 +9,8 @@ FORGOTTEN = "forgotten by request"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tar, a file of ready embeddings (or a piece of it) or a loose image file as it was found on disk.
+    """A tar, a Parquet table with images in it, a file of ready embeddings (or a piece of it) or a loose
+    image file as it was found on disk.
 
     `root` is the number of the folder it lies in (`Roots`), `path` its path below that, with `/` between the
     parts. Of ready embeddings it is `rows` rows from row `first` on.
@@ -26,22 +28,26 @@ class Source:
         return self.path.lower().endswith(".tar")
 
     @property
+    def is_table(self) -> bool:
+        return self.path.lower().endswith(".parquet")
+
+    @property
     def is_embeddings(self) -> bool:
         return self.path.endswith(".npy")
 
     @property
     def holds_many(self) -> bool:
         """Whether items lie in it at offsets; else it is one image itself."""
-        return self.is_tar or self.is_embeddings
+        return self.is_tar or self.is_table or self.is_embeddings
 
 
 @dataclass(frozen=True, slots=True)
 class PoolItem:
     """One image of a pool, not read yet: where its bytes are and what the pool says about it.
 
-    In a tar, `offset` is where the member's data starts, in ready embeddings the number of the row; a loose
-    file has offset None. `extra` is a JSON object as text: the pool's metadata except what has a field of its
-    own.
+    In a tar, `offset` is where the member's data starts, in a table or ready embeddings the number of the
+    row; a loose file has offset None. `extra` is a JSON object as text: the pool's metadata except what has a
+    field of its own. `data` are the encoded bytes where they came with the item.
     """
 
     key: str
@@ -51,6 +57,7 @@ class PoolItem:
     caption: str | None = None
     url: str | None = None
     extra: str | None = None
+    data: bytes | None = field(default=None, repr=False)
 
     @property
     def is_inside(self) -> bool:
@@ -75,7 +82,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """The unit of work: whole tars, a piece of ready embeddings, or up to 10,000 loose files; never mixed.
+    """The unit of work: whole tars and tables, a piece of ready embeddings, or up to 10,000 loose files;
+    never mixed.
 
     `images` is the expected number.
     """
@@ -97,9 +105,11 @@ class PlannedPart:
 class PoolListing:
     """What looking through the pools found: sources in the order in which they are indexed, and what was left
     out. `id_kind` says what item ids are made of: "bytes", or of ready embeddings "url" or "path".
-    `dimensions` names a file for each dimension that ready embeddings have."""
+    `dimensions` names a file for each dimension that ready embeddings have; `table_rows` gives for the root
+    and path of a loose file the table that names it, and the row."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     id_kind: str = "bytes"
     dimensions: dict[int, str] = field(default_factory=dict)
+    table_rows: dict[tuple[int, str], tuple[Path, int]] = field(default_factory=dict)

@@ -11,11 +11,11 @@ FOLDER_FILES = 10_000
 def plan_parts(sources: Iterable[Source], count: Callable[[Source], int]) -> Iterator[PlannedPart]:
     """Yield the parts of `sources` (tars first, as `list_pools` orders them).
 
-    A tar with at least 1,000 images is a part; smaller ones are put together, whole, until they have that
-    many. A piece of ready embeddings is a part.
+    A tar or table with at least 1,000 images is a part; smaller ones are put together, whole, until they have
+    that many. A piece of ready embeddings is a part.
     Loose files go by 10,000. Parts come out such that leaving out a finished beginning changes nothing in the
     rest: that is what makes a resumed build equal to an unbroken one. `count` gives the number of images of a
-    tar.
+    tar or table.
     """
     group: list[Source] = []
     images = 0

@@ -1,22 +1,28 @@
 """Going through a part: its items in a fixed order, and their bytes."""
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
+from curate.pools.columns import TableRow
 from curate.pools.items import PlannedPart, PoolItem, Problem, Source
 from curate.pools.metadata import LARGEST_SIDECAR, SIDECAR_SUFFIXES, parse_metadata
+from curate.pools.remote import PoolPath, RangeReader, RemotePath, is_remote
 from curate.pools.roots import Roots
+from curate.pools.sidecar_table import SidecarTable
+from curate.pools.tables import FileTables, count_rows, table_items
 from transferset.errors import DataError, InterruptedRun, TransfersetError
 from transferset.images import IMAGE_SUFFIXES
-from transferset.tars import Member, TarReader, TarScan, scan
+from transferset.tars import Member, TarReader, TarScan, scan, scan_file
 
 _OPEN_TARS = 64
+TYPICAL_IMAGE = 1 << 16
+"""Bytes of an image in a remote tar."""
 LARGEST_FILE = 1 << 30
 """Bytes of an encoded image; a larger file is not read at all."""
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
@@ -27,13 +33,21 @@ def image_members(scanned: TarScan) -> list[Member]:
     return [member for member in scanned.members if _split(member.name)[1] in IMAGE_SUFFIXES]
 
 
-def scan_source(path: Path) -> TarScan:
+def scan_source(path: PoolPath) -> TarScan:
     """`transferset.tars.scan`, but what is no tar at all, or may not be read, is a scan without members.
 
-    Raises InterruptedRun if the file's disk fails.
+    Raises InterruptedRun if the file's disk fails, or a remote file is gone.
     """
     try:
+        if isinstance(path, RemotePath):
+            with path.open() as file:
+                return scan_file(file, str(path))
         return scan(path)
+    except OSError as error:
+        raise InterruptedRun(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="when it can be read again, run the same command",
+        ) from error
     except DataError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno not in _GONE:
@@ -43,8 +57,13 @@ def scan_source(path: Path) -> TarScan:
         return TarScan((), error.message.removeprefix(f"{path} "))
 
 
-def count_images(path: Path) -> int:
-    """How many images the tar `path` holds, as far as it can be read."""
+def count_images(path: PoolPath, size: int = 0) -> int:
+    """How many images the tar or table `path` holds, as far as it can be read. Of a remote tar this is
+    guessed by its `size`: it need not be read twice."""
+    if isinstance(path, RemotePath) and path.suffix.lower() == ".tar":
+        return size // TYPICAL_IMAGE + 1
+    if path.suffix.lower() == ".parquet":
+        return count_rows(path)
     return len(image_members(scan_source(path)))
 
 
@@ -63,8 +82,20 @@ def _sample_key(stem: str) -> str:
     return folder + slash + base.partition(".")[0]
 
 
+def _told_by(row: TableRow, item: PoolItem) -> PoolItem:
+    """An item with what a table says of it too; what stands beside the image itself goes first."""
+    extra = row.extra or item.extra
+    if row.extra and item.extra:
+        merged = {**json.loads(row.extra), **json.loads(item.extra)}
+        extra = json.dumps(merged, sort_keys=True, separators=(",", ":"))
+    return replace(item, caption=item.caption or row.caption, url=item.url or row.url, extra=extra)
+
+
 def _holds_something(folder: str) -> bool:
-    """Whether a root is there at all: an empty one is a mount point without its disk."""
+    """Whether a root is there at all: an empty one is a mount point without its disk. Of a remote one nobody
+    knows: what can't be had from it stops the run."""
+    if is_remote(folder):
+        return False
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is not None
@@ -81,19 +112,36 @@ class PartReader:
 
     part: PlannedPart
     roots: Roots
+    tables: FileTables = field(default_factory=FileTables)
     problems: list[Problem] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
-    _tars: dict[Source, TarReader] = field(default_factory=dict)
+    _tars: dict[Source, TarReader | RangeReader] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def items(self) -> Iterator[PoolItem]:
         """The part's items: source by source, in a tar in stored order."""
         for source in self.part.sources:
             count = 0
-            for item in self._tar_items(source) if source.is_tar else self._file_items(source):
+            for item in self._items(source):
                 count += 1
                 yield item
             self.images.append(count)
+
+    def _items(self, source: Source) -> Iterator[PoolItem]:
+        if source.is_tar:
+            return self._tar_items(source)
+        return self._table_items(source) if source.is_table else self._file_items(source)
+
+    def _table_items(self, source: Source) -> Iterator[PoolItem]:
+        path = self.roots.locate(source)
+        try:
+            yield from table_items(path, source)
+        except DataError as error:
+            self.problems.append(Problem("source", source, "", error.message))
+        except OSError as error:
+            if error.errno not in _GONE or isinstance(path, RemotePath):
+                raise self._unreachable(source, error) from error
+            self.problems.append(Problem("source", source, "", f"cannot be read: {error.strerror}"))
 
     def read(self, item: PoolItem) -> bytes:
         """The encoded bytes of an item.
@@ -103,6 +151,8 @@ class PartReader:
         """
         if item.size > LARGEST_FILE:
             raise DataError(f"too large: {item.size} bytes > {LARGEST_FILE}")
+        if item.data is not None:
+            return item.data
         path = self.roots.locate(item.source)
         try:
             if item.offset is not None:
@@ -119,15 +169,18 @@ class PartReader:
     def _unreadable(self, item: PoolItem, error: OSError) -> TransfersetError:
         if error.errno in _GONE and _holds_something(self.roots.path(item.source.root)):
             return DataError(f"cannot be read: {error.strerror}")
+        return self._unreachable(item.source, error)
+
+    def _unreachable(self, source: Source, error: OSError) -> InterruptedRun:
         return InterruptedRun(
-            f"{self.roots.locate(item.source)} cannot be read: {error.strerror or error}",
+            f"{self.roots.locate(source)} cannot be read: {error.strerror or error}",
             hint="when the pool can be reached again, run the same command: it goes on where it stopped",
         )
 
-    def _read_tar(self, source: Source, path: Path, offset: int, size: int) -> bytes:
+    def _read_tar(self, source: Source, path: PoolPath, offset: int, size: int) -> bytes:
         reader = self._tars.get(source)
         if reader is None:
-            reader = TarReader(path)
+            reader = RangeReader(path, blocks=True) if isinstance(path, RemotePath) else TarReader(path)
             with self._lock:
                 kept = source in self._tars or len(self._tars) >= _OPEN_TARS
                 if not kept:
@@ -142,6 +195,7 @@ class PartReader:
         scanned = scan_source(path)
         if scanned.error is not None:
             self.problems.append(Problem("source", source, "", scanned.error))
+        beside = SidecarTable(path)
         sidecars: dict[tuple[str, str], Member] = {}
         for member in scanned.members:
             split = _split(member.name)
@@ -154,9 +208,19 @@ class PartReader:
                 for suffix in SIDECAR_SUFFIXES
             ]
             texts = [self._sidecar(source, path, stem, side) for side in found]
-            yield self._item(stem, source, member.offset, member.size, texts[0], texts[1])
+            item = self._item(stem, source, member.offset, member.size, texts[0], texts[1])
+            yield item if texts[0] is not None else self._from_table(beside, item)
 
-    def _sidecar(self, source: Source, path: Path, key: str, member: Member | None) -> bytes | None:
+    def _from_table(self, table: SidecarTable, item: PoolItem) -> PoolItem:
+        """The item with what the table beside its tar says, if there is one."""
+        try:
+            row = table.find(item.key) or table.find(_sample_key(item.key))
+        except DataError as error:
+            self.problems.append(Problem("metadata", item.source, "", error.message))
+            return item
+        return item if row is None else _told_by(row, item)
+
+    def _sidecar(self, source: Source, path: PoolPath, key: str, member: Member | None) -> bytes | None:
         if member is None:
             return None
         if member.size > LARGEST_SIDECAR:
@@ -171,9 +235,17 @@ class PartReader:
             try:
                 with self.roots.join(source.root, stem + suffix).open("rb") as file:
                     texts.append(file.read(LARGEST_SIDECAR))
-            except OSError:
+            except OSError as error:
+                if is_remote(self.roots.path(source.root)) and error.errno != errno.ENOENT:
+                    raise self._unreachable(source, error) from error
                 texts.append(None)
-        yield self._item(stem, source, None, source.size, texts[0], texts[1])
+        item = self._item(stem, source, None, source.size, texts[0], texts[1])
+        try:
+            row = self.tables.find(source)
+        except (DataError, OSError) as error:
+            self.problems.append(Problem("metadata", source, stem, f"the table that names it: {error}"))
+            row = None
+        yield item if row is None else _told_by(row, replace(item, key=row.key or item.key))
 
     def _item(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.pools.items import Source
+from curate.pools.remote import PoolPath, is_remote, normal, pool_path
 from transferset.errors import UsageError
 
 
@@ -24,7 +25,9 @@ class Root:
         for old, new in moved.items():
             below = _below(self.path, absolute(old))
             if below is not None:
-                return absolute(Path(new, below))
+                return absolute(joined(absolute(new), below))
+        if is_remote(self.path):
+            return self.path
         if not Path(self.path).is_dir():
             beside = absolute(Path(index, self.relative))
             if Path(beside).is_dir():
@@ -33,9 +36,23 @@ class Root:
 
 
 def absolute(path: str | Path) -> str:
-    """The absolute path without `.` and `..`; links are left as they are (they may be how the user moves
-    data)."""
+    """The absolute path without `.` and `..`, or the URL; links are left as they are (they may be how the
+    user moves data)."""
+    if is_remote(path):
+        return normal(str(path))
     return os.path.normpath(Path(path).absolute())
+
+
+def joined(folder: str, path: str) -> str:
+    """A path below a folder, or a URL."""
+    if is_remote(folder):
+        return f"{folder}/{path}" if path else folder
+    return str(Path(folder, path))
+
+
+def _relative(path: str, index: Path) -> str:
+    """A folder as seen from the index; of a remote one it is empty."""
+    return "" if is_remote(path) else os.path.relpath(path, index.absolute())
 
 
 def _below(path: str, folder: str) -> str | None:
@@ -66,21 +83,21 @@ class Roots:
 
     def to_dicts(self) -> list[dict[str, str]]:
         """For plan.json's `inputs`: in the order of their numbers, with where each is now."""
-        return [{"path": now, "relative": os.path.relpath(now, self.index.absolute())} for now in self._now]
+        return [{"path": now, "relative": _relative(now, self.index)} for now in self._now]
 
     def __len__(self) -> int:
         return len(self._roots)
 
     def path(self, number: int) -> str:
-        """The absolute path of a root as of now."""
+        """The absolute path, or URL, of a root as of now."""
         return self._now[number]
 
-    def locate(self, source: Source) -> Path:
-        """The absolute path of a source as of now; nothing says that it exists."""
+    def locate(self, source: Source) -> PoolPath:
+        """The absolute path, or URL, of a source as of now; nothing says that it exists."""
         return self.join(source.root, source.path)
 
-    def join(self, number: int, path: str) -> Path:
-        return Path(self._now[number], path)
+    def join(self, number: int, path: str) -> PoolPath:
+        return pool_path(joined(self._now[number], path))
 
     def place(self, path: str) -> tuple[int, str]:
         """The root that an absolute folder lies below, or is, and its path from there; a new root if there is
@@ -89,7 +106,7 @@ class Roots:
             below = _below(path, now)
             if below is not None:
                 return number, below
-        self._roots.append(Root(path, os.path.relpath(path, self.index.absolute())))
+        self._roots.append(Root(path, _relative(path, self.index)))
         self._now.append(path)
         return len(self._roots) - 1, ""
 

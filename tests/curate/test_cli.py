@@ -124,7 +124,7 @@ def test_too_many_errors_are_told_after_the_summary(pool, tmp_path, curate):
         (["build-index", "--pool", ".", "--index", "i", "--encoder", "resnet"], 2, "model spec 'resnet'"),
         (["build-index", "--pool", ".", "--index", "i", "--batch-size", "0"], 2, "batch-size"),
         (["build-index", "--pool", ".", "--index", "i", "--batchsize", "3"], 2, "--batchsize"),
-        (["build-index", "--pool", "empty", "--index", "i"], 3, "no image and no tar in empty"),
+        (["build-index", "--pool", "empty", "--index", "i"], 3, "no image, tar or table in empty"),
         (["build-indx"], 2, "build-indx"),
     ],
 )

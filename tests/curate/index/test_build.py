@@ -242,7 +242,7 @@ def test_a_folder_that_holds_something_else_is_refused(pool, tmp_path):
 def test_nothing_to_index_leaves_nothing(tmp_path):
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool/readme.txt").write_text("x")
-    with pytest.raises(DataError, match="no image and no tar"):
+    with pytest.raises(DataError, match="no image, tar or table"):
         build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
     assert not (tmp_path / "index").exists()
 

@@ -140,6 +140,7 @@ def test_a_failing_disk_is_told_apart_from_a_bad_tar(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError(errno.EIO, "Input/output error")
 
+    (tmp_path / "a.tar").write_bytes(bytes(10240))
     monkeypatch.setattr(tars.tarfile, "open", fail)
     with pytest.raises(InterruptedRun, match="Input/output error"):
         scan_source(tmp_path / "a.tar")
@@ -155,3 +156,47 @@ def test_many_small_tars_do_not_exhaust_open_files(tmp_path, write_tar, open_par
     with open_part(*names) as reader:
         items = list(reader.items())
         assert [reader.read(item) for item in items] == [name.encode() for name in names]
+
+
+def test_what_the_webdataset_library_writes(tmp_path, open_part, picture, encode):
+    """Its own writer: captions for some, classes, metadata, three formats, keys with folders and dots."""
+    import webdataset
+
+    formats = ("jpg", "png", "webp")
+    images = [
+        encode(picture(30, 20, seed=n), {"jpg": "jpeg"}.get(formats[n % 3], formats[n % 3])) for n in range(6)
+    ]
+    with webdataset.TarWriter(str(tmp_path / "a.tar")) as writer:
+        for number, data in enumerate(images):
+            sample = {"__key__": f"d/{number:03d}", formats[number % 3]: data, "cls": number}
+            if number % 2:
+                sample["txt"] = f"caption {number}"
+            if number == 4:
+                sample["json"] = {"url": "http://x/4", "licence": "CC0"}
+            writer.write(sample)
+    with open_part("a.tar") as reader:
+        items = list(reader.items())
+        assert [reader.read(item) for item in items] == images
+    assert [item.key for item in items] == [f"d/{number:03d}" for number in range(6)]
+    assert [item.caption for item in items] == [None, "caption 1", None, "caption 3", None, "caption 5"]
+    assert (items[4].url, items[4].extra) == ("http://x/4", '{"licence":"CC0"}')
+    assert reader.problems == []
+
+
+def test_metadata_of_a_key_with_dots_belongs_to_its_own_image_first(tmp_path, write_tar, open_part):
+    members = {
+        "a.left.txt": b"left",
+        "a.right.jpg": b"1",
+        "a.left.jpg": b"2",
+        "a.txt": b"both",
+        "b.c.d.PNG": b"3",
+        "b.c.d.json": b'{"caption": "deep"}',
+    }
+    write_tar(tmp_path / "a.tar", members)
+    with open_part("a.tar") as reader:
+        items = list(reader.items())
+    assert {item.key: item.caption for item in items} == {
+        "a.right": "both",
+        "a.left": "left",
+        "b.c.d": "deep",
+    }
