@@ -9,6 +9,7 @@
     download.py    rounds over chunks, and the processes that work on them
     state.py       the folder `.fetch` of an unfinished run
     checks.py      what came: decoded, hashed, compared with the index's row
+    agreement.py   how alike an image and its row must be
     verdicts.py    what of it is kept, and why the rest is not (reasons.py: the words for it)
     writing.py     shards, tables, manifest
     report.py      the page to look at

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items, prepare
+from curate.fetch.agreement import Threshold, calibrate
 from curate.fetch.chunks import Outcome
 from curate.index.encoder import resume
 from curate.index.options import BuildOptions
@@ -82,6 +83,7 @@ class Checker:
 
     @cached_property
     def _model(self) -> FrozenModel:
+        """The index's encoder."""
         encoder = resume(self._index.plan, BuildOptions(device=self._device), obey_runtime=False)
         for note in encoder.notes:
             say(f"note: {note}")
@@ -103,6 +105,14 @@ class Checker:
                 found.update((check.place, check) for check in checks)
                 bar.advance(len(group))
         return found
+
+    def calibrate(self, outcomes: Sequence[Outcome], checks: Mapping[int, Check]) -> Threshold:
+        """The least agreement, found on `outcomes`; without the encoder where no image needs it."""
+        if all(check.agreement is None for check in checks.values()):
+            return Threshold(None, "every image has a recorded hash")
+        first = {one.item_id: one for one in reversed(outcomes) if checks[one.place].problem is None}
+        sample = sorted(first.values(), key=lambda one: one.place)
+        return calibrate(self._model, sample, self._pipeline)
 
     def _check(self, group: Sequence[Outcome], items: Mapping[int, "ItemRow"]) -> Iterator[Check]:
         hashes = {one.place: recorded_hash(items[one.place].extra) for one in group}

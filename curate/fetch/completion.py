@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.encoding.pipeline import available_cores
+from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Check, Checker
 from curate.fetch.chunks import Outcome
 from curate.fetch.download import download
@@ -16,8 +17,8 @@ from curate.fetch.urls import requestable
 from curate.fetch.verdicts import (
     Refused,
     Verdicts,
-    copy_threshold,
     judge,
+    known_threshold,
     query_names,
     refuse_leaks,
 )
@@ -192,6 +193,7 @@ def _reopen(state: FetchState, manifest: Mapping[str, Any], options: FetchOption
     state.keep(list(zip(places, samples.to_pylist(), strict=True)))
     unfetched = {name: value for name, value in manifest.items() if name != "fetch"}
     unfetched |= {"bytes": "to fetch", "shards": []}
+    state.threshold(lambda: Threshold(**manifest["fetch"]["threshold"]))
     state.begin(chosen, unfetched, options.download)
 
 
@@ -213,7 +215,9 @@ def _fetch(
     state.checked.mkdir(exist_ok=True)
     checker = Checker(index, options.device, workers, options.max_pixels)
     checks = checker.check_all(state.checked, came, items)
-    threshold = copy_threshold(index.manifest, options.min_agreement)
+    threshold = known_threshold(index.manifest, options.min_agreement) or state.threshold(
+        lambda: checker.calibrate(came, checks)
+    )
     queries = query_names(read_table(state.transfer_set / "queries.parquet").to_pylist())
     verdicts = judge(checks, [row["item_id"] for row in chosen], queries, threshold)
     if excluded is not None:

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from curate.fetch.agreement import Threshold
 from curate.fetch.chunks import Outcome
 from curate.fetch.reasons import CHANGED, EXCLUDED_BYTES, EXCLUDED_PIXELS, QUERY
-from curate.fetch.verdicts import Refused, Threshold, Verdicts
+from curate.fetch.verdicts import Refused, Verdicts
 from transferset.errors import DataError
 from transferset.images import decode
 from transferset.report import figure, page, table, text, thumbnail
@@ -74,7 +75,10 @@ def _summary(fetched: Fetched) -> str:
     unchanged = numbers["unchanged"]
     parts = [
         (unchanged["by_recorded_hash"], "have the hash that the pool's metadata records"),
-        (unchanged["by_agreement"], f"agree with the index's row (at least {fetched.threshold.value})"),
+        (
+            unchanged["by_agreement"],
+            f"agree with the index's row (at least {fetched.threshold.value}, {fetched.threshold.source})",
+        ),
         (
             unchanged["not_told"],
             f"could not be told from changed images: {fetched.threshold.source}",

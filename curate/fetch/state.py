@@ -6,6 +6,7 @@
     kept/               images that a finished run had, or one that downloaded otherwise
     round-0/ round-1/ … what was downloaded (`chunks`)
     checked/            what was found in the bytes (`checks`)
+    threshold.json      how alike an image and its row must be (`agreement`), where it was found on images
 
 Everything that is written into the set follows from these files, so that the same command finishes it,
 wherever it was stopped. The folder goes when the set's manifest is there.
@@ -13,10 +14,12 @@ wherever it was stopped. The folder goes when the set's manifest is there.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.fetch.agreement import Threshold
 from curate.fetch.chunks import ChunkFile, Outcome, chunk_name, finished_chunks, read_chunk
 from curate.fetch.options import DownloadOptions
 from curate.transfer_set.manifest import SHARDS
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".fetch"
 _BEGUN, _CHOSEN, _MANIFEST = "begun.json", "chosen.parquet", "manifest.json"
+_THRESHOLD = "threshold.json"
 
 
 class FetchState:
@@ -108,6 +112,17 @@ class FetchState:
             path = self.transfer_set / SHARDS / shard
             if path.is_file():
                 _copy(path, members, ChunkFile(self.kept, f"shard-{chunk_name(number)}"))
+
+    def threshold(self, find: Callable[[], Threshold]) -> Threshold:
+        """The threshold that this set was, or is to be, judged with; found once, so that later images don't
+        change what is said of earlier ones."""
+        path = self.folder / _THRESHOLD
+        if not path.is_file():
+            found = find()
+            if found.value is None:
+                return found
+            write_json(path, asdict(found))
+        return Threshold(**read_json(path))
 
     def abandon(self) -> None:
         """Forget a run that has not begun: what is in the folder without begun.json."""

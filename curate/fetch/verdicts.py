@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Check
 from curate.fetch.chunks import Outcome
 from curate.fetch.reasons import (
@@ -36,15 +37,6 @@ class Refused:
     detail: str
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """Least agreement of an image with the index's row; None if nobody knows it. `source` says where it is
-    from."""
-
-    value: float | None
-    source: str
-
-
 @dataclass
 class Verdicts:
     """Places of the images that are kept, in order, and what was refused."""
@@ -53,16 +45,16 @@ class Verdicts:
     refused: list[Refused] = field(default_factory=list)
 
 
-def copy_threshold(manifest: Mapping[str, Any], given: float | None) -> Threshold:
-    """The threshold that is given, else the calibrated one of the index's manifest. There is no default:
-    another encoder's would mean nothing."""
+def known_threshold(manifest: Mapping[str, Any], given: float | None) -> Threshold | None:
+    """The threshold that is given, else the calibrated one of the index's manifest; None if there is
+    neither."""
     if given is not None:
         return Threshold(given, "--min-agreement")
     thresholds = manifest.get("thresholds")
     found = thresholds.get("duplicate") if isinstance(thresholds, dict) else None
     if isinstance(found, int | float) and not isinstance(found, bool):
         return Threshold(float(found), "calibrated for the index's encoder")
-    return Threshold(None, "the index has no calibrated copy threshold and --min-agreement was not given")
+    return None
 
 
 def judge(

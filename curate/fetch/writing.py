@@ -14,13 +14,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Check
 from curate.fetch.chunks import Outcome
 from curate.fetch.options import DownloadOptions
 from curate.fetch.reasons import TRANSIENT
 from curate.fetch.report import Fetched, build_report
 from curate.fetch.state import FetchState, read_table
-from curate.fetch.verdicts import Refused, Threshold, Verdicts
+from curate.fetch.verdicts import Refused, Verdicts
 from curate.selection.guard import ExcludedSet
 from curate.transfer_set.manifest import MANIFEST, REPORT, SHARDS, TABLES, ShardRecord, describe_guard
 from curate.transfer_set.samples import Sample

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.index.index import Index, open_index
 from tests.curate.fetch import web
 
 Make = Callable[..., Any]
@@ -75,41 +76,37 @@ def task(
     tmp_path_factory: pytest.TempPathFactory, picture: Make, encode: Make, run_python: Make
 ) -> Iterator[Task]:
     root = tmp_path_factory.mktemp("task")
-    rng = np.random.default_rng(0)
+    for folder in ("images", "pool/img_emb", "pool/metadata", "queries/a", "queries/b"):
+        (root / folder).mkdir(parents=True)
     with web.sites() as serve:
         site = serve()
         site.files |= {f"/{n}.png": encode(picture(32, 32, seed=n), "png") for n in range(IMAGES)}
         site.behave["/7.png"] = web.status(503)
-        for folder in ("pool/img_emb", "pool/metadata", "queries/a", "queries/b"):
-            (root / folder).mkdir(parents=True)
-        np.save(
-            root / "pool/img_emb/img_emb_0.npy",
-            rng.standard_normal((IMAGES, _dimension())).astype(np.float16),
-        )
-        urls = pa.table({"url": [site.url(path) for path in site.files]})
-        pq.write_table(urls, root / "pool/metadata/metadata_0.parquet")
+        for path, data in site.files.items():
+            (root / f"images{path}").write_bytes(data)
         for number in range(4):
             data = encode(picture(32, 32, seed=900 + number), "png")
             (root / "queries" / "ab"[number % 2] / f"{number}.png").write_bytes(data)
-        index = str(root / "index")
-        build = [
-            "build-index", "--pool", str(root / "pool"), "--index", index,
-            "--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager",
-        ]  # fmt: skip
-        retrieve = [
-            "retrieve", "--index", index, "--query-dir", str(root / "queries"), "--total", str(CHOSEN),
-            "--shard-size", str(CHOSEN // SHARDS), "--out", str(root / "set"),
-        ]  # fmt: skip
-        for command in (build, retrieve):
-            _succeed(run_python(["-m", "curate.cli", *command]))
-        command = ["fetch", "--index", index, "--allow-private-hosts", "--retries", "0", "--workers", "2"]
-        yield Task(site, root / "set", command)
+
+        def curate(*arguments: object) -> None:
+            _succeed(run_python(["-m", "curate.cli", *map(str, arguments)]))
+
+        encoder = ("--encoder", "timm:test_efficientnet@none", "--image-size", 32, "--runtime", "eager")
+        curate("build-index", "--pool", root / "images", "--index", root / "with-images", *encoder)
+        _ready_embeddings(open_index(root / "with-images"), root / "pool", site)
+        curate("build-index", "--pool", root / "pool", "--index", root / "index", *encoder)
+        amount = ("--total", CHOSEN, "--shard-size", CHOSEN // SHARDS)
+        queries = ("--query-dir", root / "queries")
+        curate("retrieve", "--index", root / "index", *queries, *amount, "--out", root / "set")
+        command = ["fetch", "--index", str(root / "index"), "--allow-private-hosts", "--retries", "0"]
+        yield Task(site, root / "set", [*command, "--workers", "2"])
 
 
-def _dimension() -> int:
-    import timm
-
-    return int(timm.create_model("test_efficientnet", num_classes=0).num_features)
+def _ready_embeddings(index: Index, folder: Path, site: web.Site) -> None:
+    (part,) = index.parts
+    np.save(folder / "img_emb/img_emb_0.npy", part.embeddings)
+    urls = [site.url(f"/{item.key}.png") for item in index.items(np.arange(part.rows))]
+    pq.write_table(pa.table({"url": urls}), folder / "metadata/metadata_0.parquet")
 
 
 @pytest.fixture(scope="module")

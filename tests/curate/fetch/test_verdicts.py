@@ -3,8 +3,9 @@
 import pytest
 
 from curate.fetch import reasons
+from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Check, recorded_hash
-from curate.fetch.verdicts import Threshold, copy_threshold, judge
+from curate.fetch.verdicts import judge, known_threshold
 
 KNOWN = Threshold(0.9, "given")
 
@@ -46,10 +47,10 @@ def test_the_first_of_equal_bytes_stays_if_it_is_good_itself() -> None:
 
 def test_the_threshold_is_given_or_calibrated_and_never_guessed() -> None:
     manifest = {"thresholds": {"duplicate": 0.93}}
-    assert copy_threshold(manifest, None).value == 0.93
-    assert copy_threshold(manifest, 0.5) == Threshold(0.5, "--min-agreement")
+    assert known_threshold(manifest, None) == Threshold(0.93, "calibrated for the index's encoder")
+    assert known_threshold(manifest, 0.5) == Threshold(0.5, "--min-agreement")
     for nothing in ({}, {"thresholds": None}, {"thresholds": {"duplicate": "high"}}, {"thresholds": []}):
-        assert copy_threshold(nothing, None).value is None
+        assert known_threshold(nothing, None) is None
 
 
 @pytest.mark.parametrize(
