@@ -4,9 +4,10 @@
     urls.py        URLs made fit for a request
     opt_out.py     what hosts forbid in their headers
     opener.py      urllib's opener within limits: addresses, bytes, time, redirects, schemes
-    worker.py      the downloading process: img2dataset's downloader on that opener
+    processes.py   the processes that download
+    worker.py      what they run: img2dataset's downloader on that opener
     chunks.py      what a download leaves on disk, some hundred URLs at a time
-    download.py    rounds over chunks, and the processes that work on them
+    download.py    rounds over chunks
     state.py       the folder `.fetch` of an unfinished run
     checks.py      what came: decoded, hashed, compared with the index's row
     agreement.py   how alike an image and its row must be

@@ -94,6 +94,8 @@ class Checker:
     ) -> dict[int, Check]:
         """Checks of all `outcomes` (ordered by place, each with bytes), stored in `folder` group by group."""
         found: dict[int, Check] = {}
+        if not outcomes:
+            return found
         groups = [outcomes[start : start + _GROUP] for start in range(0, len(outcomes), _GROUP)]
         with progress("checking", len(outcomes), "images") as bar:
             for group in groups:

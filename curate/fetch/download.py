@@ -4,25 +4,17 @@ The first round takes all URLs, each later one those that failed for now in the 
 to do follows from the files of the earlier ones, so that a run that was stopped goes on in the middle of any.
 """
 
-import contextlib
-import json
-import os
-import queue
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from curate.fetch.chunks import Outcome, chunk_name, read_chunk
 from curate.fetch.options import DownloadOptions
+from curate.fetch.processes import Workers
 from curate.fetch.reasons import TRANSIENT
 from curate.fetch.worker import CHUNK
 from transferset.console import progress, say
-from transferset.errors import DataError, InterruptedRun
+from transferset.errors import DataError
 from transferset.writes import atomic_path, sweep_temporaries
 
 _PAUSE = 2.0
@@ -38,12 +30,16 @@ def download(
     OSError where the disk refuses; InterruptedRun (run it again) if a downloading process dies.
     """
     found: dict[int, Outcome] = {}
-    with _Workers(options) as workers:
-        for number in range(options.retries + 1):
-            wanted = _wanted(urls, found, number)
-            if not wanted:
-                break
-            found |= _round(folder / f"round-{number}", wanted, urls, workers, pause * number)
+    try:
+        with Workers(options) as workers:
+            for number in range(options.retries + 1):
+                wanted = _wanted(urls, found, number)
+                if not wanted:
+                    break
+                found |= _round(folder / f"round-{number}", wanted, urls, workers, pause * number)
+    finally:
+        for round_folder in folder.glob("round-*"):  # of processes that were ended
+            sweep_temporaries(round_folder)
     return found
 
 
@@ -54,7 +50,7 @@ def _wanted(urls: Mapping[int, str], found: Mapping[int, Outcome], number: int) 
 
 
 def _round(
-    folder: Path, wanted: Sequence[int], urls: Mapping[int, str], workers: "_Workers", pause: float
+    folder: Path, wanted: Sequence[int], urls: Mapping[int, str], workers: Workers, pause: float
 ) -> dict[int, Outcome]:
     """One round: what of it is not on disk yet is downloaded."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,84 +107,3 @@ def _outcomes(folder: Path, number: int, places: Sequence[int]) -> list[Outcome]
         say(f"{error.message}; downloading it again")
         return None
     return outcomes if [one.place for one in outcomes] == list(places) else None
-
-
-class _Workers:
-    """Downloading processes, started when they are needed; each works on one chunk at a time."""
-
-    def __init__(self, options: DownloadOptions) -> None:
-        self.count = options.processes
-        self._options = options
-        self._idle: queue.SimpleQueue[subprocess.Popen[str] | None] = queue.SimpleQueue()
-        self._started: list[subprocess.Popen[str]] = []
-
-    def __enter__(self) -> "_Workers":
-        for _ in range(self.count):
-            self._idle.put(None)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._kill()
-        for process in self._started:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    pipe.close()  # type: ignore[union-attr]
-
-    def run(self, table: Path, number: int) -> None:
-        """Have a chunk downloaded."""
-        process = self._idle.get()
-        try:
-            process = process or self._start()
-            answer = self._ask(process, {"table": str(table), "number": number})
-        finally:
-            self._idle.put(process)
-        if "message" in answer:
-            raise OSError(answer["errno"], answer["message"], str(table.parent))
-
-    def each(self, work: Callable[[int], None], numbers: Sequence[int]) -> Iterator[int]:
-        """Do `work` for all numbers, as many at a time as there are processes; yields those that are done.
-        An error or Ctrl-C ends the processes at once, whatever they are waiting for."""
-        with ThreadPoolExecutor(self.count) as pool:
-            futures = {pool.submit(work, number): number for number in numbers}
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    yield futures[future]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._kill()
-                raise
-
-    def _kill(self) -> None:
-        for process in self._started:
-            process.kill()
-
-    def _start(self) -> "subprocess.Popen[str]":
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "curate.fetch.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
-        self._started.append(process)
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            print(json.dumps(asdict(self._options)), file=process.stdin, flush=True)
-        return process
-
-    @staticmethod
-    def _ask(process: "subprocess.Popen[str]", chunk: dict[str, Any]) -> dict[str, Any]:
-        assert process.stdin is not None and process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            print(json.dumps(chunk), file=process.stdin, flush=True)
-        line = process.stdout.readline()
-        if not line:
-            raise InterruptedRun(
-                f"a downloading process ended (code {process.wait()})",
-                hint=_AGAIN,
-            )
-        answer: dict[str, Any] = json.loads(line)
-        return answer

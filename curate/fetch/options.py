@@ -9,6 +9,7 @@ from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
 
 USER_AGENT_TOKEN = "transferset"
+_LANES = 4
 OPT_OUT_DIRECTIVES = ("noai", "noimageai", "noindex", "noimageindex")
 
 
@@ -35,12 +36,12 @@ class DownloadOptions:
     allowed_networks: tuple[str, ...] = ()
     timeout: float = 10.0
     max_seconds: float = 60.0
-    max_bytes: int = 64 << 20
+    max_bytes: int = 32 << 20
     max_redirects: int = 5
     per_host: int = 8
     retries: int = 2
     processes: int = 1
-    threads: int = 16
+    threads: int = 64
     user_agent_token: str = USER_AGENT_TOKEN
     directives: tuple[str, ...] = OPT_OUT_DIRECTIVES
 
@@ -65,6 +66,11 @@ class DownloadOptions:
                 ipaddress.ip_network(network, strict=False)
             except ValueError as error:
                 raise UsageError(f"{network} is neither an address nor a network: {error}") from error
+
+    @property
+    def lanes(self) -> int:
+        """Chunks that a process works on at a time, sharing its threads."""
+        return min(_LANES, self.threads)
 
     def outcome_depends_on(self) -> dict[str, Any]:
         """What can make a URL that failed succeed: all but how many are downloaded at a time."""

@@ -2,7 +2,8 @@
 
 A process of its own because img2dataset takes urllib's opener from the process it runs in, because its import
 is heavy and asks a server for news, and because it prints what it likes. It reads one JSON object a line from
-standard input, the options first, then chunks, and answers each chunk with a line. It ends with its parent.
+standard input, the options first, then chunks, and answers each chunk with a line when it is done; several
+are worked on at a time. It ends with its parent.
 """
 
 import json
@@ -11,7 +12,9 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +37,20 @@ def main() -> None:
     given = chunks.get()
     options = DownloadOptions(**{name: _tuple(value) for name, value in given.items()})
     urllib.request.install_opener(GuardedOpener(options))
-    while True:
-        chunk = chunks.get()
-        print(json.dumps(_work(chunk, options)), file=answers, flush=True)
+    lock = threading.Lock()
+
+    def answer(chunk: dict[str, Any]) -> None:
+        try:
+            found = json.dumps(_work(chunk, options))
+            with lock:
+                print(found, file=answers, flush=True)
+        except BaseException:  # nobody would look at the thread's result
+            traceback.print_exc()
+            os._exit(1)
+
+    with ThreadPoolExecutor(options.lanes) as pool:
+        while True:
+            pool.submit(answer, chunks.get())
 
 
 def _tuple(value: Any) -> Any:
@@ -77,7 +91,7 @@ def make_downloader(folder: Path, options: DownloadOptions) -> "Downloader":
     return Downloader(
         sample_writer_class=ChunkWriter,
         resizer=Resizer(256, "no", False, disable_all_reencoding=True),
-        thread_count=options.threads,
+        thread_count=-(-options.threads // options.lanes),
         save_caption=False,
         extract_exif=False,
         output_folder=str(folder),

@@ -32,21 +32,21 @@ STAGES = ("begun", "chunk 1", "chunk 2", "chunk 3", "checked", "shard 1", "shard
 # The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.
 KILLED = """
 import os, signal, sys
-from curate.fetch import download, writing
+from curate.fetch import processes, writing
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
 moment = sys.argv.pop(1)
 if moment == "within the downloads":
-    run, count = download._Workers.run, 0
+    run, count = processes.Workers.run, 0
     def dying_run(self, table, number):
         global count
         run(self, table, number)
         count += 1
         if count == 2:
             die()
-    download._Workers.run = dying_run
+    processes.Workers.run = dying_run
 elif moment == "before the manifest":
     writing.build_report = die
 from curate.cli import main
@@ -137,7 +137,8 @@ def test_a_killed_run_goes_on(
     moment: str, hits: int, task: Task, unbroken: dict[str, bytes], tmp_path: Path, run_python: Make
 ) -> None:
     out = _copy(task, tmp_path)
-    killed = run_python(["-c", KILLED, moment, *task.command, "--transfer-set", str(out)])
+    one_at_a_time = ("--threads", "1")
+    killed = run_python(["-c", KILLED, moment, *task.command, *one_at_a_time, "--transfer-set", str(out)])
     assert killed.returncode == -9, killed.stderr
     assert b'"to fetch"' in (out / "manifest.json").read_bytes()
     before = task.site.hits.total()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.fetch import download as module
+from curate.fetch import processes as module
 from curate.fetch import reasons
 from curate.fetch.chunks import Outcome, finished_chunks, read_chunk
 from curate.fetch.download import download
@@ -70,14 +70,14 @@ def test_bytes_that_were_damaged_on_disk_are_noticed(site, tmp_path) -> None:
 
 
 def test_a_process_that_dies_ends_the_run_with_a_word(site, tmp_path, monkeypatch) -> None:
-    start = module._Workers._start
+    send = module._Process._send
 
-    def dying(self):
-        process = start(self)
-        process.send_signal(signal.SIGKILL)
-        return process
+    def dying(self, message):
+        send(self, message)
+        if "number" in message:
+            self.popen.send_signal(signal.SIGKILL)
 
-    monkeypatch.setattr(module._Workers, "_start", dying)
+    monkeypatch.setattr(module._Process, "_send", dying)
     with pytest.raises(InterruptedRun, match="ended") as caught:
         download(tmp_path, {0: site.url("/0")}, OPTIONS)
     assert caught.value.exit_code == 75
