@@ -298,11 +298,12 @@ def _tell(selection: Selection, excluded: ExcludedSet | None, has_bytes: bool) -
     closing = selection.closing_summary
     if closing is not None:
         say(f"queries closed at similarity {closing[0]:.3f} (least), {closing[1]:.3f} (median)")
-    removed = selection.removed_counts()
-    say(
-        f"kept out: {removed['query']} that are queries, {removed['exact bytes']} with the bytes of an "
-        f"excluded image, {removed['same pixels']} with its pixels"
-    )
+    if has_bytes:
+        removed = selection.removed_counts()
+        say(
+            f"kept out: {removed['query']} that are queries, {removed['exact bytes']} with the bytes of an "
+            f"excluded image, {removed['same pixels']} with its pixels"
+        )
     if selection.missing:
         why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
         say(f"shortfall: {selection.missing} images are missing{why}")

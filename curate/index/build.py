@@ -3,19 +3,21 @@
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
+from curate.index.id_kinds import notes_on_encoder, require_dimension, require_kind
 from curate.index.known import Changes, Known, follow_moved
 from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN, part_directory
 from curate.index.ledger import Ledger, read_ledger
 from curate.index.manifest import FinishedPart, finished_part, finished_parts, refuse_other_format
-from curate.index.options import DEFAULT_ENCODER, BuildOptions, BuildReport
+from curate.index.options import BuildOptions, BuildReport
 from curate.index.part_writer import write_part
 from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
+from curate.index.ready_part import write_ready_part
 from curate.index.stages import Stages
 from curate.pools import (
     FileTables,
@@ -29,7 +31,8 @@ from curate.pools import (
     list_pools,
     plan_parts,
 )
-from curate.pools.remote import is_remote
+from curate.pools.reader import is_guessed
+from curate.pools.roots import as_pool
 from transferset.console import Progress, progress
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
@@ -70,7 +73,7 @@ def build_index(pools: Sequence[Path | str], index: Path, options: BuildOptions 
     fresh = not index.exists()
     try:
         with DirectoryLock(index):
-            report = _build(_Run(index, [_pool(pool) for pool in pools], options))
+            report = _build(_Run(index, [as_pool(pool) for pool in pools], options))
     finally:
         if fresh:
             with contextlib.suppress(OSError):
@@ -78,13 +81,6 @@ def build_index(pools: Sequence[Path | str], index: Path, options: BuildOptions 
     if options.max_error_rate is not None and report.error_rate > options.max_error_rate:
         raise TooManyErrors(report, options.max_error_rate)
     return report
-
-
-def _pool(pool: Path | str) -> Path | str:
-    """A URL as it is (a Path would take its slashes for one), everything else as a Path."""
-    if isinstance(pool, str):
-        return pool if is_remote(pool) else Path(pool.removeprefix("file://"))
-    return pool
 
 
 def _check_options(pools: Sequence[Path | str], options: BuildOptions) -> None:
@@ -152,7 +148,8 @@ def _build(run: _Run) -> BuildReport:
     finished = finished_parts(run.index)
     with run.stages.timed("look"):
         listing, changes = _look(run, roots, finished)
-    _require_kind(run, plan, listing)
+    require_kind(run.index, plan, listing)
+    run.notes.extend(notes_on_encoder(plan, listing, run.options.encoder))
     plan, new = _encode(run, plan, roots, finished, (listing, changes))
     report = _report(run, plan, finished, new)
     report.changed, report.gone, report.skipped = changes.changed, changes.gone, listing.skipped
@@ -194,32 +191,6 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
     return listing, known.compare(listing.sources, roots, run.pools)
 
 
-def _require_kind(run: _Run, plan: Plan | None, listing: PoolListing) -> None:
-    """Ids of one index are made of one thing."""
-    if plan is not None and listing.sources and plan.id_kind != listing.id_kind:
-        made_of = {"bytes": "of their bytes", "url": "of their URLs", "path": "of their paths"}
-        raise UsageError(
-            f"{run.index} holds images under ids {made_of[plan.id_kind]}, and this pool gives ids "
-            f"{made_of[listing.id_kind]}: they can't be mixed",
-            hint="give another --index",
-        )
-    if plan is None and listing.id_kind != "bytes" and run.options.encoder is None:
-        run.notes.append(
-            f"the ready embeddings are taken for ones of {DEFAULT_ENCODER}; if another model made them, "
-            "build another index with --encoder"
-        )
-
-
-def _require_dimension(plan: Plan, listing: PoolListing) -> None:
-    for dimension, path in sorted(listing.dimensions.items()):
-        if dimension != plan.encoder.dimension:
-            raise UsageError(
-                f"the embeddings in {path} have {dimension} numbers, those of the encoder "
-                f"{plan.encoder.spec} have {plan.encoder.dimension}",
-                hint="--encoder must name the model that these embeddings are from",
-            )
-
-
 def _encode(
     run: _Run,
     plan: Plan | None,
@@ -233,7 +204,7 @@ def _encode(
     plan = encoder.plan if encoder is not None else plan
     assert plan is not None
     _check_parts(run.index, plan, finished)
-    _require_dimension(plan, listing)
+    require_dimension(plan, listing)
     write_plan(run.index, plan, roots)
     return plan, _encode_parts(run, changes.new, roots, finished, encoder) if encoder is not None else []
 
@@ -245,7 +216,10 @@ def _encoder(run: _Run, plan: Plan | None, changes: Changes, id_kind: str) -> "O
     from curate.index.encoder import begin, resume
 
     with run.stages.timed("load encoder"):
-        encoder = begin(run.options, id_kind) if plan is None else resume(plan, run.options)
+        if plan is None:
+            encoder = begin(run.options, id_kind)
+        else:
+            encoder = resume(plan, run.options, obey_runtime=plan.id_kind == "bytes")
     run.notes.extend(encoder.notes)
     return encoder
 
@@ -267,19 +241,12 @@ def _encode_parts(
     if not parts:
         return []
     before = sum(part.rows for part in finished)
-    total = None if _is_guessed(parts, roots) else before + sum(part.images for part in parts)
+    total = None if is_guessed(parts, roots) else before + sum(part.images for part in parts)
     first = 1 + max((part.number for part in finished), default=-1)
     with run.stages.timed("encode"), progress("build-index", total, "images", initial=before) as bar:
         return [
             _encode_part(run, number, part, roots, encoder, bar) for number, part in enumerate(parts, first)
         ]
-
-
-def _is_guessed(parts: list[PlannedPart], roots: Roots) -> bool:
-    """Whether nobody knows how many images the parts hold: there are remote tars among them."""
-    return any(
-        is_remote(roots.path(source.root)) for part in parts for source in part.sources if source.is_tar
-    )
 
 
 def _encode_part(
@@ -288,7 +255,12 @@ def _encode_part(
     from curate.index.encode_part import encode_part
 
     if part.of_embeddings:
-        return _copy_part(run, number, part.sources[0], roots, encoder.plan, bar)
+        made = write_ready_part(
+            run.index, number, part.sources[0], (roots, encoder.plan), bar, run.ledger.ids
+        )
+        run.forgotten[number] = made.forgotten
+        run.notes.extend(made.notes)
+        return made.part
     plan, info = encoder.plan, encoder.model.info
     about: dict[str, Any] = {
         "fingerprint": plan.fingerprint,
@@ -304,34 +276,7 @@ def _encode_part(
         run.notes.extend(_damaged_tars(reader, writer.problems))
         if not part.of_files:
             pairs = zip(part.sources, reader.images, strict=True)
-            about["sources"] = [_entry(source, images) for source, images in pairs]
-    return finished_part(part_directory(run.index, number))
-
-
-def _entry(source: Source, images: int) -> dict[str, Any]:
-    """A source in done.json."""
-    entry = {**asdict(source), "images": images}
-    return entry if source.is_embeddings else {k: v for k, v in entry.items() if k not in ("first", "rows")}
-
-
-def _copy_part(
-    run: _Run, number: int, source: Source, roots: Roots, plan: Plan, bar: Progress
-) -> FinishedPart:
-    from curate.index.ready_part import copy_embeddings
-
-    about: dict[str, Any] = {
-        "fingerprint": plan.fingerprint,
-        "encoder_fingerprint": plan.encoder.fingerprint,
-        "runtime": {"runtime": "ready embeddings", "precision": "", "version": ""},
-    }
-    path = Path(roots.locate(source))
-    with write_part(run.index, number, plan.encoder.dimension, about) as writer:
-        run.forgotten[number] = copy_embeddings(path, source, writer, plan.id_kind, bar, run.ledger.ids)
-        about["sources"] = [_entry(source, writer.rows)]
-        for problem in writer.problems:
-            if problem.kind == "source":
-                kept = f"; the {writer.rows} rows before are kept" if writer.rows else ""
-                run.notes.append(f"{path}: {problem.reason}{kept}")
+            about["sources"] = [source.to_dict(images) for source, images in pairs]
     return finished_part(part_directory(run.index, number))
 
 

@@ -46,7 +46,9 @@ class ByteReader:
             raise NoBytes(
                 f"{_name(item)} is known by its {self._id_kind} only: the pool is of ready embeddings and "
                 "holds no images",
-                hint="curate retrieve writes the URLs of what it selects, curate fetch gets them",
+                hint="curate retrieve writes the URLs of what it selects, curate fetch gets them"
+                if self._id_kind == "url"
+                else "build an index of the images themselves",
             )
         path = self.path(item)
         try:

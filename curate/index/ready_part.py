@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator, Set
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from curate.index.part_writer import NewRow, PartWriter, StatedSize
-from curate.pools import FORGOTTEN, PoolItem, Problem, Source
+from curate.index.layout import part_directory
+from curate.index.manifest import FinishedPart, finished_part
+from curate.index.part_writer import NewRow, PartWriter, StatedSize, write_part
+from curate.index.plan import Plan
+from curate.pools import FORGOTTEN, PoolItem, Problem, Roots, Source
 from curate.pools.embeddings import Block, name_id, read_blocks
 from transferset.console import Progress
 from transferset.errors import DataError
@@ -19,6 +23,39 @@ def scaled(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         good = (np.isfinite(norms) & (norms > 0)).ravel()
         return (rows / np.where(good[:, None], norms, 1)).astype(np.float16), good
+
+
+class ReadyPart(NamedTuple):
+    """A part that was made of ready embeddings, how many forgotten rows it leaves out, and what to tell."""
+
+    part: FinishedPart
+    forgotten: int
+    notes: tuple[str, ...]
+
+
+def write_ready_part(
+    index: Path,
+    number: int,
+    source: Source,
+    obeyed: tuple[Roots, Plan],
+    bar: Progress,
+    forgotten: Set[bytes],
+) -> ReadyPart:
+    """Write part `number` of an index from one piece of an embedding file, in bounded memory."""
+    roots, plan = obeyed
+    about: dict[str, Any] = {
+        "fingerprint": plan.fingerprint,
+        "encoder_fingerprint": plan.encoder.fingerprint,
+        "runtime": {"runtime": "ready embeddings", "precision": "", "version": ""},
+    }
+    path = Path(roots.locate(source))
+    with write_part(index, number, plan.encoder.dimension, about) as writer:
+        refused = copy_embeddings(path, source, writer, plan.id_kind, bar, forgotten)
+        about["sources"] = [source.to_dict(writer.rows)]
+    kept = f"; the {writer.rows} rows before are kept" if writer.rows else ""
+    damages = [problem.reason for problem in writer.problems if problem.kind == "source"]
+    notes = tuple(f"{path}: {reason}{kept}" for reason in damages)
+    return ReadyPart(finished_part(part_directory(index, number)), refused, notes)
 
 
 def copy_embeddings(

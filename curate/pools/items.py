@@ -1,6 +1,6 @@
 """What a pool is made of: sources (tars, tables, loose files) below roots, and the items in them."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FORGOTTEN = "forgotten by request"
@@ -22,6 +22,14 @@ class Source:
     mtime_ns: int
     first: int = 0
     rows: int = 0
+
+    def to_dict(self, images: int) -> dict[str, int | str]:
+        """As it stands in a part's done.json, with the number of images that were in it."""
+        entry = {**asdict(self), "images": images}
+        piece = ("first", "rows")
+        return (
+            entry if self.is_embeddings else {name: one for name, one in entry.items() if name not in piece}
+        )
 
     @property
     def is_tar(self) -> bool:

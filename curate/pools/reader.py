@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
@@ -21,7 +21,7 @@ from transferset.images import IMAGE_SUFFIXES
 from transferset.tars import Member, TarReader, TarScan, scan, scan_file
 
 _OPEN_TARS = 64
-TYPICAL_IMAGE = 1 << 16
+TYPICAL_IMAGE = 1 << 14
 """Bytes of an image in a remote tar."""
 LARGEST_FILE = 1 << 30
 """Bytes of an encoded image; a larger file is not read at all."""
@@ -65,6 +65,12 @@ def count_images(path: PoolPath, size: int = 0) -> int:
     if path.suffix.lower() == ".parquet":
         return count_rows(path)
     return len(image_members(scan_source(path)))
+
+
+def is_guessed(parts: Iterable[PlannedPart], roots: Roots) -> bool:
+    """Whether the number of images in some of the parts is a guess."""
+    tars = (source for part in parts for source in part.sources if source.is_tar)
+    return any(is_remote(roots.path(source.root)) for source in tars)
 
 
 def _split(name: str) -> tuple[str, str]:

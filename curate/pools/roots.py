@@ -43,6 +43,13 @@ def absolute(path: str | Path) -> str:
     return os.path.normpath(Path(path).absolute())
 
 
+def as_pool(pool: str | Path) -> str | Path:
+    """A URL as it is (a Path would take two slashes for one), everything else as a Path."""
+    if isinstance(pool, str):
+        return pool if is_remote(pool) else Path(pool.removeprefix("file://"))
+    return pool
+
+
 def joined(folder: str, path: str) -> str:
     """A path below a folder, or a URL."""
     if is_remote(folder):
