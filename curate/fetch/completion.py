@@ -7,14 +7,14 @@ from typing import Any
 
 from curate.encoding.pipeline import available_cores
 from curate.fetch.agreement import Threshold
-from curate.fetch.checks import Check, Checker
-from curate.fetch.chunks import Outcome
+from curate.fetch.checks import Checker
 from curate.fetch.download import download
 from curate.fetch.options import FetchOptions
 from curate.fetch.reasons import ADDRESS, BAD_URL, FORGOTTEN, TRANSIENT, Failure
 from curate.fetch.state import FetchState, read_table
 from curate.fetch.urls import requestable
 from curate.fetch.verdicts import (
+    LeakCheck,
     Refused,
     Verdicts,
     judge,
@@ -221,7 +221,9 @@ def _fetch(
     queries = query_names(read_table(state.transfer_set / "queries.parquet").to_pylist())
     verdicts = judge(checks, [row["item_id"] for row in chosen], queries, threshold)
     if excluded is not None:
-        verdicts = _guarded(index, verdicts, checks, outcomes, excluded, options)
+        short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
+        against = LeakCheck(index, excluded, short_side, options.max_pixels)
+        verdicts = refuse_leaks(verdicts, checks, outcomes, items, against)
     everything = sorted([*refused, *verdicts.refused], key=lambda one: one.place)
     verdicts = Verdicts(verdicts.kept, everything)
     return Completion(chosen, items, outcomes, checks, verdicts, threshold, excluded, options.download)
@@ -259,18 +261,6 @@ def _urls(chosen: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[d
         except Failure as failure:
             refused.append(Refused(place, failure.reason, failure.detail))
     return urls, refused
-
-
-def _guarded(
-    index: Index,
-    verdicts: Verdicts,
-    checks: Mapping[int, Check],
-    outcomes: Mapping[int, Outcome],
-    excluded: ExcludedSet,
-    options: FetchOptions,
-) -> Verdicts:
-    short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
-    return refuse_leaks(verdicts, checks, outcomes, excluded, short_side, options.max_pixels)
 
 
 def _tell_nothing(state: FetchState, done: Completion) -> None:

@@ -7,7 +7,7 @@ excluded images, now that there are bytes to compare.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from curate.selection.guard import ExcludedSet, LeakageGuard
 
 if TYPE_CHECKING:
     from curate.index.index import Index
+    from curate.index.part import ItemRow
 
 
 @dataclass(frozen=True)
@@ -95,68 +96,74 @@ def _own_fault(check: Check, threshold: Threshold) -> tuple[str, str] | None:
     return None
 
 
-class _Row(NamedTuple):
-    """A fetched image as the guard knows items."""
-
-    item_id: bytes
-    width: int
-    height: int
-    phash: int
-    outcome: Outcome
-
-
 class _Fetched:
-    """The fetched images as the guard knows an index: positions are places."""
+    """The fetched images as the guard knows an index: at their positions in the index, with its rows, but
+    with the ids, sizes and hashes of the bytes, which can be read."""
 
-    def __init__(
-        self, places: Sequence[int], checks: Mapping[int, Check], outcomes: Mapping[int, Outcome]
-    ) -> None:
-        self._places = {outcomes[place].item_id: place for place in places}
-        self._rows = {
-            place: _Row(
-                outcomes[place].item_id,
-                checks[place].width,
-                checks[place].height,
-                checks[place].perceptual_hash,
-                outcomes[place],
-            )
-            for place in places
-        }
+    has_bytes = True
+
+    def __init__(self, index: "Index", images: Sequence[tuple["ItemRow", Check, Outcome]]) -> None:
+        self._index = index
+        self._items = {item.position: _with_bytes(item, check, outcome) for item, check, outcome in images}
+        self._outcomes = {item.position: outcome for item, _, outcome in images}
+        self._positions = {item.item_id: position for position, item in self._items.items()}
 
     def find(self, identity: bytes) -> int | None:
-        return self._places.get(identity)
+        return self._positions.get(identity)
 
-    def items(self, positions: np.ndarray) -> list[_Row]:
-        return [self._rows[place] for place in positions.tolist()]
+    def items(self, positions: np.ndarray) -> list["ItemRow"]:
+        return [self._items[position] for position in positions.tolist()]
 
-    def item(self, place: int) -> _Row:
-        return self._rows[place]
+    def item(self, position: int) -> "ItemRow":
+        return self._items[position]
 
-    def read_bytes(self, item: _Row) -> bytes:
-        return item.outcome.read()
+    def embeddings(self, part: int) -> np.ndarray:
+        return self._index.embeddings(part)
+
+    def read_bytes(self, item: "ItemRow") -> bytes:
+        return self._outcomes[item.position].read()
+
+
+def _with_bytes(item: "ItemRow", check: Check, outcome: Outcome) -> "ItemRow":
+    return item._replace(
+        item_id=outcome.item_id,
+        size=outcome.size,
+        format=check.format,
+        width=check.width,
+        height=check.height,
+        phash=check.perceptual_hash,
+    )
+
+
+@dataclass(frozen=True)
+class LeakCheck:
+    """What fetched images are compared with; `short_side` is what they were decoded for."""
+
+    index: "Index"
+    excluded: ExcludedSet
+    short_side: int
+    max_pixels: int
 
 
 def refuse_leaks(
     verdicts: Verdicts,
     checks: Mapping[int, Check],
     outcomes: Mapping[int, Outcome],
-    excluded: ExcludedSet,
-    short_side: int,
-    max_pixels: int,
+    items: Mapping[int, "ItemRow"],
+    against: LeakCheck,
 ) -> Verdicts:
-    """Refuse what the leakage guard finds among the images that `judge` kept.
-
-    `short_side` is what the images were decoded for. Everything that the guard can do on bytes is done
-    here.
-    """
-    fetched = cast("Index", _Fetched(verdicts.kept, checks, outcomes))
-    guard = LeakageGuard(excluded, fetched, short_side, max_pixels)
-    leaks = {place: (EXCLUDED_BYTES, image.name) for place, image in guard.exact_copies()}
-    left = np.array([place for place in verdicts.kept if place not in leaks], dtype=np.int64)
-    leaks |= {place: (EXCLUDED_PIXELS, image.name) for place, image in guard.same_pixels(left)}
-    refused = [Refused(place, why, f"of {name}") for place, (why, name) in leaks.items()]
+    """Refuse what the leakage guard finds among the images that `judge` kept: everything that it can do on
+    bytes is done here."""
+    places = {items[place].position: place for place in verdicts.kept}
+    images = [(items[place], checks[place], outcomes[place]) for place in verdicts.kept]
+    fetched = cast("Index", _Fetched(against.index, images))
+    guard = LeakageGuard(against.excluded, fetched, against.short_side, against.max_pixels)
+    leaks = {position: (EXCLUDED_BYTES, image.name) for position, image in guard.exact_copies()}
+    left = np.array([position for position in places if position not in leaks], dtype=np.int64)
+    leaks |= {position: (EXCLUDED_PIXELS, image.name) for position, image in guard.same_pixels(left)}
+    refused = [Refused(places[position], why, f"of {name}") for position, (why, name) in leaks.items()]
     return Verdicts(
-        [place for place in verdicts.kept if place not in leaks],
+        [place for position, place in places.items() if position not in leaks],
         sorted([*verdicts.refused, *refused], key=lambda one: one.place),
     )
 
