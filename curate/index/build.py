@@ -32,7 +32,7 @@ from curate.pools import (
     plan_parts,
 )
 from curate.pools.reader import is_guessed
-from curate.pools.roots import as_pool
+from curate.pools.roots import as_pools
 from transferset.console import Progress, progress
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
@@ -73,7 +73,7 @@ def build_index(pools: Sequence[Path | str], index: Path, options: BuildOptions 
     fresh = not index.exists()
     try:
         with DirectoryLock(index):
-            report = _build(_Run(index, [as_pool(pool) for pool in pools], options))
+            report = _build(_Run(index, as_pools(pools), options))
     finally:
         if fresh:
             with contextlib.suppress(OSError):

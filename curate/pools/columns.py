@@ -19,6 +19,8 @@ PATH = ("image_path", "path", "file_name")
 LARGEST_VALUE = 4_096
 """Characters of one value in `extra`; a longer one is left out."""
 LARGEST_EXTRA = 65_536
+LARGEST_TEXT = 1 << 20
+"""Characters of a caption or key; what is longer is cut."""
 _LARGEST_SIDE = (1 << 31) - 1
 
 
@@ -48,7 +50,11 @@ def read_rows(
     """The rows of a table, without its columns `besides`. With `sized` False the size in pixels is taken as
     one of the other columns: the image itself tells it."""
     left_out = set(besides)
-    names = [name for name in dict.fromkeys(batch.schema.names) if name not in left_out]
+    names = [
+        name
+        for name in dict.fromkeys(batch.schema.names)
+        if name not in left_out and not _is_vector(batch.schema.types[batch.schema.names.index(name)])
+    ]
     columns = {name: values(batch.column(batch.schema.names.index(name))) for name in names}
     roles = (KEY, PATH, URL, CAPTION, WIDTH, HEIGHT)
     own = [column_of(names, wanted) if sized or wanted not in (WIDTH, HEIGHT) else None for wanted in roles]
@@ -86,12 +92,20 @@ def values(column: "pa.Array | pa.ChunkedArray") -> list[Any]:
     return found
 
 
+def _is_vector(kind: "pa.DataType") -> bool:
+    """Lists of numbers (embeddings, token ids) say nothing that a person reads, and are large."""
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
 def _text(value: object) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    return value if isinstance(value, str) and value.strip() else None
+    return value[:LARGEST_TEXT] if isinstance(value, str) and value.strip() else None
 
 
 def _side(value: object) -> int:

@@ -34,7 +34,7 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, e
 
 def holds_embeddings(folder: str | Path) -> bool:
     """Whether a folder has the layout of ready embeddings."""
-    return Path(folder, EMBEDDINGS_FOLDER).is_dir()
+    return any(Path(folder, EMBEDDINGS_FOLDER).glob("*.npy"))
 
 
 def name_id(name: str) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curate.pools.embeddings import PIECE_ROWS, find_embeddings, holds_embeddings
+from curate.pools.embeddings import EMBEDDINGS_FOLDER, PIECE_ROWS, find_embeddings, holds_embeddings
 from curate.pools.items import PoolListing, Source
 from curate.pools.remote import RemotePath, is_remote
 from curate.pools.remote_listing import list_remote
@@ -204,6 +204,13 @@ class _Look:
     def at_remote(self, pool: str) -> None:
         """List a pool that is a URL."""
         files = list_remote(pool)
+        if any(
+            f"/{EMBEDDINGS_FOLDER}/" in f"/{file.relative}" and file.url.endswith(".npy") for file in files
+        ):
+            raise UsageError(
+                f"--pool {pool} holds ready embeddings: they are read from local disks only",
+                hint="copy its img_emb/ and metadata/ here; the images themselves are not needed",
+            )
         urls = {file.url for file in files}
         for file in files:
             place = self.roots.place(file.base)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from curate.pools.remote import RemotePath, Status, attempt, filesystem, normal
 from curate.pools.remote_stamp import stamp
+from curate.pools.roots import written_out
 from transferset.errors import UsageError
 from transferset.images import IMAGE_SUFFIXES
 from transferset.parallel import ordered_map
@@ -33,18 +34,13 @@ def list_remote(pool: str) -> list[RemoteFile]:
 
     UsageError if there is none, or where fsspec can't do it. InterruptedRun if it can't be reached.
     """
-    from braceexpand import braceexpand
-
-    try:
-        urls = [normal(one) for one in braceexpand(pool)]
-    except ValueError as error:
-        raise UsageError(f"--pool {pool}: {error}") from error
-    found = {file.url: file for url in urls for file in _files(url, pool)}
+    found = {file.url: file for url in written_out(pool) for file in _files(normal(url), pool)}
     return sorted(found.values(), key=lambda file: file.url)
 
 
 def _files(url: str, pool: str) -> Iterator[RemoteFile]:
     fs, path = filesystem(url)
+    fs.invalidate_cache()  # of an earlier build in this process
     base = url
     try:
         if _has_magic(url):

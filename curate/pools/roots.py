@@ -43,11 +43,29 @@ def absolute(path: str | Path) -> str:
     return os.path.normpath(Path(path).absolute())
 
 
-def as_pool(pool: str | Path) -> str | Path:
-    """A URL as it is (a Path would take two slashes for one), everything else as a Path."""
-    if isinstance(pool, str):
-        return pool if is_remote(pool) else Path(pool.removeprefix("file://"))
-    return pool
+def as_pools(pools: Iterable[str | Path]) -> list[str | Path]:
+    """URLs as they are (a Path would take two slashes for one), everything else as Paths, ranges like
+    `{00000..00009}` written out."""
+    found: list[str | Path] = []
+    for pool in pools:
+        text = str(pool)
+        if isinstance(pool, str) and is_remote(pool):
+            found.append(pool)
+        elif "{" in text and not Path(text).exists():
+            found.extend(Path(one) for one in written_out(text))
+        else:
+            found.append(Path(text.removeprefix("file://")))
+    return found
+
+
+def written_out(pattern: str) -> list[str]:
+    """`shard-{00..09}.tar` as ten names. UsageError where the braces don't match."""
+    from braceexpand import braceexpand
+
+    try:
+        return list(braceexpand(pattern))
+    except ValueError as error:
+        raise UsageError(f"--pool {pattern}: {error}") from error
 
 
 def joined(folder: str, path: str) -> str:

@@ -33,6 +33,15 @@ def damage(error: Exception) -> str:
     return f"damaged: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
 
 
+def _parquet(path: PoolPath) -> pq.ParquetFile:
+    handle = path.open("rb")
+    try:
+        return pq.ParquetFile(handle, buffer_size=1 << 20, pre_buffer=False)
+    except BaseException:
+        handle.close()
+        raise
+
+
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """What Arrow says of damage, as DataError."""
@@ -77,7 +86,7 @@ class RowGroups:
     def _open(self, path: PoolPath) -> _Opened:
         opened = self._files.get(path)
         if opened is None:
-            file = pq.ParquetFile(path.open("rb"), buffer_size=1 << 20, pre_buffer=False)
+            file = _parquet(path)
             rows = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             opened = self._files[path] = _Opened(file, list(accumulate(rows)))
             if len(self._files) > _OPEN_FILES:

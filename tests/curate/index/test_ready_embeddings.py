@@ -1,5 +1,6 @@
 """An index of ready embeddings: no image, no run of the encoder."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -16,7 +17,7 @@ from curate.index.forget import ForgetOptions, forget
 from curate.index.ledger import read_ledger
 from curate.index.verify import verify
 from curate.pools import listing
-from transferset.errors import DataError, UsageError
+from transferset.errors import DataError, InterruptedRun, UsageError
 from transferset.writes import sha256_file
 
 OPTIONS = BuildOptions(
@@ -209,6 +210,24 @@ def test_damage_in_the_middle_keeps_what_came_before(tmp_path, write_ready, monk
     assert "rows before are kept" in report.notes[-1]
 
 
+def test_a_failing_disk_stops_the_build_which_goes_on_later(pool, tmp_path, monkeypatch):
+    from curate.pools import embeddings
+
+    read, calls = embeddings._embeddings, []
+
+    def fail(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(*arguments)
+
+    monkeypatch.setattr(embeddings, "_embeddings", fail)
+    with pytest.raises(InterruptedRun, match=r"img_emb_0001\.npy cannot be read: Input/output error"):
+        build_index([pool], tmp_path / "index", OPTIONS)
+    assert [path.name for path in (tmp_path / "index/parts").iterdir()] == ["000000"]
+    assert build_index([pool], tmp_path / "index", OPTIONS).images == 15
+
+
 def test_files_without_a_partner_are_left_out_and_told(pool, tmp_path, write_ready):
     (pool / "img_emb/img_emb_0001.npy").rename(pool / "img_emb/img_emb_0007.npy")
     np.save(pool / "img_emb/img_emb_00000.npy", vectors(1))
@@ -219,6 +238,31 @@ def test_files_without_a_partner_are_left_out_and_told(pool, tmp_path, write_rea
     assert "no metadata" in told["img_emb_0007.npy"] and "no embeddings" in told["metadata_0001.parquet"]
     assert "does not end with a number" in told["all.npy"]
     assert any("has the same number" in reason for reason in told.values())
+
+
+def test_a_folder_of_images_may_have_that_name(tmp_path, picture, encode):
+    (tmp_path / "pool/img_emb").mkdir(parents=True)
+    (tmp_path / "pool/img_emb/a.jpg").write_bytes(encode(picture()))
+    build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
+    assert open_index(tmp_path / "index").item(0).path == "img_emb/a.jpg"
+
+
+def test_a_stopped_retrieval_is_finished_by_the_same_command(pool, tmp_path, query_dir, monkeypatch):
+    from curate.retrieval import RetrieveOptions, retrieve
+    from curate.selection.selection import SelectOptions
+    from curate.transfer_set import writing
+
+    build_index([pool], tmp_path / "index", OPTIONS)
+    options = RetrieveOptions(SelectOptions(total=8))
+    retrieve(tmp_path / "index", query_dir, tmp_path / "whole", options)
+    write = writing.write_json
+    monkeypatch.setattr(writing, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        retrieve(tmp_path / "index", query_dir, tmp_path / "out", options)
+    assert not (tmp_path / "out/manifest.json").exists()
+    monkeypatch.setattr(writing, "write_json", write)
+    retrieve(tmp_path / "index", query_dir, tmp_path / "out", options)
+    assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
 
 
 def test_the_encoder_must_fit(pool, tmp_path, write_ready):

@@ -68,6 +68,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     from curate.pools import remote
 
     monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "web").mkdir()
     served = Served(tmp_path / "web")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, served))

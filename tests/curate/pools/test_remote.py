@@ -208,6 +208,13 @@ def test_globs_and_local_pools_together(memory, tmp_path, fill):
         build_index(["memory://b/*.tgz"], tmp_path / "index", OPTIONS)
 
 
+def test_remote_ready_embeddings_are_refused(memory, tmp_path):
+    memory.pipe_file("/laion/img_emb/img_emb_0.npy", b"x")
+    memory.pipe_file("/laion/metadata/metadata_0.parquet", b"x")
+    with pytest.raises(UsageError, match="read from local disks only"):
+        build_index(["memory://laion"], tmp_path / "index", OPTIONS)
+
+
 def test_a_missing_package_is_named(tmp_path):
     pytest.importorskip("fsspec")
     try:

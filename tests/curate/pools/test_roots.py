@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from curate.pools import Roots, Source, parse_moved
+from curate.pools.roots import as_pools
 from transferset.errors import UsageError
 
 
@@ -46,3 +47,28 @@ def test_option_texts():
     assert parse_moved(["/a=/b", "/c=/d=e"]) == {"/a": "/b", "/c": "/d=e"}
     with pytest.raises(UsageError, match="OLD=NEW"):
         parse_moved(["/a"])
+
+
+def test_remote_roots_keep_their_url_and_can_be_moved(tmp_path):
+    roots = Roots(tmp_path / "index")
+    assert roots.place("s3://bucket/a") == (0, "")
+    assert roots.place("s3://bucket/a/b") == (0, "b")
+    assert str(roots.join(0, "x/1.tar")) == "s3://bucket/a/x/1.tar"
+    entries = roots.to_dicts()
+    assert entries == [{"path": "s3://bucket/a", "relative": ""}]
+    moved = Roots.from_dicts(tmp_path / "index", entries, {"s3://bucket/": "https://mirror.example/b"})
+    assert str(moved.join(0, "1.tar")) == "https://mirror.example/b/a/1.tar"
+    near = Roots.from_dicts(tmp_path / "index", entries, {"s3://bucket/a": str(tmp_path)})
+    assert near.join(0, "1.tar") == tmp_path / "1.tar"
+
+
+def test_ranges_are_written_out(tmp_path):
+    assert as_pools([str(tmp_path / "{08..11}.tar"), "s3://b/{1..2}.tar", "file:///data"]) == [
+        *(tmp_path / f"{number}.tar" for number in ("08", "09", "10", "11")),
+        "s3://b/{1..2}.tar",
+        Path("/data"),
+    ]
+    (tmp_path / "{a,b}").mkdir()
+    assert as_pools([tmp_path / "{a,b}"]) == [tmp_path / "{a,b}"]
+    with pytest.raises(UsageError, match="--pool"):
+        as_pools(["/data/{1..2.tar"])
