@@ -229,7 +229,7 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     if report.is_fetched:
         say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
     elif report.manifest["id_kind"] == "url":
-        say(f"next: curate fetch --transfer-set {report.out}")
+        say(f"next: curate fetch --transfer-set {report.out} --index DIR")
     else:
         say(f"the index knows paths, not URLs: {report.out / 'samples.parquet'} lists them (key)")
 

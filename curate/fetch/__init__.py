@@ -4,6 +4,7 @@
     urls.py        URLs made fit for a request
     opt_out.py     what hosts forbid in their headers
     opener.py      urllib's opener within limits: addresses, bytes, time, redirects, schemes
+    explanations.py, reasons.py   what went wrong, and the words for it
     processes.py   the processes that download
     worker.py      what they run: img2dataset's downloader on that opener
     chunks.py      what a download leaves on disk, some hundred URLs at a time
@@ -11,7 +12,7 @@
     state.py       the folder `.fetch` of an unfinished run
     checks.py      what came: decoded, hashed, compared with the index's row
     agreement.py   how alike an image and its row must be
-    verdicts.py    what of it is kept, and why the rest is not (reasons.py: the words for it)
+    verdicts.py    what of it is kept, and why the rest is not
     writing.py     shards, tables, manifest
     report.py      the page to look at
 

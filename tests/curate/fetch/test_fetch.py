@@ -27,7 +27,8 @@ from curate.transfer_set.manifest import damaged_files
 from distill.data.samples import ImageReader
 from distill.data.transfer_shards import open_transfer_shards
 from tests.curate.fetch import web
-from transferset.errors import DataError, UsageError
+from transferset.errors import BusyError, DataError, UsageError
+from transferset.lock import DirectoryLock
 from transferset.writes import sha256_file
 
 LOCAL = DownloadOptions(
@@ -347,6 +348,12 @@ def test_nothing_at_all_leaves_the_set_as_it_was(url_pool, queries, tmp_path) ->
     assert after == before
     with pytest.raises(DataError, match="have not been fetched"):
         open_transfer_shards([tmp_path / "set"])
+
+
+def test_one_writer_at_a_time(url_pool, queries, tmp_path) -> None:
+    unfetched(url_pool, queries, tmp_path / "set", 8)
+    with DirectoryLock(tmp_path / "set"), pytest.raises(BusyError):
+        fetch(tmp_path / "set", url_pool.index, OPTIONS)
 
 
 def test_what_cannot_be_fetched_at_all(url_pool, small_pool, queries, tmp_path, case) -> None:
