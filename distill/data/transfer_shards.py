@@ -104,13 +104,8 @@ def _read_transfer_set(root: Path, rows: list[_Row], dropped: list[tuple[str, st
     ids, shards, offsets, sizes = (table.column(name).to_pylist() for name in columns)
     if None in shards:
         raise DataError(
-            f"{root} holds URLs, its images have not been fetched",
-            hint=f"curate fetch --transfer-set {root} --index DIR",
-        )
-    if None in shards:
-        raise DataError(
             f"{shards.count(None)} of {len(shards)} images of {root} are not there yet: it holds their URLs",
-            hint=f"curate fetch --transfer-set {root}",
+            hint=f"curate fetch --transfer-set {root} --index DIR",
         )
     places = {name: _shard_path(root, str(name)) for name in dict.fromkeys(shards)}
     missing = sorted(str(path) for path in places.values() if not path.is_file())

@@ -141,6 +141,6 @@ def test_a_set_that_has_not_been_fetched_says_so(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     row = {"item_id": "00" * 16, "shard": None, "offset": None, "size": None}
     write_parquet(tmp_path / "set/samples.parquet", pa.Table.from_pylist([row]))
-    with pytest.raises(DataError, match="have not been fetched") as caught:
+    with pytest.raises(DataError, match="1 of 1 images") as caught:
         open_transfer_shards([tmp_path / "set"])
     assert "curate fetch" in str(caught.value.hint)
