@@ -20,7 +20,6 @@ from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.index.ready_part import write_ready_part
 from curate.index.stages import Stages
 from curate.pools import (
-    FileTables,
     PartReader,
     PlannedPart,
     PoolListing,
@@ -120,7 +119,6 @@ class _Run:
     stages: Stages = field(default_factory=Stages)
     notes: list[str] = field(default_factory=list)
     forgotten: dict[int, int] = field(default_factory=dict)
-    tables: FileTables = field(default_factory=FileTables)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -187,7 +185,6 @@ def _look(run: _Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolLi
             hint="a pool is a folder of JPEG, PNG and WebP files, of uncompressed tars with such files, of "
             "Parquet tables with their bytes or paths, or of ready embeddings (img_emb/ and metadata/)",
         )
-    run.tables.rows.update(listing.table_rows)
     return listing, known.compare(listing.sources, roots, run.pools)
 
 
@@ -269,7 +266,7 @@ def _encode_part(
         "sources": [],
     }
     with (
-        PartReader(part, roots, run.tables) as reader,
+        PartReader(part, roots) as reader,
         write_part(run.index, number, plan.encoder.dimension, about) as writer,
     ):
         run.forgotten[number] = encode_part(reader, writer, encoder, run.options.workers, bar, run.ledger.ids)

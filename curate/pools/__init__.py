@@ -5,11 +5,9 @@ from curate.pools.listing import list_pools
 from curate.pools.partition import plan_parts
 from curate.pools.reader import PartReader, count_images
 from curate.pools.roots import Root, Roots, parse_moved
-from curate.pools.tables import FileTables
 
 __all__ = [
     "FORGOTTEN",
-    "FileTables",
     "PartReader",
     "PlannedPart",
     "PoolItem",

@@ -1,7 +1,6 @@
 """What a pool is made of: sources (tars, tables, loose files) below roots, and the items in them."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 FORGOTTEN = "forgotten by request"
 """The reason of a `Problem` of that kind."""
@@ -14,6 +13,7 @@ class Source:
 
     `root` is the number of the folder it lies in (`Roots`), `path` its path below that, with `/` between the
     parts. Of ready embeddings it is `rows` rows from row `first` on.
+    A loose file may be named by a row of a `table` (absolute path), which says more about it.
     """
 
     root: int
@@ -22,14 +22,19 @@ class Source:
     mtime_ns: int
     first: int = 0
     rows: int = 0
+    table: str = ""
+    table_row: int = 0
 
     def to_dict(self, images: int) -> dict[str, int | str]:
         """As it stands in a part's done.json, with the number of images that were in it."""
-        entry = {**asdict(self), "images": images}
-        piece = ("first", "rows")
-        return (
-            entry if self.is_embeddings else {name: one for name, one in entry.items() if name not in piece}
-        )
+        entry: dict[str, int | str] = {
+            "root": self.root,
+            "path": self.path,
+            "size": self.size,
+            "mtime_ns": self.mtime_ns,
+            "images": images,
+        }
+        return {**entry, "first": self.first, "rows": self.rows} if self.is_embeddings else entry
 
     @property
     def is_tar(self) -> bool:
@@ -113,11 +118,9 @@ class PlannedPart:
 class PoolListing:
     """What looking through the pools found: sources in the order in which they are indexed, and what was left
     out. `id_kind` says what item ids are made of: "bytes", or of ready embeddings "url" or "path".
-    `dimensions` names a file for each dimension that ready embeddings have; `table_rows` gives for the root
-    and path of a loose file the table that names it, and the row."""
+    `dimensions` names a file for each dimension that ready embeddings have."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     id_kind: str = "bytes"
     dimensions: dict[int, str] = field(default_factory=dict)
-    table_rows: dict[tuple[int, str], tuple[Path, int]] = field(default_factory=dict)

@@ -5,7 +5,7 @@ import errno
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.pools.embeddings import EMBEDDINGS_FOLDER, PIECE_ROWS, find_embeddings, holds_embeddings
@@ -194,7 +194,8 @@ class _Look:
             self._add(path, own)
             if path in self.found:
                 source = self.found[path]
-                self.listing.table_rows.setdefault((source.root, source.path), (table, row))
+                if not source.table:
+                    self.found[path] = replace(source, table=str(table), table_row=row)
         if missing:
             self._skip(table, f"{len(missing)} of its {len(paths)} files do not exist, as {missing[0]}")
         if len(images) < len(paths):

@@ -118,10 +118,10 @@ class PartReader:
 
     part: PlannedPart
     roots: Roots
-    tables: FileTables = field(default_factory=FileTables)
     problems: list[Problem] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
     _tars: dict[Source, TarReader | RangeReader] = field(default_factory=dict)
+    _tables: FileTables = field(default_factory=FileTables)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def items(self) -> Iterator[PoolItem]:
@@ -247,7 +247,7 @@ class PartReader:
                 texts.append(None)
         item = self._item(stem, source, None, source.size, texts[0], texts[1])
         try:
-            row = self.tables.find(source)
+            row = self._tables.find(source)
         except (DataError, OSError) as error:
             self.problems.append(Problem("metadata", source, stem, f"the table that names it: {error}"))
             row = None

@@ -6,7 +6,6 @@ paths are loose files about which the table says something.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -141,19 +140,17 @@ def table_paths(path: Path) -> list[str | None]:
     return [os.path.normpath(path.parent / one) if one and one.strip() else None for one in column]
 
 
-@dataclass
 class FileTables:
-    """What tables say about loose files: `rows` maps (root, path) to the table and the row in it."""
+    """What tables say about the loose files that they name."""
 
-    rows: dict[tuple[int, str], tuple[Path, int]] = field(default_factory=dict)
-    _groups: RowGroups = field(default_factory=RowGroups)
+    def __init__(self) -> None:
+        self._groups = RowGroups()
 
     def find(self, source: Source) -> TableRow | None:
-        """The row of a loose file; None if no table has it. DataError or OSError if the table can't be
+        """The row of a loose file; None if no table names it. DataError or OSError if the table can't be
         read."""
-        place = self.rows.get((source.root, source.path))
-        if place is None:
+        if not source.table:
             return None
-        table, row = place
+        table = Path(source.table)
         names = tuple(dict.fromkeys(self._groups.schema(table).names))
-        return read_rows(self._groups.row(table, names, row), sized=False)[0]
+        return read_rows(self._groups.row(table, names, source.table_row), sized=False)[0]
