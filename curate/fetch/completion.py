@@ -1,6 +1,6 @@
 """`curate fetch`: from a transfer set of URLs to one with images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Checker
 from curate.fetch.download import download
 from curate.fetch.options import FetchOptions
-from curate.fetch.reasons import ADDRESS, BAD_URL, FORGOTTEN, TRANSIENT, Failure
+from curate.fetch.reasons import ADDRESS, DOWNLOAD_REASONS, FORGOTTEN, TRANSIENT
 from curate.fetch.state import FetchState, read_table
-from curate.fetch.urls import requestable
+from curate.fetch.urls import fit_for_requests
 from curate.fetch.verdicts import (
     LeakCheck,
     Refused,
@@ -181,15 +181,23 @@ def _require_tables(root: Path, damaged: Sequence[str]) -> None:
 
 def _to_retry(root: Path, options: FetchOptions) -> int:
     reasons = read_table(root / NOT_FETCHED).column("reason").to_pylist()
-    again = TRANSIENT | ({ADDRESS} if options.download.allow_private_hosts else frozenset())
-    return sum(reason in again for reason in reasons)
+    return sum(reason in _again(options) for reason in reasons)
+
+
+def _again(options: FetchOptions) -> frozenset[str]:
+    """The reasons that may not hold any more."""
+    return TRANSIENT | ({ADDRESS} if options.download.allow_private_hosts else set())
 
 
 def _reopen(state: FetchState, manifest: Mapping[str, Any], options: FetchOptions) -> None:
-    """Turn a finished set into one to be finished, with the images that it has."""
+    """Turn a finished set into one to be finished, with the images that it has. What hosts refused, or don't
+    have, is not asked for again; what came and was not taken is judged anew."""
     root = state.transfer_set
     samples = read_table(root / "samples.parquet")
-    chosen, places = merge_chosen(samples, read_table(root / NOT_FETCHED))
+    not_fetched = read_table(root / NOT_FETCHED)
+    chosen, places = merge_chosen(samples, not_fetched)
+    final = DOWNLOAD_REASONS - (_again(options) if options.retry_failed else frozenset())
+    state.refuse([row for row in not_fetched.to_pylist() if row["reason"] in final])
     state.keep(list(zip(places, samples.to_pylist(), strict=True)))
     unfetched = {name: value for name, value in manifest.items() if name != "fetch"}
     unfetched |= {"bytes": "to fetch", "shards": []}
@@ -202,10 +210,13 @@ def _fetch(
 ) -> Completion:
     """Download and check; nothing of the set is changed yet."""
     chosen = state.chosen().to_pylist()
-    items, refused = _items(index, chosen)
+    before = [Refused(**row) for row in state.refused()]
+    items, refused = _items(index, chosen, {one.place for one in before})
+    refused += before
     outcomes = {place: one for place, one in state.kept_images().items() if place in items}
-    urls, bad = _urls(chosen, [place for place in items if place not in outcomes])
-    refused += bad
+    missing = {place: chosen[place]["url"] for place in items if place not in outcomes}
+    urls, bad = fit_for_requests(missing)
+    refused += [Refused(place, one.reason, one.detail) for place, one in bad.items()]
     for outcome in download(state.folder, urls, options.download).values():
         if outcome.reason is None:
             outcomes[outcome.place] = outcome
@@ -229,12 +240,17 @@ def _fetch(
     return Completion(chosen, items, outcomes, checks, verdicts, threshold, excluded, options.download)
 
 
-def _items(index: Index, chosen: Sequence[Mapping[str, Any]]) -> tuple[dict[int, ItemRow], list[Refused]]:
-    """The index's items of the chosen rows; what was forgotten since is refused."""
+def _items(
+    index: Index, chosen: Sequence[Mapping[str, Any]], besides: Collection[int]
+) -> tuple[dict[int, ItemRow], list[Refused]]:
+    """The index's items of the chosen rows, except those at the places `besides`; what was forgotten since is
+    refused."""
     found: dict[int, ItemRow] = {}
     refused = []
     forgotten = index.forgotten.ids
     for place, row in enumerate(chosen):
+        if place in besides:
+            continue
         identity = bytes.fromhex(row["item_id"])
         if identity in forgotten:
             refused.append(Refused(place, FORGOTTEN, "forgotten since it was chosen"))
@@ -247,20 +263,6 @@ def _items(index: Index, chosen: Sequence[Mapping[str, Any]]) -> tuple[dict[int,
             )
         found[place] = index.item(position)
     return found, refused
-
-
-def _urls(chosen: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[dict[int, str], list[Refused]]:
-    """URLs fit for a request; what can't be requested is refused."""
-    urls: dict[int, str] = {}
-    refused = []
-    for place in places:
-        try:
-            if not chosen[place]["url"]:
-                raise Failure(BAD_URL, "the pool has no URL for it")
-            urls[place] = requestable(chosen[place]["url"])
-        except Failure as failure:
-            refused.append(Refused(place, failure.reason, failure.detail))
-    return urls, refused
 
 
 def _tell_nothing(state: FetchState, done: Completion) -> None:

@@ -3,6 +3,7 @@
     chosen.parquet      the samples as they were chosen: samples.parquet of the unfetched set
     manifest.json       its manifest
     begun.json          how URLs are downloaded; written last, vouches for the two above
+    refused.json        what hosts refused in a finished run
     kept/               images that a finished run had, or one that downloaded otherwise
     round-0/ round-1/ … what was downloaded (`chunks`)
     checked/            what was found in the bytes (`checks`)
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".fetch"
 _BEGUN, _CHOSEN, _MANIFEST = "begun.json", "chosen.parquet", "manifest.json"
-_THRESHOLD = "threshold.json"
+_THRESHOLD, _REFUSED = "threshold.json", "refused.json"
 
 
 class FetchState:
@@ -112,6 +113,17 @@ class FetchState:
             path = self.transfer_set / SHARDS / shard
             if path.is_file():
                 _copy(path, members, ChunkFile(self.kept, f"shard-{chunk_name(number)}"))
+
+    def refuse(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Note what hosts refused in a finished run: place, reason and detail."""
+        names = ("place", "reason", "detail")
+        write_json(self.folder / _REFUSED, [{name: row[name] for name in names} for row in rows])
+
+    def refused(self) -> list[dict[str, Any]]:
+        """What `refuse` noted."""
+        path = self.folder / _REFUSED
+        found: list[dict[str, Any]] = read_json(path) if path.is_file() else []
+        return found
 
     def threshold(self, find: Callable[[], Threshold]) -> Threshold:
         """The threshold that this set was, or is to be, judged with; found once, so that later images don't

@@ -1,5 +1,6 @@
 """URLs as crawls hold them, made fit for a request."""
 
+from collections.abc import Mapping
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from curate.fetch.reasons import BAD_URL, SCHEME, Failure
@@ -32,3 +33,17 @@ def requestable(url: str) -> str:
         raise Failure(BAD_URL, f"host {host}: {error}") from error
     place = name if port is None else f"{name}:{port}"
     return urlunsplit((scheme, place, quote(parts.path, _KEPT), quote(parts.query, _KEPT), ""))
+
+
+def fit_for_requests(urls: Mapping[int, str | None]) -> tuple[dict[int, str], dict[int, Failure]]:
+    """Those of `urls` that can be requested, made fit for it, and what is wrong with the others."""
+    fit: dict[int, str] = {}
+    unfit: dict[int, Failure] = {}
+    for place, url in urls.items():
+        try:
+            if not url:
+                raise Failure(BAD_URL, "the pool has no URL for it")
+            fit[place] = requestable(url)
+        except Failure as failure:
+            unfit[place] = failure
+    return fit, unfit

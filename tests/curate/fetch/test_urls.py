@@ -3,7 +3,7 @@
 import pytest
 
 from curate.fetch.reasons import BAD_URL, SCHEME, Failure
-from curate.fetch.urls import requestable
+from curate.fetch.urls import fit_for_requests, requestable
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,9 @@ def test_what_is_no_http_url(url: str, reason: str) -> None:
 
 def test_line_breaks_cannot_smuggle_headers() -> None:
     assert "\n" not in requestable("http://example.org/a\r\nHost: other")
+
+
+def test_good_and_bad_ones_are_told_apart() -> None:
+    fit, unfit = fit_for_requests({1: "http://example.org/a b", 2: None, 3: "", 5: "ftp://example.org/"})
+    assert fit == {1: "http://example.org/a%20b"}
+    assert {place: one.reason for place, one in unfit.items()} == {2: BAD_URL, 3: BAD_URL, 5: SCHEME}
