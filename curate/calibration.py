@@ -7,7 +7,7 @@ found, and as low as the work allows.
 """
 
 import errno
-import tempfile
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from transferset.images import decode
 from transferset.lock import DirectoryLock
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
-from transferset.writes import sha256_file
+from transferset.writes import write_bytes
 
 DEFAULT_SAMPLE = 100
 _ROWS = 20_000
@@ -138,37 +138,68 @@ def calibrate(
     if sample < 2:
         raise UsageError(f"--sample must be at least 2, got {sample}")
     start = time.perf_counter()
-    pipeline = pipeline or PipelineOptions()
-    positions = _draw(index, _ROWS + sample, seed)
+    positions = draw(index, _ROWS + sample, seed)
     items = _with_bytes(index, positions, sample)
     if len(items) < 2:
         raise DataError(
             "calibration needs at least two images of the pool and their bytes",
             hint="turn the near checks off: --no-near",
         )
-    whitening = Whitening.fit(embeddings_of(index, positions))
-    say(f"calibrating on {len(items)} images of the pool, with {VIEWS} views and some copies of each")
-    views, copies = _embed(index, model, items, seed, pipeline)
-    measured = _measure(index, items, positions, views, copies, whitening, pipeline)
-    thresholds = measured.thresholds()
+    found = calibrate_on(index, items, positions, model, seed, pipeline or PipelineOptions())
     entry = {
-        **thresholds.to_dict(),
-        **measured.describe(thresholds),
+        **found.thresholds.to_dict(),
+        **found.measured.describe(found.thresholds),
         "encoder": index.encoder_fingerprint,
         "sample": len(items),
         "rows": index.rows,
         "seed": seed,
         "views": VIEWS,
     }
-    calibration, stored = _store(index, thresholds, whitening, entry)
+    calibration, stored = _store(index, found.thresholds, found.whitening, entry)
+    seconds = time.perf_counter() - start
+    if not stored:
+        say("the index can't be written to, so the calibration is not kept")
+    return CalibrateReport(index.path, calibration, entry, stored, found.images, seconds)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a calibration found, and how many `images` were embedded for it."""
+
+    thresholds: Thresholds
+    whitening: Whitening
+    measured: Measured
+    images: int
+
+    @property
+    def calibration(self) -> Calibration:
+        """For checks that nothing has to be stored for."""
+        return Calibration(
+            self.thresholds, self.whitening, hashlib.sha256(self.whitening.to_bytes()).hexdigest()
+        )
+
+
+def calibrate_on(
+    index: Index,
+    items: Sequence[ItemRow],
+    positions: np.ndarray,
+    model: FrozenModel,
+    seed: int,
+    pipeline: PipelineOptions,
+) -> Found:
+    """Find thresholds on some items whose bytes there are, compared with the rows at `positions` (n,) int64."""
+    start = time.perf_counter()
+    whitening = Whitening.fit(embeddings_of(index, positions))
+    say(f"calibrating on {len(items)} images, with {VIEWS} views and some copies of each")
+    views, copies = _embed(index, model, items, seed, pipeline)
+    measured = _measure(index, items, positions, views, copies, whitening, pipeline)
+    thresholds = measured.thresholds()
     count = sum(len(one) for one in (*views, *copies))
-    report = CalibrateReport(index.path, calibration, entry, stored, count, time.perf_counter() - start)
     say(
-        f"calibrated in {report.seconds:.1f} s ({count} images embedded): suspects from cosine "
+        f"calibrated in {time.perf_counter() - start:.1f} s ({count} images embedded): suspects from cosine "
         f"{thresholds.leak:.3f} (leaks, whitened), {thresholds.duplicate:.3f} (duplicates)"
-        + ("" if stored else "; the index can't be written to, so this is not kept")
     )
-    return report
+    return Found(thresholds, whitening, measured, count)
 
 
 def _store(
@@ -176,14 +207,12 @@ def _store(
 ) -> tuple[Calibration, bool]:
     """Put whitening and entry (which gets its digest) into the index, if that can be written; into its
     manifest in memory in any case."""
-    stored = True
-    with tempfile.TemporaryDirectory() as elsewhere:
-        whitening.save(Path(elsewhere) / WHITENING)
-        entry["whitening"] = sha256_file(Path(elsewhere) / WHITENING)
+    stored, data = True, whitening.to_bytes()
+    entry["whitening"] = hashlib.sha256(data).hexdigest()
     index.manifest[THRESHOLDS] = entry
     try:
         with DirectoryLock(index.path):
-            whitening.save(index.path / WHITENING)
+            write_bytes(index.path / WHITENING, data)
             manifest, _ = read_manifest(index.path)
             manifest[THRESHOLDS] = entry
             write_manifest(index.path, (index.path / PARTS_TABLE).read_bytes(), manifest)
@@ -235,7 +264,7 @@ def _measure(
     return Measured(np.concatenate(strong), np.concatenate(slight), pairs, nearest)
 
 
-def _draw(index: Index, amount: int, seed: int) -> np.ndarray:
+def draw(index: Index, amount: int, seed: int) -> np.ndarray:
     """Distinct positions (n,) int64 of what is not forgotten, in random order."""
     numbering = Numbering(index.parts)
     rng = np.random.default_rng(seed)

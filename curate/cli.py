@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from curate import (
     bench_commands,
     copy_commands,
+    fetch_commands,
     index_commands,
     options,
     refine_command,
@@ -276,7 +277,7 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     if report.is_fetched:
         say(f"next: distill train --shards {report.out} --teacher DIR --student SPEC --out DIR")
     elif report.manifest["id_kind"] == "url":
-        say(f"next: curate fetch --transfer-set {report.out}")
+        say(f"next: curate fetch --transfer-set {report.out} --index DIR")
     else:
         say(f"the index knows paths, not URLs: {report.out / 'samples.parquet'} lists them (key)")
 
@@ -305,6 +306,7 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
 
 app.command()(copy_commands.calibrate)
 app.command()(copy_commands.guard)
+app.command()(fetch_commands.fetch)
 app.command()(index_commands.forget)
 app.command()(index_commands.compact)
 app.command()(index_commands.verify)

@@ -209,3 +209,41 @@ UncertainShare = Annotated[
 UncertainQueries = Annotated[
     int | None, typer.Option(min=0, help="How many such images. Default: as many as queries, at most.")
 ]
+
+# Fetching of URLs.
+TransferSet = Annotated[
+    Path, typer.Option(help="Folder of a transfer set that was retrieved from an index over URLs.")
+]
+AllowPrivateHosts = Annotated[
+    bool,
+    typer.Option(
+        "--allow-private-hosts",
+        help="Also connect to private, loopback, link-local, multicast and metadata-service addresses.",
+    ),
+]
+Timeout = Annotated[float, typer.Option(help="Seconds without an answer until a connection is given up.")]
+MaxSeconds = Annotated[float, typer.Option(help="Seconds for one image in all.")]
+MaxBytes = Annotated[int, typer.Option(min=1, help="Larger images are not taken.")]
+Retries = Annotated[int, typer.Option(min=0, help="How often to try again what failed for now.")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Of a complete set, download again what failed for now."),
+]
+Processes = Annotated[int, typer.Option(min=1, help="Processes that download.")]
+DownloadThreads = Annotated[
+    int, typer.Option("--threads", min=1, help="Downloads at a time in each process.")
+]
+PerHost = Annotated[int, typer.Option(min=1, help="Of these, to one host.")]
+UserAgentToken = Annotated[
+    str, typer.Option(help="Name in the requests, which hosts' opt-out headers may address.")
+]
+MinAgreement = Annotated[
+    float | None,
+    typer.Option(
+        min=-1,
+        max=1,
+        help="Least cosine of an image and its row in the index; below it counts as changed. Default: the "
+        "index's calibrated threshold.",
+    ),
+]
+ImageMaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, help="Larger images are not taken.")]

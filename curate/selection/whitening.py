@@ -13,7 +13,6 @@ from typing import Self
 import numpy as np
 
 from transferset.errors import DataError
-from transferset.writes import write_bytes
 
 _TINY = 1e-12
 
@@ -51,15 +50,15 @@ class Whitening:
         moved[~flat.any(dim=1)] = 0
         return moved.numpy().reshape(rows.shape)
 
-    def save(self, path: Path) -> None:
-        """Write it as safetensors, whole or not at all."""
+    def to_bytes(self) -> bytes:
+        """As safetensors."""
         from safetensors.numpy import save
 
-        write_bytes(path, save({"mean": self.mean, "projection": np.ascontiguousarray(self.projection)}))
+        return save({"mean": self.mean, "projection": np.ascontiguousarray(self.projection)})
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; DataError if it is not there or damaged."""
+        """Read a file of `to_bytes`; DataError if it is not there or damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 

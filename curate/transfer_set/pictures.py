@@ -49,11 +49,11 @@ class Pictures:
 
     def _figure(self, uri: str, picture: Picture) -> str:
         self._left -= len(uri)
-        caption = picture.caption
         if isinstance(picture.source, int) and not self._index.has_bytes:
             item = self._index.item(picture.source)
-            caption = f"{text(item.url or item.key)}<br>{caption}"
-        return figure(uri if self._left >= 0 else "", caption, picture.kind)
+            caption = f"{text(item.url or item.key)}<br>{picture.caption}"
+            return f"<figure><figcaption>{caption}</figcaption></figure>"
+        return figure(uri if self._left >= 0 else "", picture.caption, picture.kind)
 
     def _uri(self, picture: Picture) -> str:
         if self._left < 0:

@@ -14,6 +14,7 @@ from transferset.tars import Sample, group_samples, scan
 
 _IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "img", "image")
 _COLUMNS = ["item_id", "shard", "offset", "size"]
+_BYTES_ID = "bytes_id"
 
 
 @dataclass(frozen=True)
@@ -111,16 +112,19 @@ def _read_transfer_set(root: Path, rows: list[_Row], dropped: list[tuple[str, st
 
     table_path = root / "samples.parquet"
     try:
-        table = pq.read_table(table_path, columns=_COLUMNS)
+        # Where item ids are of URLs, the ids of the bytes stand in a column of their own.
+        identity = _BYTES_ID if _BYTES_ID in pq.read_schema(table_path).names else "item_id"
+        columns = [identity, *_COLUMNS[1:]]
+        table = pq.read_table(table_path, columns=columns)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(
             f"{table_path} cannot be read: {error}", hint="run `curate retrieve` again"
         ) from error
-    ids, shards, offsets, sizes = (table.column(name).to_pylist() for name in _COLUMNS)
+    ids, shards, offsets, sizes = (table.column(name).to_pylist() for name in columns)
     if None in shards:
         raise DataError(
             f"{shards.count(None)} of {len(shards)} images of {root} are not there yet: it holds their URLs",
-            hint=f"curate fetch --transfer-set {root}",
+            hint=f"curate fetch --transfer-set {root} --index DIR",
         )
     places = {name: _shard_path(root, str(name)) for name in dict.fromkeys(shards)}
     missing = sorted(str(path) for path in places.values() if not path.is_file())

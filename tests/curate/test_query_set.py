@@ -136,7 +136,7 @@ def test_strategies_write_whole_sets(small_pool: Any, query_dir: Path, tmp_path:
     again = _run(small_pool.index, query_dir, tmp_path / "again", strategy=strategy)
     assert rows == again
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "Balance" in report
+    assert "Is it balanced?" in report
 
 
 def test_filters_are_counted_and_told(

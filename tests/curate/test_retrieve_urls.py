@@ -1,6 +1,7 @@
 """`curate retrieve` on an index of ready embeddings: a transfer set of URLs, to be fetched."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,7 +27,14 @@ def fetched_later(ready_pool, query_dir, tmp_path) -> Path:
 
 def test_the_set_holds_urls_and_no_shards(fetched_later):
     names = {path.name for path in fetched_later.iterdir()} - {".lock"}
-    assert names == {"samples.parquet", "queries.parquet", "removed.parquet", "report.html", "manifest.json"}
+    assert names == {
+        "samples.parquet",
+        "queries.parquet",
+        "removed.parquet",
+        "report.html",
+        "plots",
+        "manifest.json",
+    }
     manifest = json.loads((fetched_later / "manifest.json").read_text())
     assert (manifest["id_kind"], manifest["bytes"], manifest["shards"]) == ("url", "to fetch", [])
     assert manifest["outcome"]["samples"] == manifest["outcome"]["retrieved"] == 8
@@ -41,7 +49,7 @@ def test_the_set_holds_urls_and_no_shards(fetched_later):
 
 
 def test_the_selection_is_that_of_the_same_images_with_bytes(fetched_later, small_pool, query_dir, tmp_path):
-    retrieve(small_pool.index, query_dir, tmp_path / "bytes", EIGHT)
+    retrieve(small_pool.index, query_dir, tmp_path / "bytes", replace(EIGHT, near=False))
     with_bytes = pq.read_table(tmp_path / "bytes/samples.parquet").to_pylist()
     urls = pq.read_table(fetched_later / "samples.parquet").to_pylist()
     similarities = [
@@ -72,7 +80,7 @@ def test_the_report_shows_addresses_escaped(fetched_later):
     html = (fetched_later / "report.html").read_text()
     assert "https://example.org/0.jpg?&lt;b&gt;" in html or "jpg?&lt;b&gt;" in html
     assert "?<b>" not in html and "(no picture)" not in html
-    assert html.count("<img") == 4  # the queries
+    assert html.count("data:image/jpeg") == 4  # the queries
 
 
 def test_queries_cannot_be_in_it(ready_pool, query_dir, tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from distill.data.samples import ImageReader
@@ -119,3 +120,27 @@ def test_what_is_no_transfer_set(tmp_path: Path, write_tar: Callable[..., Path])
     (tmp_path / "broken" / "samples.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"samples\.parquet"):
         open_transfer_shards([tmp_path / "broken"])
+
+
+def test_a_fetched_set_is_read_by_the_ids_of_its_bytes(
+    tmp_path: Path, images: list[bytes], write_tar: Callable[..., Path]
+) -> None:
+    """There `item_id` is of the URL."""
+    root = tmp_path / "set"
+    _transfer_set(root, images, write_tar, as_text=True)
+    table = pq.read_table(root / "samples.parquet")
+    urls = pa.array([item_id(b"https://example.org/%d" % row).hex() for row in range(6)])
+    table = table.append_column("bytes_id", table.column("item_id")).set_column(0, "item_id", urls)
+    write_parquet(root / "samples.parquet", table)
+    found = open_transfer_shards([root])
+    assert [bytes(row) for row in found.samples.ids] == [item_id(data) for data in images]
+    assert ImageReader(found.samples, None).check(range(6)) == list(range(6))
+
+
+def test_a_set_that_has_not_been_fetched_says_so(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    row = {"item_id": "00" * 16, "shard": None, "offset": None, "size": None}
+    write_parquet(tmp_path / "set/samples.parquet", pa.Table.from_pylist([row]))
+    with pytest.raises(DataError, match="1 of 1 images") as caught:
+        open_transfer_shards([tmp_path / "set"])
+    assert "curate fetch" in str(caught.value.hint)
