@@ -187,7 +187,7 @@ def calibrate_on(
     seed: int,
     pipeline: PipelineOptions,
 ) -> Found:
-    """Find thresholds on some items whose bytes there are, compared with the rows at `positions` (n,) int64."""
+    """Find thresholds on items whose bytes there are, compared with the rows at `positions` (n,) int64."""
     start = time.perf_counter()
     whitening = Whitening.fit(embeddings_of(index, positions))
     say(f"calibrating on {len(items)} images, with {VIEWS} views and some copies of each")

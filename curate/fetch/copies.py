@@ -1,4 +1,4 @@
-"""Copies among fetched images: of the excluded ones, and of each other, now that there are bytes to compare."""
+"""Copies among fetched images, of the excluded ones and of each other, now that there are bytes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -92,6 +92,7 @@ class FetchOptions:
         retry_failed: download again what failed for now in a run that is finished.
         max_pixels: larger images are not taken.
         workers: threads that read and decode (None: one a core). device: auto, cpu, cuda, …
+        near: whether near copies of excluded images, and near-duplicates, are left out too.
     """
 
     download: DownloadOptions = field(default_factory=DownloadOptions)

@@ -78,7 +78,7 @@ def small_pool(tmp_path_factory: pytest.TempPathFactory, tinted: Make, encode: M
                 tar.addfile(info, io.BytesIO(data))
     for number in range(LOOSE_IMAGES):
         images[f"{number}.png"] = encode(tinted(number % 3, 500 + number), "png")
-    images["0.png"] = images["t/00000"]
+    images["4.png"] = images["t/00004"]
     images["1.png"] = images["t/00001"]
     for number in range(LOOSE_IMAGES):
         (pool / "loose" / f"{number}.png").write_bytes(images[f"{number}.png"])
