@@ -1,4 +1,7 @@
-"""From checked queries to an answer: the same library call as `curate retrieve`, told as JSON."""
+"""From checked queries to an answer: the same library call as `curate retrieve --no-near`, told as JSON.
+
+A client gets its answer at once: near-duplicates, which are confirmed on pixels, are left in.
+"""
 
 import json
 from collections.abc import Sequence

@@ -59,7 +59,7 @@ def _body_schema() -> dict[str, Any]:
 async def retrieve(request: Request) -> RetrieveResponse:
     """Images of the index for some queries, balanced over them.
 
-    The same selection as `curate retrieve` makes for the same images, labels and options.
+    The same selection as `curate retrieve --no-near` makes for the same images, labels and options.
     """
     service: Retrieval = request.app.state.retrieval
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

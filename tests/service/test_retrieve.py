@@ -73,7 +73,9 @@ def test_same_selection_as_the_command_line(
         path = tmp_path / "queries" / label / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    retrieve(index, tmp_path / "queries", tmp_path / "out", RetrieveOptions(SelectOptions(**options)))
+    retrieve(
+        index, tmp_path / "queries", tmp_path / "out", RetrieveOptions(SelectOptions(**options), near=False)
+    )
     rows = pq.read_table(tmp_path / "out" / "samples.parquet").to_pylist()
     queries = [as_query(data, label) for data, label in zip(query_images, LABELS, strict=True)]
     answer = client.post("/retrieve", json={"queries": queries, **options}).json()

@@ -61,7 +61,10 @@ def test_the_same_as_the_command_line(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     found = retrieve(
-        index, tmp_path / "queries", tmp_path / "out", RetrieveOptions(SelectOptions(total=9, **options))
+        index,
+        tmp_path / "queries",
+        tmp_path / "out",
+        RetrieveOptions(SelectOptions(total=9, **options), near=False),
     )
     response = client.post("/retrieve", json={"queries": queries, "total": 9, **fields})
     assert response.status_code == 200, response.text

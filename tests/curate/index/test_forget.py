@@ -25,11 +25,11 @@ def ids_found(index, k=80, engine="exact"):
 
 def test_an_open_index_obeys_at_once(small_pool, own):
     index = open_index(own)
-    gone = item_id(small_pool.images["t/00000"])
+    gone = item_id(small_pool.images["t/00001"])
     item = index.item(gone)
     assert gone in ids_found(index) and index.distinct == 70
     report = forget(own, ForgetOptions(item_ids=[gone.hex()], who="A", why="B"))
-    assert [(one.item_id, one.places, one.key) for one in report.items] == [(gone.hex(), 2, "00000")]
+    assert [(one.item_id, one.places, one.key) for one in report.items] == [(gone.hex(), 2, "00001")]
     assert (report.already, report.total) == (0, 1)
     assert gone not in ids_found(index) and len(ids_found(index)) == index.distinct == 69
     assert index.find(gone) is None and index.positions_of(gone) == []
