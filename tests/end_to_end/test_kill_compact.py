@@ -77,8 +77,8 @@ def retrieved(run_python: Make, root: Path, index: Path, out: Path) -> set[str]:
     """Everything that retrieve gives out, for queries that look like what was forgotten."""
     (root / "queries").mkdir(exist_ok=True)
     shutil.copy(root / "pool/001.jpg", root / "queries")
-    run(run_python, "never", "retrieve", "--no-near", "--index", index, "--query-dir", root / "queries", "--out", out,
-        "--total", 100)  # fmt: skip
+    run(run_python, "never", "retrieve", "--index", index, "--query-dir", root / "queries", "--out", out,
+        "--total", 100, "--no-near")  # fmt: skip
     names = subprocess.run(
         ["tar", "tf", *out.glob("shards/*.tar")], capture_output=True, text=True, check=True
     )
