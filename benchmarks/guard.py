@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from curate.calibration import calibrate
+from curate.copies.calibration import calibrate
+from curate.copies.checks import IndexEncoder
 from curate.index import BuildOptions, build_index, open_index
-from curate.near import IndexEncoder
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.removed import LEAKS
 from curate.selection.selection import SelectOptions

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from curate import (
-    bench_commands,
-    copy_commands,
-    fetch_commands,
-    index_commands,
-    options,
-    refine_command,
-    suggest_command,
-)
+from curate import options
+from curate.commands import bench, copies, fetch, refine, suggest, upkeep
 from transferset.console import print_json, print_table, run_cli, say
 
 if TYPE_CHECKING:
@@ -106,7 +99,7 @@ def build_index(
         recall=recall,
     )
     if dry_run:
-        bench_commands.dry_run(pool, index, given, json)
+        bench.dry_run(pool, index, given, json)
         return
     try:
         report = build(pool, index, given)
@@ -304,15 +297,15 @@ def info(index: options.Index, json: options.AsJson = False) -> None:
     )
 
 
-app.command()(copy_commands.calibrate)
-app.command()(copy_commands.guard)
-app.command()(fetch_commands.fetch)
-app.command()(index_commands.forget)
-app.command()(index_commands.compact)
-app.command()(index_commands.verify)
-app.command()(suggest_command.suggest)
-app.command()(refine_command.refine)
-app.command()(bench_commands.bench)
+app.command()(copies.calibrate)
+app.command()(copies.guard)
+app.command()(fetch.fetch)
+app.command()(upkeep.forget)
+app.command()(upkeep.compact)
+app.command()(upkeep.verify)
+app.command()(suggest.suggest)
+app.command()(refine.refine)
+app.command()(bench.bench)
 
 
 def _plain(value: Any) -> str:

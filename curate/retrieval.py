@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from curate.copies.checks import IndexEncoder, find_calibration, make_checks
 from curate.encoding.crops import VIEWS
 from curate.encoding.pipeline import PipelineOptions, available_cores
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
-from curate.near import IndexEncoder, find_calibration, make_checks
 from curate.query_set import encode_queries, find_queries, quotas_of, with_texts
 from curate.selection.background import measure_background
 from curate.selection.candidates import OVERFETCH

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from curate.calibration import calibrate_on, draw
+from curate.copies.calibration import calibrate_on, draw
+from curate.copies.checks import near_copies
 from curate.encoding.pipeline import PipelineOptions
 from curate.fetch.checks import Check, Checker
 from curate.fetch.chunks import Outcome
 from curate.fetch.verdicts import Refused, Verdicts
-from curate.near import near_copies
 from curate.selection.guard import ExcludedSet, LeakageGuard
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.thresholds import Calibration

@@ -1,5 +1,6 @@
 """From candidates to a ranking: true cosines from the stored rows, ordered by (score to 1e-5, item id)."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from curate.index.numbering import Numbering
 from curate.index.part import Part
 from curate.index.scan import Scan, row_lengths
 from transferset.errors import NumericError
+from transferset.parallel import ordered_map
 
 SCORE_STEPS = 100_000
 """Scores are told apart to 1e-5."""
@@ -21,6 +23,8 @@ _FLOAT32_ERROR = 0.5 / SCORE_STEPS
 _PAIRS = 1 << 23
 _CHUNK = 128
 """Rows scored at a time: few, so that they stay in the cache."""
+_PIECE = 8_192
+"""Rows that a thread scores before the next thread's turn comes."""
 _GATHER_COST = 128
 """Scoring one row that was looked up costs as much as scoring this many in a scan."""
 _ABSENT = np.iinfo(np.int64).max
@@ -41,22 +45,25 @@ class Ranker:
         In float64 a score depends, after rounding, on nothing but the query and the stored row.
         """
         flat = rows.reshape(-1)
-        owners = np.repeat(np.arange(len(rows)), rows.shape[1])
-        scores = np.full(len(flat), -np.inf)
         present = np.flatnonzero(flat >= 0)
         part, local = self.numbering.split(flat[present])
-        order = np.argsort(part, kind="stable")
-        buffers = torch.empty((2, _CHUNK, queries.shape[1]), dtype=torch.float64)
-        cuts = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1))
-        for start, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-            stored = self.parts[int(part[order[start]])].mapped
-            for first in range(start, stop, _CHUNK):
-                chosen = order[first : min(first + _CHUNK, stop)]
-                vectors, asked = buffers[0, : len(chosen)], buffers[1, : len(chosen)]
-                vectors.copy_(torch.from_numpy(stored[local[chosen]]))
-                torch.index_select(queries, 0, torch.from_numpy(owners[present[chosen]]), out=asked)
-                products = np.einsum("nd,nd->n", vectors.numpy(), asked.numpy())
-                scores[present[chosen]] = products / row_lengths(vectors).numpy()
+        order = np.lexsort((local, part))
+        cuts = np.flatnonzero(np.diff(part[order], prepend=-1, append=-1)).tolist()
+        pieces = [
+            order[first : min(first + _PIECE, stop)]
+            for start, stop in itertools.pairwise(cuts)
+            for first in range(start, stop, _PIECE)
+        ]
+
+        def products(piece: np.ndarray) -> np.ndarray:
+            stored = torch.from_numpy(self.parts[int(part[piece[0]])].mapped)
+            return _cosines(stored, local[piece], queries, present[piece] // rows.shape[1])
+
+        scores = np.full(len(flat), -np.inf)
+        threads = min(torch.get_num_threads(), max(1, len(pieces)))
+        window = 1 if threads == 1 else 2 * threads
+        for piece, found in zip(pieces, ordered_map(products, pieces, threads, window), strict=True):
+            scores[present[piece]] = found
         return scores.reshape(rows.shape)
 
     def rank(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +80,18 @@ class Ranker:
             rows, steps, keys = (np.take_along_axis(array, keep, 1) for array in (rows, steps, keys))
         order = np.argsort(keys, axis=1)
         return np.take_along_axis(rows, order, 1), np.take_along_axis(steps, order, 1)
+
+
+def _cosines(stored: torch.Tensor, rows: np.ndarray, queries: torch.Tensor, owners: np.ndarray) -> np.ndarray:
+    """Cosines (n,) float64 of the `stored` rows (n,) with the queries (n,) that they are candidates of."""
+    which, asked = torch.from_numpy(rows), torch.from_numpy(owners)
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        vectors = stored.index_select(0, which[some]).double()
+        products = np.einsum("nd,nd->n", vectors.numpy(), queries.index_select(0, asked[some]).numpy())
+        found[some] = products / row_lengths(vectors).numpy()
+    return found
 
 
 @dataclass(frozen=True)

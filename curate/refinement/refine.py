@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from curate.copies.checks import IndexEncoder, find_calibration, make_checks
 from curate.index.index import Index, open_index
 from curate.index.layout import PART_BITS, ROW_MASK
-from curate.near import IndexEncoder, find_calibration, make_checks
 from curate.query_set import encode_queries, find_queries
 from curate.refinement.judgement import Judgement, read_judgement
 from curate.refinement.rule import Refined, Rule, refine_by

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.copies.checks import IndexEncoder, find_calibration, make_checks
 from curate.encoding.pipeline import PipelineOptions, available_cores
 from curate.index.engine import choose_engine
 from curate.index.index import Index, open_index
-from curate.near import IndexEncoder, find_calibration, make_checks
 from curate.query_set import encode_queries, quotas_of
 from curate.retrieval import retrieve_items
 from curate.selection.background import SAMPLE, sample_pool, vectors_at

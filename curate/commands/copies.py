@@ -22,10 +22,10 @@ def calibrate(
 
     Retrieval does this by itself for an index that was never calibrated.
     """
-    from curate.calibration import calibrate as run
+    from curate.copies.calibration import calibrate as run
+    from curate.copies.checks import IndexEncoder
     from curate.encoding.pipeline import PipelineOptions
     from curate.index.index import open_index
-    from curate.near import IndexEncoder
     from curate.pools.roots import parse_moved
 
     opened = open_index(index, parse_moved(pool_root or []))
@@ -80,7 +80,7 @@ def guard(
 
     Exit code 0: none found. 3: copies found; they are listed, and nothing is changed.
     """
-    from curate.check import guard as run
+    from curate.copies.finished_set import guard as run
     from curate.encoding.pipeline import PipelineOptions
     from curate.index.index import open_index
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from curate.calibration import calibrate
+from curate.copies.calibration import calibrate
 from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.views import VIEWS, embed_views
 from curate.index.encoder import OpenEncoder, resume

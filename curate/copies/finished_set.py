@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from curate.copies.checks import IndexEncoder, near_copies
 from curate.encoding.pipeline import Encoded, PipelineOptions, encode_items
 from curate.index.index import Index
-from curate.near import IndexEncoder, near_copies
 from curate.selection.guard import ExcludedSet, load_excluded
 from curate.selection.removed import LEAKS
 from curate.selection.thresholds import Calibration, stored_calibration

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from curate import cli
-from curate.calibration import calibrate
+from curate.copies.calibration import calibrate
+from curate.copies.checks import IndexEncoder
 from curate.index.build import build_index
 from curate.index.index import open_index
 from curate.index.layout import WHITENING
 from curate.index.options import BuildOptions
 from curate.index.verify import verify
-from curate.near import IndexEncoder
 from curate.retrieval import RetrieveOptions, RetrieveReport, retrieve
 from curate.selection.selection import SelectOptions
 from curate.selection.thresholds import stored_calibration

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from curate import cli
-from curate.check import guard
+from curate.copies.finished_set import guard
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions

@@ -1,0 +1,1 @@
+"""Commands of `curate`: each parses, makes one library call and prints."""
