@@ -14,6 +14,8 @@ QUERIES = 200
 OVERFETCH = (1.125, 2.0, 4.0, 8.0, 16.0)
 """Candidates for each image wanted."""
 _SPARE = 16
+_STEP = 2**0.25
+"""From one number of lists to the next that is tried."""
 _SCORING = 128
 """Scoring one candidate from its stored row costs as much as looking at this many codes."""
 
@@ -72,7 +74,7 @@ def find_effort(
                 return best[1]
         if not lists or probes >= lists:
             return best[1] if best else None
-        probes = min(2 * probes, lists)
+        probes = min(max(probes + 1, round(_STEP * probes)), lists)
 
 
 def stored_vectors(searcher: "Searcher", rows: Sequence[int]) -> np.ndarray:
