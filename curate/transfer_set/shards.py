@@ -13,6 +13,7 @@ from transferset.writes import atomic_file
 
 LARGEST_SHARD = 1 << 30
 _READ_TOGETHER = 32
+_PIECE_BYTES = 1 << 18
 _BLOCK = tarfile.BLOCKSIZE
 _PADDING = [bytes(-size % _BLOCK) for size in range(_BLOCK)]
 
@@ -64,27 +65,39 @@ def write_shard(folder: Path, shard: Shard, read: Callable[[Sample], bytes], wor
     writing.
     """
     digest = hashlib.sha256()
+
+    def hashed(piece: bytes) -> bytes:
+        digest.update(piece)
+        return piece
+
     with atomic_file(folder / shard.name) as file:
-        for piece in _pieces(shard, read, workers):
-            digest.update(piece)
+        # One thread hashes in order what this one writes next.
+        for piece in ordered_map(hashed, _pieces(shard, read, workers), 1, 2):
             file.write(piece)
     return digest.hexdigest()
 
 
 def _pieces(shard: Shard, read: Callable[[Sample], bytes], workers: int) -> Iterator[bytes]:
+    """The tar's bytes, some samples at a time."""
     starts = range(0, len(shard.samples), _READ_TOGETHER)
     groups = (shard.samples[start : start + _READ_TOGETHER] for start in starts)
     reads = ordered_map(lambda group: [read(sample) for sample in group], groups, workers, 2 * workers)
     images = (data for group in reads for data in group)
-    written = 0
+    waiting: list[bytes] = []
+    size = written = 0
     for sample, text, data in zip(shard.samples, shard.texts, images, strict=True):
         if len(data) != sample.size:
             raise DataError(f"item {sample.item_id} has {len(data)} bytes, its index says {sample.size}")
-        image = _member(f"{sample.item_id}.{sample.extension}", data)
-        piece = b"".join((*image, *_member(f"{sample.item_id}.json", text)))
-        written += len(piece)
-        yield piece
-    yield bytes(shard.size - written)
+        members = (
+            *_member(f"{sample.item_id}.{sample.extension}", data),
+            *_member(f"{sample.item_id}.json", text),
+        )
+        waiting += members
+        size += sum(map(len, members))
+        if size >= _PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting, written, size = [], written + size, 0
+    yield b"".join((*waiting, bytes(shard.size - written - size)))
 
 
 def _member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
