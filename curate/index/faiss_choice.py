@@ -1,6 +1,7 @@
 """Which FAISS index fits: a pure function of rows, dimension, memory and wanted recall."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from transferset.errors import UsageError
@@ -43,12 +44,14 @@ class FaissChoice:
     reason: str
 
 
-def choose_faiss(rows: int, dimension: int, wish: FaissWish) -> FaissChoice:
-    """Flat float16 where a scan of everything is quick; else the finest codes in inverted lists that fit.
+def choose_faiss(rows: int, dimension: int, wish: FaissWish, too_coarse: Collection[str] = ()) -> FaissChoice:
+    """Flat float16 where a scan of everything is quick; else the quickest codes in inverted lists that fit
+    and are not among the factories that turned out to be `too_coarse` for the wanted recall.
 
-    There are about four times the square root of `rows` lists, a power of two. Codes: 8 bits a value (SQ8),
-    or product quantisation with 4 bits for each 2 or 4 values (PQ fast-scan). All candidates are scored again
-    from the stored rows, so that codes only have to find them.
+    There are about four times the square root of `rows` lists, a power of two. Codes: product quantisation
+    with 4 bits for each 2 values (PQ fast-scan: F. Andre et al., "Quicker ADC", 2019), 8 bits a value (SQ8,
+    several times slower, and finer), or 4 bits for each 4 values where these don't fit. All candidates are
+    scored again from the stored rows, so that codes only have to find them.
     """
     flat = rows * (2 * dimension + _ID_BYTES)
     if wish.recall >= 1:
@@ -59,22 +62,40 @@ def choose_faiss(rows: int, dimension: int, wish: FaissWish) -> FaissChoice:
         )
     lists = _lists(rows)
     centres = lists * dimension * 4
-    codes = {f"IVF{lists},SQ8": dimension}
-    for values in (2, 4):
-        pieces = _largest_divisor(dimension, dimension // values)
-        codes[f"IVF{lists},PQ{pieces}x4fs"] = -(-pieces // 2)
-    sizes = {name: rows * (code + _ID_BYTES) + centres for name, code in codes.items()}
+    sizes = {
+        name: rows * (code + _ID_BYTES) + centres
+        for name, code in _codes(lists, dimension).items()
+        if name not in too_coarse
+    }
     why = f"{rows:,} rows are more than {FLAT_ROWS:,}" if rows > FLAT_ROWS else "flat float16 does not fit"
+    why += "".join(f"; {name} found too few" for name in too_coarse)
     passed: list[str] = []
     for name, size in sizes.items():
         if size <= wish.bytes:
-            finer = f"; {', '.join(passed)} would take more" if passed else ""
+            larger = f"; {', '.join(passed)} would take more" if passed else ""
             fits = f"takes {size / 1e9:.3g} of {wish.bytes / 1e9:.3g} GB"
-            return FaissChoice(name, lists, size, f"{why}; {name} {fits}{finer}")
+            return FaissChoice(name, lists, size, f"{why}; {name} {fits}{larger}")
         passed.append(name)
     name, size = min(sizes.items(), key=lambda one: one[1])
     reason = f"{why}; nothing fits {wish.bytes / 1e9:.3g} GB, the smallest takes {size / 1e9:.3g} GB"
     return FaissChoice(name, lists, size, reason)
+
+
+def finer(rows: int, dimension: int, wish: FaissWish, too_coarse: Collection[str]) -> bool:
+    """Whether there is something finer than all of these that fits."""
+    lists = _lists(rows)
+    sq8 = f"IVF{lists},SQ8"
+    return sq8 not in too_coarse and choose_faiss(rows, dimension, wish, too_coarse).factory == sq8
+
+
+def _codes(lists: int, dimension: int) -> dict[str, int]:
+    """Bytes a row by factory, quickest first, except that what is coarser than both comes last."""
+    twos, fours = (_largest_divisor(dimension, dimension // values) for values in (2, 4))
+    return {
+        f"IVF{lists},PQ{twos}x4fs": -(-twos // 2),
+        f"IVF{lists},SQ8": dimension,
+        f"IVF{lists},PQ{fours}x4fs": -(-fours // 2),
+    }
 
 
 def _lists(rows: int) -> int:

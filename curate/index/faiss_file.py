@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.index.faiss_choice import FaissChoice, FaissWish, choose_faiss
+from curate.index.faiss_choice import FaissChoice, FaissWish, choose_faiss, finer
 from curate.index.faiss_recall import QUERIES, Effort, find_effort, search_content, stored_vectors
 from curate.index.ids import generation
 from curate.index.layout import FAISS, PART_BITS
@@ -39,6 +39,7 @@ class FaissAbout:
         parts, rows: what is in it; trained_rows: how many rows there were when it was trained.
         bytes, sha256: of the file. memory_gb, wanted_recall: what was asked for.
         probes, overfetch, recall, depth, queries: see `Effort`; null if there was too little to measure.
+        too_coarse: factories that were tried first and found too few.
     """
 
     factory: str
@@ -56,6 +57,7 @@ class FaissAbout:
     recall: float | None
     depth: int
     queries: int
+    too_coarse: list[str]
 
     @property
     def wish(self) -> FaissWish:
@@ -79,15 +81,15 @@ def build_faiss(
     known = read_about(target)
     if rows == 0 or (known is not None and known.wish == wish):
         return known
-    choice = choose_faiss(rows, parts[0].dimension, wish)
     states = [parts_sha256, old_sha256] if known is not None else [old_sha256]
-    content, held, trained = _start(index, states, choice, searcher)
-    for part in parts:
-        if part.number not in held:
-            _add(content, part)
-            part.release()
-    sample = _sample_rows(trained, _TRAIN_PER_LIST * choice.lists)
-    effort = find_effort(content, choice.lists, searcher, _held_out(searcher, sample), wish.recall)
+    too_coarse = _found_too_coarse(index, states, wish)
+    while True:
+        choice = choose_faiss(rows, parts[0].dimension, wish, too_coarse)
+        content, trained, effort = _fill(index, states, choice, searcher, wish)
+        enough = effort is None or effort.recall >= wish.recall
+        if enough or not finer(rows, parts[0].dimension, wish, [*too_coarse, choice.factory]):
+            break
+        too_coarse.append(choice.factory)
     with atomic_path(target) as directory:
         directory.mkdir()
         _write(content, directory / _FILE)
@@ -103,11 +105,34 @@ def build_faiss(
             wish.memory_gb,
             wish.recall,
             *_as_fields(effort, choice.lists),
+            too_coarse,
         )
         write_json(directory / _ABOUT, asdict(about))
         if target.exists():
             shutil.rmtree(target)
     return about
+
+
+def _found_too_coarse(index: Path, states: Sequence[str | None], wish: FaissWish) -> list[str]:
+    """What an older file with the same wish was not made of, because it had found too few."""
+    folders = [generation(index, FAISS, state) for state in states if state is not None]
+    known = [about for folder in folders if (about := read_about(folder)) is not None and about.wish == wish]
+    return list(known[0].too_coarse) if known else []
+
+
+def _fill(
+    index: Path, states: Sequence[str | None], choice: FaissChoice, searcher: "Searcher", wish: FaissWish
+) -> tuple[Any, int, Effort | None]:
+    """A FAISS index of this kind that holds all parts, how many rows there were when it was trained, and the
+    least effort that reaches the wanted recall."""
+    content, held, trained = _start(index, states, choice, searcher)
+    for part in searcher.ranker.parts:
+        if part.number not in held:
+            _add(content, part)
+            part.release()
+    sample = _sample_rows(trained, _TRAIN_PER_LIST * choice.lists)
+    held_out = _held_out(searcher, sample)
+    return content, trained, find_effort(content, choice.lists, searcher, held_out, wish.recall)
 
 
 def _as_fields(effort: Effort | None, lists: int) -> tuple[int | None, float, float | None, int, int]:
