@@ -57,6 +57,7 @@ def test_inverted_lists_reach_the_wanted_recall_and_score_truly(make_index, unit
     wish = FaissWish(1)
     if codes == "SQ8":  # finds more with few candidates
         monkeypatch.setattr(faiss_recall, "OVERFETCH", (1.0,))
+        monkeypatch.setattr(faiss_recall, "_SPARE", 0)
         wish = FaissWish(1, 0.995)
     centres = unit_rows(20, 16, 9)
     rows = np.repeat(centres, 100, axis=0) + 0.3 * unit_rows(2000, 16, 1)
