@@ -17,7 +17,7 @@ from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
+TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
 
 # The command in a process of its own, with small parts; it kills itself at a moment.
 BUILD = """

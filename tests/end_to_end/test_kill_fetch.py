@@ -24,7 +24,7 @@ from tests.curate.fetch import web
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, CHOSEN, SHARDS = 330, 300, 10
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
+TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
 KILLS = 4
 # What to wait for before a kill, in the order in which it comes.
 STAGES = ("begun", "chunk 1", "chunk 2", "chunk 3", "checked", "shard 1", "shard 4", "shard 8", "end")

@@ -16,7 +16,7 @@ import pytest
 Make = Callable[..., Any]
 SHARDS, SINGLE_SHARDS = 6, 60
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
+TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
 KILLS = 4
 
 # The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 import warnings
@@ -40,7 +41,7 @@ def open_openvino(backbone: Backbone, setup: Setup) -> Opened:
     expected = reference(module, sample_images(size))
     cosine = 0.0
     for precision in (None, "f32") if setup.precision is None else (setup.precision,):
-        run, chosen = _compile(openvino, graph, precision, setup.threads)
+        run, chosen = _compile(graph, precision, setup.threads)
         if setup.precision not in (None, chosen):
             raise CannotRun(f"it has no {setup.precision} on this CPU (it takes {chosen})")
         cosine, seconds = compare(run, setup.batch_size, expected, size)
@@ -58,6 +59,18 @@ def _import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's core, which stays until the process ends.
+
+    Its CPU plugin gives the thread that loads it a stack for signal handlers, and would free it in whichever
+    thread lets go of the last model: the next Ctrl-C or SIGTERM would then be a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _convert(openvino: Any, module: nn.Module, batch_size: int, size: int) -> Any:
@@ -90,14 +103,14 @@ def _convert(openvino: Any, module: nn.Module, batch_size: int, size: int) -> An
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _compile(openvino: Any, graph: Any, precision: str | None, threads: int | None) -> tuple[RunBatch, str]:
+def _compile(graph: Any, precision: str | None, threads: int | None) -> tuple[RunBatch, str]:
     config: dict[str, Any] = {}
     if precision is not None:
         config["INFERENCE_PRECISION_HINT"] = precision
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
-        compiled = openvino.Core().compile_model(graph, "CPU", config)
+        compiled = _core().compile_model(graph, "CPU", config)
     except RuntimeError as error:
         raise CannotRun(_one_line(error)) from error
     request = compiled.create_infer_request()

@@ -288,3 +288,25 @@ def test_devices() -> None:
 def test_openvino_sends_no_telemetry() -> None:
     open_runtime(_backbone(ChannelMeans()), runtime="openvino", batch_size=1, device="cpu")
     assert sys.modules["openvino_telemetry"] is None
+
+
+def test_signals_are_handled_after_a_model_was_let_go_of_by_another_thread(run_python: Any) -> None:
+    pytest.importorskip("openvino")
+    done = run_python("""
+import gc, os, signal, threading
+from transferset.models.backbone import load_backbone
+from transferset.models.runtime import open_runtime
+
+models = [open_runtime(load_backbone("timm:test_efficientnet@none"), runtime="openvino", batch_size=2)]
+
+def let_go():
+    models.clear()
+    gc.collect()
+
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop"))
+os.kill(os.getpid(), signal.SIGTERM)
+""")
+    assert (done.returncode, done.stdout) == (0, "asked to stop\n"), done.stderr
