@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
@@ -135,7 +136,8 @@ def case(url_pool, queries, tmp_path_factory, tinted, encode) -> Case:
     spoil(hashed, always(web.gives(page, Content_Type="image/jpeg")), reasons.NOT_AN_IMAGE)
     spoil(hashed, always(web.gives(encode(tinted(1, 7), "png"))), reasons.CHANGED)
     spoil(hashed, lambda data: web.gives(reencoded(data)), reasons.CHANGED)
-    spoil(plain, always(web.gives(encode(tinted(1, 8), "png"))), reasons.CHANGED)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    spoil(plain, always(web.gives(encode(noise, "png"))), reasons.CHANGED)
     query = sorted(queries.rglob("*.png"))[0].read_bytes()
     spoil(plain, always(web.gives(query)), reasons.QUERY)
     (excluded / "bytes.jpg").write_bytes(spoil(plain, web.gives, reasons.EXCLUDED_BYTES))
