@@ -1,6 +1,6 @@
 """`curate retrieve`: from an index and a few labelled images to a transfer set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,32 @@ def retrieve(
     encoder = IndexEncoder(opened, options.device)
     near = find_calibration(opened, out, encoder, options.pipeline) if options.near else None
     arguments = describe_arguments(opened, query_set, excluded, options.selection, options.shard_size, near)
+
+    def made_of(selection: Selection) -> Retrieved:
+        included, seed = options.selection.include_queries, options.selection.seed
+        return Retrieved(opened, query_set, excluded, selection, included, seed, near)
+
+    return write_set(
+        out,
+        arguments,
+        lambda: _select(encoder, query_set, excluded, near, options, engine),
+        made_of,
+        options,
+    )
+
+
+def write_set(
+    out: Path,
+    arguments: dict[str, Any],
+    choose: Callable[[], Selection],
+    made_of: Callable[[Selection], Retrieved],
+    options: RetrieveOptions,
+    also: Callable[[], None] | None = None,
+) -> RetrieveReport:
+    """Write the transfer set of these arguments to `out`, go on with one that was begun, or find it complete.
+
+    `choose` makes the selection if none is stored; `also` writes what stands beside the set's own files.
+    """
     require_folder_for(out, arguments)
     with locked(out):
         if require_folder_for(out, arguments) and (manifest := finished_manifest(out)) is not None:
@@ -168,20 +194,15 @@ def retrieve(
         plan = StoredPlan(out)
         selection = plan.load_selection()
         if selection is None:
-            selection = _select(encoder, query_set, excluded, near, options, engine)
+            selection = choose()
             plan.begin(arguments, selection)
         else:
             say(f"{out}: going on with the selection of {len(selection.picks)} images made before")
-        retrieved = Retrieved(
-            opened,
-            query_set,
-            excluded,
-            selection,
-            options.selection.include_queries,
-            options.selection.seed,
-            near,
+        if also is not None:
+            also()
+        manifest = write_transfer_set(
+            out, made_of(selection), arguments, options.shard_size, plan, options.threads
         )
-        manifest = write_transfer_set(out, retrieved, arguments, options.shard_size, plan, options.threads)
         plan.end()
     return RetrieveReport(out, manifest, already_complete=False)
 

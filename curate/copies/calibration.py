@@ -37,7 +37,8 @@ from transferset.parallel import ordered_map
 from transferset.writes import write_bytes
 
 DEFAULT_SAMPLE = 100
-_ROWS = 20_000
+ROWS = 20_000
+"""Of the pool, that copies and their originals are compared with."""
 _BLOCK = 2_048
 _MISSED_COPIES = 0.002
 _MISSED_DUPLICATES = 0.01
@@ -138,7 +139,7 @@ def calibrate(
     if sample < 2:
         raise UsageError(f"--sample must be at least 2, got {sample}")
     start = time.perf_counter()
-    positions = draw(index, _ROWS + sample, seed)
+    positions = draw(index, ROWS + sample, seed)
     items = _with_bytes(index, positions, sample)
     if len(items) < 2:
         raise DataError(

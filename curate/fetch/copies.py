@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from curate.copies.calibration import calibrate_on, draw
+from curate.copies.calibration import ROWS, calibrate_on, draw
 from curate.copies.checks import near_copies
 from curate.encoding.pipeline import PipelineOptions
 from curate.fetch.checks import Check, Checker
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from curate.index.part import ItemRow
 
 LEAST_IMAGES, _MOST_IMAGES = 20, 100
-_ROWS = 20_000
 _SEED = 0
 
 
@@ -126,7 +125,7 @@ def _calibrate(fetched: "Index", positions: np.ndarray, against: Against) -> Cal
         return None
     chosen = np.linspace(0, len(positions) - 1, min(_MOST_IMAGES, len(positions))).astype(int)
     sample = positions[list(dict.fromkeys(chosen.tolist()))]
-    others = np.setdiff1d(draw(against.index, _ROWS, _SEED), sample)
+    others = np.setdiff1d(draw(against.index, ROWS, _SEED), sample)
     rows = np.concatenate([sample, others])
     model = against.checker.model
     return calibrate_on(fetched, fetched.items(sample), rows, model, _SEED, against.pipeline).calibration

@@ -15,17 +15,17 @@ from curate.refinement.rule import Refined, Rule, refine_by
 from curate.retrieval import (
     RetrieveOptions,
     RetrieveReport,
-    finished_manifest,
     tell_selection,
     with_engine,
+    write_set,
 )
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet
 from curate.selection.selection import Selection, select
 from curate.transfer_set.manifest import describe_arguments
-from curate.transfer_set.plan import StoredPlan, locked, require_apart, require_folder_for
-from curate.transfer_set.writing import Retrieved, write_transfer_set
+from curate.transfer_set.plan import require_apart
+from curate.transfer_set.writing import Retrieved
 from transferset.console import say
 from transferset.errors import UsageError
 from transferset.writes import write_parquet
@@ -91,29 +91,23 @@ def refine(
         **describe_arguments(opened, joint, excluded, options.selection, options.shard_size, near),
         "refine": {**rule.describe(), "table": judgement.table_sha256, "from": judgement.samples_sha256},
     }
-    require_folder_for(out, arguments)
-    with locked(out):
-        complete = require_folder_for(out, arguments)
-        manifest = finished_manifest(out) if complete else None
-        if manifest is None:
-            plan = StoredPlan(out)
-            selection = plan.load_selection()
-            if selection is None:
-                checks = make_checks(encoder, excluded, near, options.pipeline)
-                selection = _select(
-                    encoder, query_set, pool, quotas, options, checks, _dropped(judgement, refined)
-                )
-                tell_selection(selection, joint, excluded, near, opened.has_bytes)
-                say(f"searched by {engine.engine}: {engine.reason}")
-                plan.begin(arguments, selection)
-            write_parquet(out / REFINED, _refined_table(judgement, refined))
-            retrieved = Retrieved(opened, joint, excluded, selection, False, options.selection.seed, near)
-            manifest = write_transfer_set(
-                out, retrieved, arguments, options.shard_size, plan, options.threads
-            )
-            plan.end()
-            complete = False
-    report = RetrieveReport(out, manifest, already_complete=complete)
+
+    def choose() -> Selection:
+        checks = make_checks(encoder, excluded, near, options.pipeline)
+        dropped = _dropped(judgement, refined)
+        selection = _select(encoder, query_set, pool, quotas, options, checks, dropped)
+        tell_selection(selection, joint, excluded, near, opened.has_bytes)
+        say(f"searched by {engine.engine}: {engine.reason}")
+        return selection
+
+    report = write_set(
+        out,
+        arguments,
+        choose,
+        lambda selection: Retrieved(opened, joint, excluded, selection, False, options.selection.seed, near),
+        options,
+        also=lambda: write_parquet(out / REFINED, _refined_table(judgement, refined)),
+    )
     dropped, uncertain = len(refined.dropped), len(refined.uncertain)
     return RefineReport(report, dropped, uncertain, judgement.unjudged, refined.mass, refined.weights)
 
