@@ -211,16 +211,9 @@ def test_without_openvino_and_compiler_auto_is_eager() -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("no_openvino")
-def test_without_openvino_auto_compiles() -> None:
-    """What eager torch cannot beat by 1.3: a chain of small operations on large images."""
-
-    class Chain(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            for step in range(40):
-                images = (images * 1.01 + 0.01 * step).clamp(-3, 3)
-            return images.mean((2, 3))
-
-    model = open_runtime(_backbone(Chain(), size=256), runtime="auto", batch_size=8, device="cpu", threads=1)
+def test_without_openvino_auto_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transferset.models.runtime.images_per_second", lambda *_: 100.0)
+    model = open_runtime(_backbone(ChannelMeans()), runtime="auto", batch_size=2, device="cpu", threads=1)
     assert (model.info.runtime, model.info.precision) == ("compile", "f32")
 
 
