@@ -6,18 +6,19 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.random_kills import until_done, work_seconds
 from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
+KILLS = 30
 
 # The command in a process of its own, with small parts; it kills itself at a moment.
 BUILD = """
@@ -123,25 +124,17 @@ def test_a_build_that_is_told_to_end_tidies_up(pool: Path, run_python: Make) -> 
 
 @pytest.mark.soak
 def test_a_build_killed_again_and_again(pool: Path, unbroken: dict[str, str]) -> None:
-    """TRANSFERSET_SOAK_TRIALS says how many builds are brought to their end."""
-    rng = random.Random(0)
-    total = 0
-    for trial in range(TRIALS):
-        index = pool.parent / f"soak-{trial}"
-        kills = 0
-        while True:
-            arguments = [sys.executable, *command("never", pool, index)]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
-            deadline = time.monotonic() + rng.uniform(0.5, 8) + kills
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            if process.poll() is not None:
-                break
-            process.kill()
-            process.wait()
-            kills += 1
-        assert process.returncode == 0
-        assert checksums(index) == unbroken, f"trial {trial}, {kills} kills"
-        total += kills
-    print(f"\n{TRIALS} builds, {total} kills")
+    def start(index: Path) -> subprocess.Popen[str]:
+        arguments = [sys.executable, *command("never", pool, index)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(arguments, env=environment, stdout=quiet, stderr=subprocess.PIPE, text=True)
+
+    rng, kills, trials = random.Random(0), 0, 0
+    seconds = work_seconds(start(pool.parent / "timed"), pool.parent / "timed")
+    while kills < KILLS:
+        index = pool.parent / f"soak-{trials}"
+        kills += until_done(partial(start, index), index, rng, seconds)
+        assert checksums(index) == unbroken, f"trial {trials}, {kills} kills"
+        trials += 1
+    print(f"\n{trials} builds, {kills} kills")

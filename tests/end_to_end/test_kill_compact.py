@@ -7,20 +7,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curate.index import open_index
+from tests.random_kills import until_done, work_seconds
 from transferset.copies import item_id
 from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
+KILLS = 30
 FORGOTTEN = ("005.jpg", "045.jpg", "085.jpg")
 
 # The command in a process of its own, with small parts; it kills itself at a moment.
@@ -126,23 +127,19 @@ def test_a_killed_compact_gives_nothing_back(
 
 @pytest.mark.soak
 def test_a_compact_killed_again_and_again(built: Path, unbroken: dict[str, str]) -> None:
-    """TRANSFERSET_SOAK_TRIALS says how many are brought to their end."""
-    rng = random.Random(0)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for trial in range(TRIALS):
-        index = built / f"soak-{trial}"
-        shutil.copytree(built / "index", index)
+    def start(index: Path) -> subprocess.Popen[str]:
         arguments = [sys.executable, "-c", CURATE, "never", "compact", "--index", str(index)]
-        kills = 0
-        while True:
-            process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL)
-            deadline = time.monotonic() + rng.uniform(0.3, 4) + kills
-            while process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.005)
-            if process.poll() is not None:
-                break
-            process.kill()
-            process.wait()
-            kills += 1
-        assert process.returncode == 0
-        assert checksums(index) == unbroken, f"trial {trial}, {kills} kills"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(arguments, env=environment, stdout=quiet, stderr=subprocess.PIPE, text=True)
+
+    rng, kills, trials = random.Random(0), 0, 0
+    shutil.copytree(built / "index", built / "timed")
+    seconds = work_seconds(start(built / "timed"), built / "timed")
+    while kills < KILLS:
+        index = built / f"soak-{trials}"
+        shutil.copytree(built / "index", index)
+        kills += until_done(partial(start, index), index, rng, seconds)
+        assert checksums(index) == unbroken, f"trial {trials}, {kills} kills"
+        trials += 1
+    print(f"\n{trials} compactions, {kills} kills")

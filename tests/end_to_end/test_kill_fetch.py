@@ -24,8 +24,7 @@ from tests.curate.fetch import web
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES, CHOSEN, SHARDS = 330, 300, 10
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
-KILLS = 4
+KILLS, KILLS_A_RUN = 30, 4
 # What to wait for before a kill, in the order in which it comes.
 STAGES = ("begun", "chunk 1", "chunk 2", "chunk 3", "checked", "shard 1", "shard 4", "shard 8", "end")
 
@@ -163,22 +162,24 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
 
 @pytest.mark.soak
 def test_a_run_killed_again_and_again(task: Task, unbroken: dict[str, bytes], tmp_path: Path) -> None:
-    """Kills at random moments. TRANSFERSET_SOAK_TRIALS says how many runs are brought to their end."""
+    """Kills at random moments."""
     rng = random.Random(0)
     kills: Counter[str] = Counter()
-    for trial in range(TRIALS):
-        (tmp_path / str(trial)).mkdir()
-        out = _copy(task, tmp_path / str(trial))
+    trials = 0
+    while kills.total() < KILLS:
+        (tmp_path / str(trials)).mkdir()
+        out = _copy(task, tmp_path / str(trials))
         command = [sys.executable, "-m", "curate.cli", *task.command, "--transfer-set", str(out)]
-        for stage in sorted(rng.sample(range(len(STAGES)), KILLS)):
+        for stage in sorted(rng.sample(range(len(STAGES)), KILLS_A_RUN)):
             process = _start(command)
             _wait(process, out, STAGES[stage], rng)
             process.kill()
             if process.wait() == -9:
                 kills[_state(out)] += 1
         assert _start(command).wait() == 0
-        assert _tree(out) == unbroken, f"trial {trial}, {dict(kills)}"
-    print(f"\n{TRIALS} runs, {kills.total()} kills: {dict(kills)}")
+        assert _tree(out) == unbroken, f"trial {trials}, {dict(kills)}"
+        trials += 1
+    print(f"\n{trials} runs, {kills.total()} kills: {dict(kills)}")
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:

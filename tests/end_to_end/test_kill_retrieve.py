@@ -16,8 +16,7 @@ import pytest
 Make = Callable[..., Any]
 SHARDS, SINGLE_SHARDS = 6, 60
 ROOT = Path(__file__).resolve().parents[2]
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "8"))
-KILLS = 4
+KILLS, KILLS_A_RUN = 30, 4
 
 # The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.
 KILLED = """
@@ -129,24 +128,25 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
 
 @pytest.mark.soak
 def test_a_run_killed_again_and_again(task: list[str], tmp_path: Path) -> None:
-    """Kills at random moments: some before the selection is stored, most while shards are written.
-    TRANSFERSET_SOAK_TRIALS says how many runs are brought to their end."""
+    """Kills at random moments: some before the selection is stored, most while shards are written."""
     rng = random.Random(0)
     command = [sys.executable, "-m", "curate.cli", *task, "--shard-size", "1", "--out"]
     assert _start([*command, str(tmp_path / "whole")]).wait() == 0
     expected = _tree(tmp_path / "whole")
     kills: Counter[str] = Counter()
-    for trial in range(TRIALS):
-        out = tmp_path / f"out-{trial}"
-        for _ in range(KILLS):
+    trials = 0
+    while kills.total() < KILLS:
+        out = tmp_path / f"out-{trials}"
+        for _ in range(KILLS_A_RUN):
             process = _start([*command, str(out)])
             _wait(process, out, rng)
             process.kill()
             if process.wait() == -9:
                 kills[_state(out)] += 1
         assert _start([*command, str(out)]).wait() == 0
-        assert _tree(out) == expected, f"trial {trial}, {dict(kills)}"
-    print(f"\n{TRIALS} runs, {kills.total()} kills: {dict(kills)}")
+        assert _tree(out) == expected, f"trial {trials}, {dict(kills)}"
+        trials += 1
+    print(f"\n{trials} runs, {kills.total()} kills: {dict(kills)}")
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:

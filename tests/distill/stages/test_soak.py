@@ -1,12 +1,7 @@
 """`adapt`, `label`, `train` and `finetune` killed (SIGKILL) at random moments, again and again until they are
 done: the same bits as without a kill. Long: `make soak`."""
 
-import contextlib
-import json
-import os
 import random
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +10,9 @@ import pytest
 
 from distill.stages.label import LabelOptions, label
 from tests.distill.stages import killed
+from tests.random_kills import until_done, work_seconds
 
-TRIALS = int(os.environ.get("TRANSFERSET_SOAK_TRIALS", "5"))
-MOST_KILLS = 50
+KILLS = 20
 TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu"]
 SHORT = ["--image-size", 32, "--batch-size", 16, "--lr", 5e-3, "--checkpoint-every", 2]
@@ -76,43 +71,13 @@ def test_killed_again_and_again(
     command: str, result: str, commands: dict[str, list[object]], tmp_path: Path
 ) -> None:
     given, undisturbed = commands[command], tmp_path / "undisturbed"
-    process = killed.start(EAGER, [*given, "--out", undisturbed])
-    begun = _wait_for_its_lock(process, undisturbed)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    whole, seconds = (undisturbed / result).read_bytes(), time.monotonic() - begun
-    rng, kills = random.Random(0), 0
-    for trial in range(TRIALS):
-        out = tmp_path / f"trial-{trial}"
-        kills += _until_done([*given, "--out", out], out, rng, seconds)
-        assert (out / result).read_bytes() == whole, f"trial {trial}, {kills} kills"
+    seconds = work_seconds(killed.start(EAGER, [*given, "--out", undisturbed]), undisturbed)
+    whole = (undisturbed / result).read_bytes()
+    rng, kills, trials = random.Random(0), 0, 0
+    while kills < KILLS:
+        out = tmp_path / f"trial-{trials}"
+        kills += until_done(lambda: killed.start(EAGER, [*given, "--out", out]), out, rng, seconds)  # noqa: B023
+        assert (out / result).read_bytes() == whole, f"trial {trials}, {kills} kills"
         assert not list(out.rglob(".tmp-*")) and not (out / ".lock").exists()
-    print(f"\n{command}: {TRIALS} trials, {kills} kills, {result} equal each time")
-
-
-def _until_done(arguments: list[object], out: Path, rng: random.Random, seconds: float) -> int:
-    """Start the command, kill it at a random moment of its work, start it again, …; how often it was
-    killed."""
-    for kills in range(MOST_KILLS):
-        process = killed.start(EAGER, arguments)
-        _wait_for_its_lock(process, out)
-        try:
-            _, errors = process.communicate(timeout=rng.uniform(0, seconds) * (1 + kills / 10))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            continue
-        assert process.returncode == 0, errors
-        return kills
-    raise AssertionError(f"not done after {MOST_KILLS} kills")
-
-
-def _wait_for_its_lock(process: "subprocess.Popen[str]", out: Path) -> float:
-    """Waits until the process has the lock of `out` (a killed one leaves its own there), or has ended; the
-    time."""
-    while process.poll() is None:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            if json.loads((out / ".lock").read_bytes())["pid"] == process.pid:
-                break
-        time.sleep(0.01)
-    return time.monotonic()
+        trials += 1
+    print(f"\n{command}: {trials} trials, {kills} kills, {result} equal each time")
