@@ -256,3 +256,7 @@ def _print_student(report: "StudentReport", as_json: bool) -> None:
 def main() -> NoReturn:
     """Entry point of the console script."""
     run_cli(app)
+
+
+if __name__ == "__main__":
+    main()
