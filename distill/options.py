@@ -112,7 +112,7 @@ Method = Annotated[
 ]
 FeatureLoss = Annotated[
     str | None,
-    typer.Option(help="Of task-agnostic: cosine, smooth-l1 or contrastive; default: cosine."),
+    typer.Option(help="Of task-agnostic: cosine, smooth-l1, contrastive or patches; default: cosine."),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
 Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]

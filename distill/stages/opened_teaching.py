@@ -58,5 +58,6 @@ def _open(
         batch_size=options.plan.batch_size,
         device=resolved["device"],
         threads=resolved["threads"],
+        grid=method.output == "patches",
     )
     return OnlineTeaching(teacher, method, plan, options.teacher_flip)

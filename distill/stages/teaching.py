@@ -16,11 +16,16 @@ from distill.data.teacher_outputs import Answers, TeacherOutputs
 from distill.data.views import augmentation
 from distill.loop.ledger import Stage
 from distill.loop.run_directory import REPORT, read_object
+from distill.methods.patch_matching import PatchMatch, resampled
 from distill.methods.top_k import top_k_loss
 from distill.methods.transfer import Loss, Transfer
 from distill.models.averaging import log_mean_probabilities
 from distill.models.joint_heads import Head
+from distill.models.patch_student import patch_student
+from distill.models.student import Student
+from transferset.console import say
 from transferset.errors import UsageError
+from transferset.models.grid import GridShape, grid_shape
 from transferset.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -101,12 +106,13 @@ class Teaching(Protocol):
 @dataclass(frozen=True, eq=False)
 class OnlineTeaching:
     """The teacher is asked for every view, once; `flip`: also for its mirror image, and what it says of both
-    is averaged."""
+    is averaged; `patches`: the shape of its answers where they are patches (see `teaching_patches`)."""
 
     teacher: "Teacher"
     method: Transfer
     plan: ViewPlan
     flip: bool = False
+    patches: GridShape | None = None
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -114,7 +120,7 @@ class OnlineTeaching:
 
     @property
     def width(self) -> int:
-        return self.teacher.answers(self.method.output).width
+        return self._answers().width
 
     @property
     def target_width(self) -> int:
@@ -134,6 +140,9 @@ class OnlineTeaching:
 
     def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
         views = self.plan.views
+        gigabytes = views * samples * self.width * 4 / 1e9
+        if gigabytes > 1:
+            say(f"note: {gigabytes:.1f} GB of the teacher's answers are kept meanwhile; --views 0 keeps none")
         return TeacherOutputs(
             self._answers(),
             path=path if views else None,
@@ -144,6 +153,13 @@ class OnlineTeaching:
 
     def _answers(self) -> Answers:
         plain = self.teacher.answers(self.method.output)
+        grid, patches = self.teacher.grid, self.patches
+        if grid is not None and patches is not None:
+
+            def smaller(images: np.ndarray) -> np.ndarray:
+                return resampled(plain.ask(images), grid, patches.side)
+
+            return replace(plain, ask=smaller, width=patches.width)
         if not self.flip:
             return plain
 
@@ -153,7 +169,7 @@ class OnlineTeaching:
         return replace(plain, ask=of_both, flops_per_image=2 * plain.flops_per_image)
 
     def loss(self, method: Transfer) -> Loss:
-        return method.loss
+        return method.loss if self.patches is None else PatchMatch(self.patches)
 
     def unreadable(self) -> Mapping[int, str]:
         return {}
@@ -165,6 +181,16 @@ class OnlineTeaching:
         from distill.models.teacher import runtime_facts
 
         return {"description": self.teacher.description, **runtime_facts(self.teacher.model)}
+
+
+def teaching_patches(teaching: OnlineTeaching, student: Student, seed: int) -> tuple[OnlineTeaching, Student]:
+    """Both made ready for patches: the grid is the smaller one of teacher and student, and the student's
+    outputs are shaped as the teacher's answers. Raises UsageError for a student without a grid."""
+    teachers = teaching.teacher.grid
+    assert teachers is not None
+    own = grid_shape(student.module, student.preprocessing.size, student.spec)
+    shape = replace(teachers, side=min(teachers.side, own.side))
+    return replace(teaching, patches=shape), patch_student(student, shape, seed)
 
 
 @dataclass(frozen=True, eq=False)

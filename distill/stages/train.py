@@ -19,7 +19,8 @@ from distill.methods.dual_head import UNLABELLED, DualHead
 from distill.methods.transfer import Loss
 from distill.metrics import wilson_interval
 from distill.models.joint_heads import only_head
-from distill.models.student import reset_classifier
+from distill.models.patch_student import without_projection
+from distill.models.student import Student, reset_classifier
 from distill.stages.feed import Feed
 from distill.stages.probe import fit_probe, set_classifier
 from distill.stages.result import (
@@ -131,8 +132,8 @@ class Training:
         """Give the trained student its classifier, and write it."""
         options, inputs = self.options, self.inputs
         if not inputs.method.trains_classifier:
-            report = self.report(trainer, self.finish_classifier(trainer))
-            return finish(options.out, inputs.student.module.state_dict(), report)
+            student, found = self.finish_classifier(trainer)
+            return finish(options.out, student.module.state_dict(), self.report(trainer, found))
         best = trainer.at.best()
         found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
         report, weights = self.report(trainer, found), trainer.best_weights()
@@ -168,7 +169,7 @@ class Training:
         options, inputs = self.options, self.inputs
         student, recipe, method = inputs.student, inputs.recipe, inputs.method
         write_student_facts(options.out, student)
-        if not method.trains_classifier:
+        if method.output == "features":
             reset_classifier(student.module, inputs.teaching.width, options.seed)
         hooks = Hooks(
             stream=feed.stream,
@@ -211,21 +212,23 @@ class Training:
         """The score on labelled images."""
         return scorer(self.task, self.inputs.student, images, self.ledger)
 
-    def finish_classifier(self, trainer: Trainer) -> _Found | None:
+    def finish_classifier(self, trainer: Trainer) -> tuple[Student, _Found | None]:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
         student, seed, val = self.inputs.student, self.options.seed, self.inputs.val
         student.module.load_state_dict(trainer.best_weights())
+        if self.inputs.method.output == "patches":
+            student = without_projection(student)
         reset_classifier(student.module, len(student.classes), seed)
         if self.inputs.probe is None:
             out = self.options.out
             say(f"without --data the student has no classifier: distill finetune --from {out} gives it one")
-            return None
+            return student, None
         choice = fit_probe(student, self.inputs.probe, val, self.ledger, seed=seed).choice
         set_classifier(student, choice.head)
         score, count, judged_on = choice.chosen.top1, len(choice.labels), choice.judged_on
         if val is not None:
             score, count, judged_on = self.scorer(val)(student.module), len(val), "val"
-        return trainer.at.step, score, judged_on, wilson_interval(score, count)
+        return student, (trainer.at.step, score, judged_on, wilson_interval(score, count))
 
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
         """What has come out; `found`: if it was scored."""

@@ -49,6 +49,11 @@ def check_teachers(options: "TrainOptions", method: Transfer) -> None:
     if options.teacher_flip and method.output != "logits":
         raise UsageError("--teacher-flip averages probabilities, and this method has none")
     _check_start(options)
+    if method.output == "patches" and (options.head_epochs or options.backbone_lr_scale < 1):
+        raise UsageError(
+            "--head-epochs and --backbone-lr-scale with --feature-loss patches, which has no head",
+            hint="leave them out",
+        )
 
 
 def _check_several(options: "TrainOptions", method: Transfer) -> None:

@@ -21,11 +21,12 @@ from distill.methods.transfer import TASK_ORIENTED, Transfer
 from distill.models.head_selection import check_choosable
 from distill.models.joint_heads import Head
 from distill.models.joint_start import continued, with_heads
+from distill.models.patch_student import without_projection
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
 from distill.stages.combined_teaching import AVERAGE
 from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
-from distill.stages.teaching import Teaching
+from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
 from distill.stages.train_heads import (
     check_teachers,
     extended_arguments,
@@ -175,6 +176,9 @@ def open_inputs(
     _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
         check_probe_fits(student)
+    if method.output == "patches":
+        assert isinstance(teaching, OnlineTeaching)
+        teaching, student = teaching_patches(teaching, student, options.seed)
     labelled, probe, val = None, None, None
     scored = heads[:1]
     if options.data is not None:
@@ -285,7 +289,8 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
     free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
     method, teaching = inputs.method, inputs.teaching
     facts = teaching.facts()
-    parameters = sum(parameter.numel() for parameter in inputs.student.module.parameters())
+    student = without_projection(inputs.student) if method.output == "patches" else inputs.student
+    parameters = sum(parameter.numel() for parameter in student.module.parameters())
     return {
         "command": "train",
         "arguments": {

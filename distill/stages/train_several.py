@@ -32,6 +32,11 @@ def train_several(
         raise UsageError("--patience with several students, which end together", hint="leave it out")
     if options.from_run is not None:
         raise UsageError("--from with several students: a run has one", hint="give --student once")
+    if options.feature_loss == "patches":
+        raise UsageError(
+            "--feature-loss patches with several students: each has a grid of its own",
+            hint="give --student once",
+        )
     if (options.out / CONFIG).exists():
         raise UsageError(f"{options.out} is a run of one student", hint="give --out a new directory")
     named = enumerate(students)
