@@ -37,6 +37,16 @@ def side_by_side(heads: Sequence[Head]) -> tuple[Head, ...]:
     return tuple(placed)
 
 
+def parameters(student: Student, heads: Sequence[Head]) -> int:
+    """How many the student has once it is left with the first of its heads."""
+    every = {name: parameter.numel() for name, parameter in student.module.named_parameters()}
+    total = sum(every.values())
+    if len(heads) == 1:
+        return total
+    own = sum(every[name] for name in classifier_parameters(student))
+    return total - own + own * len(heads[0].classes) // heads[-1].stop
+
+
 def only_head(student: Student, weights: Mapping[str, "Tensor"], head: Head) -> dict[str, "Tensor"]:
     """`weights` of the student, whose last layer has all heads, with this head alone."""
     own = classifier_parameters(student)

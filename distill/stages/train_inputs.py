@@ -19,9 +19,8 @@ from distill.loop.recipe import HeadFirst, Recipe
 from distill.methods.dual_head import UNLABELLED
 from distill.methods.transfer import TASK_ORIENTED, Transfer
 from distill.models.head_selection import check_choosable
-from distill.models.joint_heads import Head
+from distill.models.joint_heads import Head, parameters
 from distill.models.joint_start import continued, with_heads
-from distill.models.patch_student import without_projection
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
 from distill.stages.combined_teaching import AVERAGE
 from distill.stages.opened_teaching import open_teaching
@@ -115,7 +114,8 @@ def _several(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
 class Inputs:
     """Everything that was opened before the first step. `probe`: what a classifier is fitted on at the end.
     `heads`: those of the student, side by side; of these the ones in `scored` are scored on val. `labels`
-    (n,): the class number of every sample, -1 for none, where a head learns them."""
+    (n,): the class number of every sample, -1 for none, where a head learns them. `parameters`: of the final
+    student. `start_sha256`: of the run that it goes on from."""
 
     method: Transfer
     shards: TransferShards
@@ -127,6 +127,7 @@ class Inputs:
     recipe: Recipe
     heads: tuple[Head, ...]
     scored: tuple[Head, ...]
+    parameters: int
     labels: np.ndarray | None = None
     start_sha256: str | None = None
 
@@ -176,6 +177,7 @@ def open_inputs(
     _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
         check_probe_fits(student)
+    count = parameters(student, heads)
     if method.output == "patches":
         assert isinstance(teaching, OnlineTeaching)
         teaching, student = teaching_patches(teaching, student, options.seed)
@@ -202,6 +204,7 @@ def open_inputs(
         recipe,
         heads,
         scored,
+        count,
         labels,
         start_sha256,
     )
@@ -289,8 +292,6 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
     free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
     method, teaching = inputs.method, inputs.teaching
     facts = teaching.facts()
-    student = without_projection(inputs.student) if method.output == "patches" else inputs.student
-    parameters = sum(parameter.numel() for parameter in student.module.parameters())
     return {
         "command": "train",
         "arguments": {
@@ -324,7 +325,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
         "teacher": facts,
         "student": {
             "spec": inputs.student.spec,
-            "parameters": parameters,
+            "parameters": inputs.parameters,
             "classifier": classifier_to_be(inputs),
             "from": str(options.from_run) if options.from_run else None,
         },

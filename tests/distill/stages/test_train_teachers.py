@@ -191,6 +191,10 @@ def test_a_head_for_each_teacher(two_heads: Path, labelled: Path, warmth: Path, 
         found = evaluate(EvaluateOptions(model, data, "val", execution=ONE_THREAD))
         assert found.metrics["top1"] >= 0.6, name
     assert found.metrics["top1"] == report["score"]
+    config = json.loads((two_heads / "config.json").read_text())
+    assert config["student"]["parameters"] == sum(
+        p.numel() for p in open_student(two_heads).module.parameters()
+    )
     heads = [json.loads((two_heads / "heads" / name / "report.json").read_text()) for name in students]
     assert [head["score"] for head in heads] == [None, report["score"]]
 
