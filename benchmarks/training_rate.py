@@ -55,7 +55,7 @@ def main() -> None:
         ImageReader(samples, decode_size),
         ViewPlan(augmentation("standard"), 0, BATCH),
         student.preprocessing,
-        teacher.preprocessing,
+        [teacher.preprocessing],
     )
     batch = reader.read(0)
 
@@ -66,7 +66,7 @@ def main() -> None:
 
     def look() -> int:
         for _ in range(MEASURED):
-            teacher.logits(batch.teacher_images)
+            teacher.logits(batch.teacher_images[0])
         return BATCH * MEASURED
 
     trainer = Trainer(
@@ -76,7 +76,7 @@ def main() -> None:
         Checkpoints(chosen.work / "unused"),
         Ledger(),
     )
-    ready = replace(batch, targets=teacher.logits(batch.teacher_images))
+    ready = replace(batch, targets=teacher.logits(batch.teacher_images[0]))
 
     def steps() -> int:
         for _ in range(MEASURED):

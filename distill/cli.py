@@ -71,9 +71,13 @@ def adapt(
 @app.command()
 def train(
     shards: options.Shards,
-    student: options.StudentSpecs,
     out: options.Out,
+    student: options.StudentSpecs = None,
+    from_run: options.ContinuedRun = None,
     teacher: options.TrainTeacher = None,
+    combine: options.Combine = "average",
+    teacher_weight: options.TeacherWeights = None,
+    teacher_flip: options.TeacherFlip = False,
     labels_from: options.LabelsFrom = None,
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
@@ -89,6 +93,9 @@ def train(
     augment: options.TrainAugment = None,
     temperature: options.Temperature = None,
     labelled_share: options.LabelledShare = 0.1,
+    label_weight: options.LabelWeight = 0.0,
+    head_epochs: options.HeadEpochs = 0.0,
+    backbone_lr_scale: options.BackboneLrScale = 1.0,
     eval_every: options.EvalEvery = None,
     checkpoint_every: options.CheckpointEvery = None,
     patience: options.Patience = 0,
@@ -110,8 +117,8 @@ def train(
     plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
     given = TrainOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
-        teacher=teacher,
-        student=student[0],
+        teacher=tuple(teacher or ()),
+        student=student[0] if student else None,
         out=out,
         data=data,
         method=method,
@@ -124,11 +131,18 @@ def train(
         labelled_share=labelled_share,
         seed=seed,
         runtime=runtime,
-        labels_from=labels_from,
+        labels_from=tuple(labels_from or ()),
         precision=precision,
+        label_weight=label_weight,
+        combine=combine,
+        teacher_weights=tuple(teacher_weight or ()),
+        teacher_flip=teacher_flip,
+        from_run=from_run,
+        head_epochs=head_epochs,
+        backbone_lr_scale=backbone_lr_scale,
         execution=Execution(device, threads, workers, cache_mb),
     )
-    if len(student) == 1:
+    if student is None or len(student) == 1:
         _print_student(run(given), as_json)
         return
     from distill.stages.train_several import train_several
@@ -247,7 +261,8 @@ def _print_student(report: "StudentReport", as_json: bool) -> None:
         score += f" {report.metric.replace('_', ' ')}"
     if report.interval is not None:
         score += f" ({100 * report.interval[0]:.1f}–{100 * report.interval[1]:.1f}), {report.scored_on}"
-    rows = [["score", score], ["chosen", f"step {report.chosen_step} of {report.steps}"]]
+    rows = [["head", report.head]] if report.head is not None else []
+    rows += [["score", score], ["chosen", f"step {report.chosen_step} of {report.steps}"]]
     rows += [["images seen", f"{report.images_seen:,}"], ["unusable samples", str(report.dropped)]]
     rows += [["skipped steps", str(report.skipped_steps)], ["student", report.out]]
     print_table("student", ["", ""], rows)

@@ -11,7 +11,7 @@ Labelled = Annotated[
 ]
 MixedIn = Annotated[
     Path | None,
-    typer.Option(exists=True, help="Labelled images, mixed in without their labels; val selects."),
+    typer.Option(exists=True, help="Labelled images to mix in; val selects."),
 ]
 LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
 Shards = Annotated[
@@ -51,13 +51,15 @@ StudentSpec = Annotated[
     str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
 ]
 TrainTeacher = Annotated[
-    Path | None, typer.Option(help="The directory that distill adapt wrote; or give --labels-from.")
+    list[Path] | None,
+    typer.Option(help="The directory that distill adapt wrote; or give --labels-from. May be repeated."),
 ]
 LabelsFrom = Annotated[
-    Path | None, typer.Option(help="A store of distill label: no teacher is needed, or run.")
+    list[Path] | None,
+    typer.Option(help="A store of distill label: no teacher is needed, or run. May be repeated."),
 ]
 StudentSpecs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--student",
         help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded. Several of them learn in one"
@@ -75,6 +77,28 @@ Model = Annotated[
     Path, typer.Option(help="A teacher, a run of train or finetune, an export, or an ONNX file in an export.")
 ]
 
+# Several teachers, several heads.
+LabelWeight = Annotated[
+    float,
+    typer.Option(min=0, help="Of the labels of --data, which a second head learns; 0: they teach nothing."),
+]
+Combine = Annotated[
+    str,
+    typer.Option(help="Several teachers: average of their probabilities, or heads, one for each."),
+]
+TeacherWeights = Annotated[
+    list[float] | None,
+    typer.Option("--teacher-weight", help="What a teacher counts, once for each; default: the same."),
+]
+TeacherFlip = Annotated[
+    bool,
+    typer.Option("--teacher-flip", help="The teacher's mean answer for a view and its mirror image counts."),
+]
+ContinuedRun = Annotated[
+    Path | None,
+    typer.Option("--from", help="A run to go on from in place of --student, with other or more teachers."),
+]
+
 # How a head is found.
 Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored images.")]
 ClassWeight = Annotated[
@@ -88,7 +112,7 @@ Method = Annotated[
 ]
 FeatureLoss = Annotated[
     str | None,
-    typer.Option(help="Of task-agnostic: cosine, smooth-l1 or contrastive; default: cosine."),
+    typer.Option(help="Of task-agnostic: cosine, smooth-l1, contrastive or patches; default: cosine."),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
 Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]

@@ -22,10 +22,11 @@ class Batch:
     `places` (b,) int64: index in the list of samples; `rounds` (b,) int64: which of the K repeating rounds of
     views (the epoch, where views never repeat); `indices` (b,) int64: the sample whose image it is, other
     than `places` only where a sample was unreadable. `images` (b, s, s, 3) uint8 is what the student sees.
-    `fresh` (b,) bool: those that the teacher has to look at, in `teacher_images` (fresh.sum(), S, S, 3)
-    uint8. `targets` is what the method compares the student's outputs with: (b,) int64 labels, (b, width)
-    float32 answers of the teacher, or None as long as they are not known. `numbers` (b,) int64: of the view
-    that is shown of the image of `indices`. `others`: what further students see, as `images`.
+    `fresh` (b,) bool: those that the teachers have to look at, in `teacher_images`, one (fresh.sum(), S, S,
+    3) uint8 for each teacher (none where nothing is fresh). `targets` is what the method compares the
+    student's outputs with: (b,) int64 labels, (b, width) float32 answers of the teacher, or None as long as
+    they are not known. `numbers` (b,) int64: of the view that is shown of the image of `indices`. `others`:
+    what further students see, as `images`.
     """
 
     step: int
@@ -34,7 +35,7 @@ class Batch:
     indices: np.ndarray
     images: np.ndarray
     fresh: np.ndarray
-    teacher_images: np.ndarray | None = None
+    teacher_images: tuple[np.ndarray, ...] = ()
     targets: np.ndarray | None = None
     numbers: np.ndarray | None = None
     others: tuple[np.ndarray, ...] = ()
@@ -57,8 +58,8 @@ class ViewPlan:
 
 
 class BatchReader:
-    """The batch of any step, a pure function of samples, plan and step, for a student and, if given, a
-    teacher and further students.
+    """The batch of any step, a pure function of samples, plan and step, for a student and, if given, teachers
+    and further students.
 
     All render the same view of one decoded image, each at the size that its preprocessing says.
     """
@@ -68,13 +69,13 @@ class BatchReader:
         reader: ImageReader,
         plan: ViewPlan,
         student: Preprocessing,
-        teacher: Preprocessing | None = None,
+        teachers: Sequence[Preprocessing] = (),
         others: Sequence[Preprocessing] = (),
     ) -> None:
         self.reader = reader
         self.plan = plan
         self.student = student
-        self.teacher = teacher
+        self.teachers = teachers
         self.others = others
         self.order = Order(len(reader.samples), plan.seed)
         self.images = 0
@@ -89,13 +90,13 @@ class BatchReader:
         epochs, places = self.order.batch(step, plan.batch_size)
         rounds = epochs % plan.views if plan.views else epochs
         seed = plan.seed if plan.view_seed is None else plan.view_seed
-        fresh = np.full(len(places), self.teacher is not None)
+        fresh = np.full(len(places), bool(self.teachers))
         if plan.views:
             fresh &= epochs < plan.views
         indices, numbers = places.copy(), rounds.copy()
         images = np.empty((len(places), self.student.size, self.student.size, 3), dtype=np.uint8)
         others = [np.empty((len(places), one.size, one.size, 3), dtype=np.uint8) for one in self.others]
-        seen: list[np.ndarray] = []
+        seen: list[list[np.ndarray]] = [[] for _ in self.teachers]
         for row, place in enumerate(places):
             decoded = self.reader.image(int(place))
             indices[row] = decoded.index
@@ -105,13 +106,13 @@ class BatchReader:
             for shown, one in zip(others, self.others, strict=True):
                 same = _renders_alike(self.student, one)
                 shown[row] = images[row] if same else render(decoded.rgb, view, one)
-            if self.teacher is not None and fresh[row]:
-                same = _renders_alike(self.student, self.teacher)
-                seen.append(images[row] if same else render(decoded.rgb, view, self.teacher))
+            for looked_at, one in zip(seen if fresh[row] else [], self.teachers, strict=False):
+                same = _renders_alike(self.student, one)
+                looked_at.append(images[row] if same else render(decoded.rgb, view, one))
         with self._lock:
             self.images += len(places)
             self.seconds += time.perf_counter() - start
-        teacher_images = np.stack(seen) if seen else None
+        teacher_images = tuple(map(np.stack, seen)) if fresh.any() else ()
         return Batch(
             step, places, rounds, indices, images, fresh, teacher_images, None, numbers, tuple(others)
         )

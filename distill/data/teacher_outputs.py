@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.batches import Batch, BatchReader
+from distill.loop.ledger import Stage
 from transferset.errors import DataError, NumericError
 from transferset.writes import atomic_file
 
@@ -25,7 +26,8 @@ class Answers:
 
 
 class TeacherOutputs:
-    """Fills `targets` of batches, which must come in the order of their steps.
+    """Fills `targets` of batches, which must come in the order of their steps, with the answers of teacher
+    `number` of those that the batches have images for.
 
     With K repeating views (`path` given) the answers of the first K epochs go to a file, row `round * n +
     place` of an npy array (K * n, width) float32 (sparse until it is full), and from epoch K on come out of
@@ -35,8 +37,17 @@ class TeacherOutputs:
     and not a crash; `flush` before a checkpoint.
     """
 
-    def __init__(self, answers: Answers, *, path: Path | None, samples: int = 0, views: int = 0) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        *,
+        path: Path | None,
+        samples: int = 0,
+        views: int = 0,
+        number: int = 0,
+    ) -> None:
         self._answers = answers
+        self._number = number
         self._samples = samples
         self._stored: np.ndarray | None = None
         self._file = -1
@@ -51,23 +62,27 @@ class TeacherOutputs:
             self._start = path.stat().st_size - self._stored.nbytes
             self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
+    @property
+    def costs(self) -> dict[str, Stage]:
+        """What the teacher has cost, as the ledger calls it."""
+        return {"teacher": Stage(self.images, self.seconds, self.images * self.flops)}
+
     def fill(self, batch: Batch) -> Batch:
         """The batch with its targets: the answers of the teacher, (b, width) float32."""
         targets = np.empty((len(batch.places), self._answers.width), dtype=np.float32)
         rows = batch.rounds * self._samples + batch.places
-        if batch.teacher_images is not None:
+        if batch.fresh.any():
             targets[batch.fresh] = self._ask(batch)
             if self._stored is not None:
                 for row, answer in zip(rows[batch.fresh], targets[batch.fresh], strict=True):
                     self._write(answer.tobytes(), self._start + int(row) * answer.nbytes)
         if self._stored is not None and not batch.fresh.all():
             targets[~batch.fresh] = self._stored[rows[~batch.fresh]]
-        return replace(batch, targets=targets, teacher_images=None)
+        return replace(batch, targets=targets, teacher_images=())
 
     def _ask(self, batch: Batch) -> np.ndarray:
-        assert batch.teacher_images is not None
         start = time.perf_counter()
-        answers = self._answers.ask(batch.teacher_images)
+        answers = self._answers.ask(batch.teacher_images[self._number])
         self.seconds += time.perf_counter() - start
         self.images += len(answers)
         if not np.isfinite(answers).all():

@@ -79,14 +79,17 @@ def _teacher(run: Ancestor) -> str:
     if sha is None:
         return "none"
     name = part(run.config, "teacher").get("description", "description " + _UNKNOWN)
-    return f"{_plain(name)} (fingerprint {str(sha)[:12]}…)"
+    prints = ", ".join(f"{str(one)[:12]}…" for one in (sha if isinstance(sha, list) else [sha]))
+    return f"{_plain(name)} (fingerprint {prints})"
 
 
 def _images(run: Ancestor) -> str:
     inputs = part(run.config, "inputs")
     if "samples_sha256" in inputs:
-        share = part(run.config, "arguments").get("labelled_share")
-        mixed = f", about {share:.0%} of them labelled images without their labels" if share else ""
+        arguments = part(run.config, "arguments")
+        share = arguments.get("labelled_share")
+        how = "with" if arguments.get("label_weight") else "without"
+        mixed = f", about {share:.0%} of them labelled images {how} their labels" if share else ""
         return f"{inputs.get('samples', 0):,}{mixed} (list {str(inputs['samples_sha256'])[:12]}…)"
     return f"labelled ones (list {str(inputs.get('train_sha256'))[:12]}…)"
 

@@ -250,11 +250,11 @@ class Trainer:
         """One line of metrics.jsonl about the steps since the last one, and a note for people."""
         earlier = {name: stage.seconds for name, stage in self.ledger.stages.items()}
         self.hooks.collect(self.ledger)
-        busy: dict[str, float] = {
-            name: self.ledger.stages[name].seconds - earlier.get(name, 0.0)
-            for name in ("data", "teacher")
-            if name in self.ledger.stages
-        }
+        busy: dict[str, float] = {}
+        for name, stage in self.ledger.stages.items():
+            kind = name.partition(" ")[0]  # of several teachers each has a stage: `teacher NAME`
+            if kind in ("data", "teacher"):
+                busy[kind] = busy.get(kind, 0.0) + stage.seconds - earlier.get(name, 0.0)
         entry = self.window.summary(busy)
         if entry is not None:
             self.hooks.log(

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
-Output = Literal["logits", "features"]
+Output = Literal["logits", "features", "patches"]
 
 TASK_ORIENTED, PSEUDO_LABELS, TASK_AGNOSTIC = "task-oriented", "pseudo-labels", "task-agnostic"
 METHODS = (TASK_ORIENTED, PSEUDO_LABELS, TASK_AGNOSTIC)
-FEATURE_LOSSES = ("cosine", "smooth-l1", "contrastive")
+FEATURE_LOSSES = ("cosine", "smooth-l1", "contrastive", "patches")
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,6 @@ def _feature_matching(loss: str, temperature: float | None) -> Transfer:
             f"--temperature with --feature-loss {loss}, which has none",
             hint="leave it out, or give --feature-loss contrastive",
         )
+    if loss == "patches":  # `PatchMatch` needs to know the grid
+        return Transfer(CosineMatch(), "patches", feature_loss=loss)
     return Transfer(CosineMatch() if loss == "cosine" else SmoothL1Match(), "features", feature_loss=loss)

@@ -13,6 +13,7 @@ from distill.loop.run_directory import CONFIG, REPORT, read_config, read_object
 from distill.models.heads import LinearHead, read_head, write_head
 from distill.models.student import LABELS, PREPROCESSING, read_classes, read_preprocessing
 from transferset.errors import DataError, UsageError
+from transferset.models.grid import GridShape, with_grid
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.spec import ModelSpec, parse_spec
 from transferset.writes import write_json
@@ -31,7 +32,8 @@ class Teacher:
 
     `logits(batch)`: uint8 (n, size, size, 3) images as `preprocessing` (or a view) renders them, n <=
     batch_size, to calibrated logits (n, C) float32: those of the head divided by its fitted temperature.
-    `fingerprint` is the same for teachers that answer the same. `description` is for people.
+    `fingerprint` is the same for teachers that answer the same. `description` is for people. `grid`: the
+    teacher was opened to be asked for patches, and for nothing else.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +42,7 @@ class Teacher:
     fingerprint: str
     description: str
     flops_per_image: float
+    grid: GridShape | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -51,8 +54,11 @@ class Teacher:
         return self.head.logits(self.model(batch))
 
     def answers(self, output: "Output") -> Answers:
-        """One of its outputs: the calibrated logits, or the features of the backbone as it gives them."""
-        if output == "features":
+        """One of its outputs: the calibrated logits, or the features of the backbone as it gives them, alone
+        or with those of its grid."""
+        if (output == "patches") != (self.grid is not None):
+            raise ValueError(f"a teacher with grid {self.grid} is not asked for {output}")
+        if output in ("features", "patches"):
             return Answers(output, self.model.dimension, self.model, self.flops_per_image)
         return Answers(output, len(self.classes), self.logits, self.flops_per_image)
 
@@ -65,12 +71,13 @@ def open_teacher(
     batch_size: int = 64,
     device: str = "auto",
     threads: int | None = None,
+    grid: bool = False,
 ) -> Teacher:
     """Open what `distill adapt` wrote. The backbone's weights come from where its spec says and must be the
-    same.
+    same. `grid`: to be asked for patches.
 
     Raises DataError where the directory is no finished teacher, is damaged, or the weights cannot be had or
-    are others; UsageError for a runtime or device that cannot be used.
+    are others; UsageError for a runtime or device that cannot be used, or a backbone without a grid.
     """
     from distill.loop.ledger import flops_per_image
     from transferset.models.runtime import open_runtime
@@ -90,6 +97,9 @@ def open_teacher(
             f"{directory} is damaged: head, labels or preprocessing are not those that its report describes",
             hint="restore the directory, or adapt the teacher again",
         )
+    shape = None
+    if grid:
+        backbone, shape = with_grid(backbone)
     flops = flops_per_image(backbone.module, backbone.preprocessing.size, backward=False)
     model = open_runtime(
         backbone,
@@ -102,7 +112,7 @@ def open_teacher(
     description = (
         f"{backbone.spec} at {backbone.preprocessing.size} px with a linear head for {len(classes)} classes"
     )
-    return Teacher(classes, head, model, fingerprint, description, flops)
+    return Teacher(classes, head, model, fingerprint, description, flops, shape)
 
 
 def check_runtime(runtime: str) -> Any:

@@ -163,7 +163,7 @@ class _Probe:
     def _step(self, logits: np.ndarray, size: int) -> Callable[[], object]:
         images = self._shown(self.student.preprocessing, size)
         rows = np.arange(size)
-        batch = Batch(0, rows, rows, rows, images, rows < 0, None, logits)
+        batch = Batch(0, rows, rows, rows, images, rows < 0, targets=logits)
         recipe = self.options.plan.recipe(10**9, 1, WEIGHTS_LR, self.options.seed)
         hooks = Hooks(_no_batches, TaskOriented(), log=lambda entry: None)
         trainer = Trainer(self.student, recipe, hooks, Checkpoints(Path("unused")), Ledger())

@@ -1,6 +1,6 @@
 """What training stages share at their end: the score that selects, the final student's files, the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,8 @@ class StudentReport:
     `score` is the validation score (None: there was nothing to score on) of the weights of step `chosen_step`
     that were kept, by `metric`; `interval` its 95 % interval (None: not known); `scored_on` says what it was
     measured on. `dropped` counts samples that could not be used. `costs`: images, seconds and FLOPs of every
-    stage. `classifier`: `trained`, a `linear probe` on frozen features, or `none` yet.
+    stage. `classifier`: `trained`, a `linear probe` on frozen features, or `none` yet. `head`: which of
+    several heads the student has.
     """
 
     out: str
@@ -42,19 +43,34 @@ class StudentReport:
     costs: dict[str, Any]
     metric: str = TOP1
     classifier: str = TRAINED
+    head: str | None = None
 
 
 def scorer(
     task: Task, student: Student, images: LabelledImages, ledger: Ledger, metric: str = TOP1
 ) -> Callable[["nn.Module"], float]:
     """The score of a module with the student's architecture on labelled images."""
+    scores = head_scorer(task, student, images, ledger, [slice(None)], metric)
+    return lambda module: scores(module)[0]
 
-    def score(module: "nn.Module") -> float:
+
+def head_scorer(
+    task: Task,
+    student: Student,
+    images: LabelledImages,
+    ledger: Ledger,
+    heads: Sequence[slice],
+    metric: str = TOP1,
+) -> Callable[["nn.Module"], list[float]]:
+    """The score of each of several heads, given as their columns of the outputs."""
+
+    def scores(module: "nn.Module") -> list[float]:
         with ledger.timed("evaluate", len(images)):
-            outputs = [predict(student, module, batch) for batch in images.rendered(student.preprocessing)]
-            return task.scores[metric](np.concatenate(outputs), images.labels)
+            rendered = images.rendered(student.preprocessing)
+            outputs = np.concatenate([predict(student, module, batch) for batch in rendered])
+            return [task.scores[metric](outputs[:, head], images.labels) for head in heads]
 
-    return score
+    return scores
 
 
 def write_student_facts(out: Path, student: Student) -> None:

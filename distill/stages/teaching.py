@@ -1,36 +1,48 @@
 """Where a student's targets come from: a teacher that is asked while it trains, or a store of its outputs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from distill.data.batches import Batch, BatchReader, ViewPlan
 from distill.data.label_shards import LabelShard, Unit
 from distill.data.label_store import LabelStore, open_store
 from distill.data.mixture import Mixture
 from distill.data.stored_outputs import StoredOutputs
-from distill.data.teacher_outputs import TeacherOutputs
+from distill.data.teacher_outputs import Answers, TeacherOutputs
 from distill.data.views import augmentation
+from distill.loop.ledger import Stage
 from distill.loop.run_directory import REPORT, read_object
+from distill.methods.patch_matching import PatchMatch, resampled
 from distill.methods.top_k import top_k_loss
 from distill.methods.transfer import Loss, Transfer
+from distill.models.averaging import log_mean_probabilities
+from distill.models.joint_heads import Head
+from distill.models.patch_student import patch_student
+from distill.models.student import Student
+from transferset.console import say
 from transferset.errors import UsageError
+from transferset.models.grid import GridShape, grid_shape
 from transferset.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from distill.models.teacher import Teacher
 
 DEFAULT_VIEWS, DEFAULT_AUGMENT = 8, "standard"
+ONE = "teacher"  # what the head of a single teacher is called
 
 
 class Outputs(Protocol):
-    """Fills the targets of batches, and counts what the teacher has cost."""
+    """Fills the targets of batches. `found`: whether what was computed before a kill is still there."""
 
-    flops: float
-    seconds: float
-    images: int
     found: bool
+
+    @property
+    def costs(self) -> dict[str, Stage]:
+        """What the teacher has cost so far, by the ledger's stage."""
 
     def fill(self, batch: Batch) -> Batch:
         """The batch with its targets."""
@@ -46,19 +58,23 @@ class Outputs(Protocol):
 
 
 class Teaching(Protocol):
-    """What a run needs to know of its teacher. `preprocessing` is None where it looks at nothing."""
+    """What a run needs to know of its teacher."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """In the order of the outputs."""
+    def heads(self) -> tuple[Head, ...]:
+        """The classifiers that a student gets from it, side by side."""
 
     @property
     def width(self) -> int:
         """Of the target, where the student is to give the same numbers as the teacher."""
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
-        """Of the views that the teacher wants to be shown."""
+    def target_width(self) -> int:
+        """Columns of the targets."""
+
+    @property
+    def preprocessings(self) -> tuple[Preprocessing, ...]:
+        """Of the views that the teacher wants to be shown; none where it looks at nothing."""
 
     @property
     def plan(self) -> ViewPlan:
@@ -70,8 +86,9 @@ class Teaching(Protocol):
     def on(self, mixture: Mixture, workers: int) -> tuple["Teaching", Mixture]:
         """The same for these images; raises where it does not know them."""
 
-    def outputs(self, path: Path, samples: int) -> Outputs:
-        """The targets of a run; `path`: where it may keep what it has asked."""
+    def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
+        """The targets of a run; `path`: where it may keep what it has asked; `number`: of the images of a
+        batch, those that are for this teacher."""
 
     def loss(self, method: Transfer) -> Loss:
         """The loss for these targets."""
@@ -88,23 +105,30 @@ class Teaching(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class OnlineTeaching:
-    """The teacher is asked for every view, once."""
+    """The teacher is asked for every view, once; `flip`: also for its mirror image, and what it says of both
+    is averaged; `patches`: the shape of its answers where they are patches (see `teaching_patches`)."""
 
     teacher: "Teacher"
     method: Transfer
     plan: ViewPlan
+    flip: bool = False
+    patches: GridShape | None = None
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.teacher.classes)
+    def heads(self) -> tuple[Head, ...]:
+        return (Head(ONE, tuple(self.teacher.classes)),)
 
     @property
     def width(self) -> int:
-        return self.teacher.answers(self.method.output).width
+        return self._answers().width
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
-        return self.teacher.preprocessing
+    def target_width(self) -> int:
+        return self.width
+
+    @property
+    def preprocessings(self) -> tuple[Preprocessing, ...]:
+        return (self.teacher.preprocessing,)
 
     def decode_size(self, student: int) -> int:
         """The teacher's input; more only if the student's is larger, which would otherwise see enlarged
@@ -114,13 +138,38 @@ class OnlineTeaching:
     def on(self, mixture: Mixture, workers: int) -> tuple[Teaching, Mixture]:
         return self, mixture
 
-    def outputs(self, path: Path, samples: int) -> Outputs:
+    def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
         views = self.plan.views
-        answers = self.teacher.answers(self.method.output)
-        return TeacherOutputs(answers, path=path if views else None, samples=samples, views=views)
+        gigabytes = views * samples * self.width * 4 / 1e9
+        if gigabytes > 1:
+            say(f"note: {gigabytes:.1f} GB of the teacher's answers are kept meanwhile; --views 0 keeps none")
+        return TeacherOutputs(
+            self._answers(),
+            path=path if views else None,
+            samples=samples,
+            views=views,
+            number=number,
+        )
+
+    def _answers(self) -> Answers:
+        plain = self.teacher.answers(self.method.output)
+        grid, patches = self.teacher.grid, self.patches
+        if grid is not None and patches is not None:
+
+            def smaller(images: np.ndarray) -> np.ndarray:
+                return resampled(plain.ask(images), grid, patches.side)
+
+            return replace(plain, ask=smaller, width=patches.width)
+        if not self.flip:
+            return plain
+
+        def of_both(images: np.ndarray) -> np.ndarray:
+            return log_mean_probabilities([plain.ask(images), plain.ask(images[:, :, ::-1])], (1.0, 1.0))
+
+        return replace(plain, ask=of_both, flops_per_image=2 * plain.flops_per_image)
 
     def loss(self, method: Transfer) -> Loss:
-        return method.loss
+        return method.loss if self.patches is None else PatchMatch(self.patches)
 
     def unreadable(self) -> Mapping[int, str]:
         return {}
@@ -134,6 +183,16 @@ class OnlineTeaching:
         return {"description": self.teacher.description, **runtime_facts(self.teacher.model)}
 
 
+def teaching_patches(teaching: OnlineTeaching, student: Student, seed: int) -> tuple[OnlineTeaching, Student]:
+    """Both made ready for patches: the grid is the smaller one of teacher and student, and the student's
+    outputs are shaped as the teacher's answers. Raises UsageError for a student without a grid."""
+    teachers = teaching.teacher.grid
+    assert teachers is not None
+    own = grid_shape(student.module, student.preprocessing.size, student.spec)
+    shape = replace(teachers, side=min(teachers.side, own.side))
+    return replace(teaching, patches=shape), patch_student(student, shape, seed)
+
+
 @dataclass(frozen=True, eq=False)
 class StoredTeaching:
     """The teacher's outputs are read from a store; `units` and `shards`: of the images at hand."""
@@ -143,15 +202,19 @@ class StoredTeaching:
     units: list[Unit] = field(default_factory=list)
     shards: list[LabelShard] = field(default_factory=list)
 
-    preprocessing: Preprocessing | None = None
+    preprocessings: tuple[Preprocessing, ...] = ()
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        return self.store.classes
+    def heads(self) -> tuple[Head, ...]:
+        return (Head(ONE, self.store.classes),)
 
     @property
     def width(self) -> int:
         return len(self.store.classes)
+
+    @property
+    def target_width(self) -> int:
+        return self.store.layout.width
 
     def decode_size(self, student: int) -> int:
         """The store's, whatever the student: the same pixels that were labelled."""
@@ -162,7 +225,7 @@ class StoredTeaching:
         units = mixture.units(self.plan.views)
         return StoredTeaching(self.store, self.plan, units, self.store.find(mixture.samples, units)), mixture
 
-    def outputs(self, path: Path, samples: int) -> Outputs:
+    def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
         return StoredOutputs(self.store.layout, self.units, self.shards, samples)
 
     def loss(self, method: Transfer) -> Loss:

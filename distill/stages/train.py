@@ -1,8 +1,11 @@
 """`distill train`: a student learns from the teacher's predictions on a transfer set."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from distill.data.batches import BatchReader
 from distill.data.labelled_images import LabelledImages
@@ -12,17 +15,23 @@ from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger
 from distill.loop.run_directory import CHECKPOINTS, RunDirectory
 from distill.loop.trainer import Hooks, Trainer
+from distill.methods.dual_head import UNLABELLED, DualHead
+from distill.methods.transfer import Loss
 from distill.metrics import wilson_interval
-from distill.models.student import reset_classifier
+from distill.models.joint_heads import only_head
+from distill.models.patch_student import without_projection
+from distill.models.student import Student, reset_classifier
 from distill.stages.feed import Feed
 from distill.stages.probe import fit_probe, set_classifier
 from distill.stages.result import (
     StudentReport,
     finish,
+    head_scorer,
     report_from_json,
     scorer,
     write_student_facts,
 )
+from distill.stages.train_heads import write_heads
 from distill.stages.train_inputs import (
     Inputs,
     TrainOptions,
@@ -38,7 +47,7 @@ from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 OUTPUTS = "teacher_outputs.npy"
@@ -85,6 +94,12 @@ def image_reader(options: TrainOptions, inputs: Inputs, decode_size: int) -> Ima
     return reader
 
 
+def remove_outputs(out: Path) -> None:
+    """The files that held what the teachers had said."""
+    for path in out.glob(f"{Path(OUTPUTS).stem}*{Path(OUTPUTS).suffix}"):
+        path.unlink(missing_ok=True)
+
+
 class Training:
     """The pieces of one run: the feed, the loop, and where features were matched the classifier."""
 
@@ -105,40 +120,62 @@ class Training:
 
     def run(self) -> StudentReport:
         """Train, give the student its classifier, write."""
-        outputs = self.options.out / OUTPUTS
-        feed = self.feed(outputs)
+        feed = self.feed(self.options.out / OUTPUTS)
         trainer = self.trainer(feed)
         trainer.run()
         feed.outputs.close()
         report = self.end(trainer)
-        outputs.unlink(missing_ok=True)
+        remove_outputs(self.options.out)
         return report
 
     def end(self, trainer: Trainer) -> StudentReport:
         """Give the trained student its classifier, and write it."""
         options, inputs = self.options, self.inputs
-        if inputs.method.trains_classifier:
-            best = trainer.at.best()
-            found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
-            report = self.report(trainer, found)
-            weights = trainer.best_weights()
-        else:
-            report = self.report(trainer, self.finish_classifier(trainer))
-            weights = inputs.student.module.state_dict()
+        if not inputs.method.trains_classifier:
+            student, found = self.finish_classifier(trainer)
+            return finish(options.out, student.module.state_dict(), self.report(trainer, found))
+        best = trainer.at.best()
+        found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
+        report, weights = self.report(trainer, found), trainer.best_weights()
+        if len(inputs.heads) > 1:
+            report, weights = self.choose_head(report, weights)
         return finish(options.out, weights, report)
+
+    def choose_head(
+        self, report: StudentReport, weights: dict[str, "Tensor"]
+    ) -> tuple[StudentReport, dict[str, "Tensor"]]:
+        """Report and weights of the student with one head: of a teacher's and the labels' the better one on
+        val (the teacher's without val); of several teachers' the first one, every head being kept beside
+        it."""
+        inputs, student = self.inputs, self.inputs.student
+        kept = inputs.heads[0]
+        if inputs.labels is None:
+            scored = inputs.scored[0]
+            where = f"val, head {scored.name}" if report.scored_on else None
+            report = replace(report, scored_on=where, head=kept.name)
+            write_heads(self.options.out, student, weights, inputs.heads, scored, report)
+        elif inputs.val is not None:
+            student.module.load_state_dict(weights)
+            scores = self.head_scores(inputs.val)(student.module)
+            kept = inputs.scored[int(np.argmax(scores))]
+            told = ", ".join(
+                f"{head.name} {100 * score:.1f} %" for head, score in zip(inputs.scored, scores, strict=True)
+            )
+            say(f"head {kept.name} is kept (on val: {told})")
+        return replace(report, head=kept.name), only_head(student, weights, kept)
 
     def trainer(self, feed: Feed, *, pays: bool = True) -> Trainer:
         """The loop; `pays`: whether what reading and teacher cost goes into the ledger of this student."""
         options, inputs = self.options, self.inputs
         student, recipe, method = inputs.student, inputs.recipe, inputs.method
         write_student_facts(options.out, student)
-        if not method.trains_classifier:
+        if method.output == "features":
             reset_classifier(student.module, inputs.teaching.width, options.seed)
         hooks = Hooks(
             stream=feed.stream,
-            method=inputs.teaching.loss(method),
+            method=self.loss(),
             log=self.directory.log,
-            score=self.scorer(inputs.val) if inputs.val and method.trains_classifier else None,
+            score=self.best_head(inputs.val) if inputs.val and method.trains_classifier else None,
             flush=feed.outputs.flush,
             rewind=self.directory.rewind,
             collect=feed.collect if pays else lambda ledger: None,
@@ -147,31 +184,51 @@ class Training:
 
     def feed(self, path: Path, others: Sequence[Preprocessing] = ()) -> Feed:
         """Views of the samples, for `others` too, and what the teacher says of them, kept in `path`."""
-        options, inputs, teaching = self.options, self.inputs, self.inputs.teaching
-        outputs = teaching.outputs(path, len(inputs.samples))
-        student = inputs.student.preprocessing
-        batches = BatchReader(self.reader, teaching.plan, student, teaching.preprocessing, others)
-        return Feed(batches, outputs, options.execution.readers, inputs.recipe.end)
+        options, teaching = self.options, self.inputs.teaching
+        outputs = teaching.outputs(path, len(self.inputs.samples))
+        student = self.inputs.student.preprocessing
+        batches = BatchReader(self.reader, teaching.plan, student, teaching.preprocessings, others)
+        return Feed(batches, outputs, options.execution.readers, self.inputs.recipe.end, self.inputs.labels)
+
+    def loss(self) -> Loss:
+        """What compares the student's outputs with the targets."""
+        inputs, taught = self.inputs, self.inputs.teaching.loss(self.inputs.method)
+        if inputs.labels is None:
+            return taught
+        share = float(np.mean(inputs.labels != UNLABELLED))
+        return DualHead(taught, inputs.heads[-1].start, self.options.label_weight, share)
+
+    def head_scores(self, images: LabelledImages) -> "Callable[[nn.Module], list[float]]":
+        """The scores of the heads that are scored."""
+        columns = [head.columns for head in self.inputs.scored]
+        return head_scorer(self.task, self.inputs.student, images, self.ledger, columns)
+
+    def best_head(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
+        """The score of the better head."""
+        scores = self.head_scores(images)
+        return lambda module: max(scores(module))
 
     def scorer(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
         """The score on labelled images."""
         return scorer(self.task, self.inputs.student, images, self.ledger)
 
-    def finish_classifier(self, trainer: Trainer) -> _Found | None:
+    def finish_classifier(self, trainer: Trainer) -> tuple[Student, _Found | None]:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
         student, seed, val = self.inputs.student, self.options.seed, self.inputs.val
         student.module.load_state_dict(trainer.best_weights())
+        if self.inputs.method.output == "patches":
+            student = without_projection(student)
         reset_classifier(student.module, len(student.classes), seed)
         if self.inputs.probe is None:
             out = self.options.out
             say(f"without --data the student has no classifier: distill finetune --from {out} gives it one")
-            return None
+            return student, None
         choice = fit_probe(student, self.inputs.probe, val, self.ledger, seed=seed).choice
         set_classifier(student, choice.head)
         score, count, judged_on = choice.chosen.top1, len(choice.labels), choice.judged_on
         if val is not None:
             score, count, judged_on = self.scorer(val)(student.module), len(val), "val"
-        return trainer.at.step, score, judged_on, wilson_interval(score, count)
+        return student, (trainer.at.step, score, judged_on, wilson_interval(score, count))
 
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
         """What has come out; `found`: if it was scored."""

@@ -1,35 +1,42 @@
 """What `distill train` is given, opened and checked before its first step, and how config.json records it."""
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+import math
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distill.data.batches import ViewPlan
+import numpy as np
+
 from distill.data.labelled_images import LabelledImages, read_labelled_images
-from distill.data.mixture import mix
+from distill.data.mixture import Mixture, mix
 from distill.data.samples import Samples
 from distill.data.transfer_shards import TransferShards, open_transfer_shards
 from distill.data.views import augmentation, augmentation_name
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
-from distill.loop.recipe import Recipe
+from distill.loop.recipe import HeadFirst, Recipe
+from distill.methods.dual_head import UNLABELLED
 from distill.methods.transfer import TASK_ORIENTED, Transfer
 from distill.models.head_selection import check_choosable
+from distill.models.joint_heads import Head, parameters
+from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
+from distill.stages.combined_teaching import AVERAGE
+from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
-from distill.stages.teaching import (
-    DEFAULT_AUGMENT,
-    DEFAULT_VIEWS,
-    Asked,
-    OnlineTeaching,
-    Teaching,
-    stored_teaching,
+from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
+from distill.stages.train_heads import (
+    check_teachers,
+    extended_arguments,
+    student_heads,
 )
 from distill.task import Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled
 from transferset.models.spec import parse_spec
+from transferset.models.weights import weights_sha256
 
 DEFAULT_EPOCHS = 60.0
 # At 64 images a batch. From random weights half of it learnt visibly less in the same steps.
@@ -40,20 +47,29 @@ RANDOM_LR, WEIGHTS_LR = 4e-3, 1e-3
 class TrainOptions:
     """What `distill train` is given.
 
-    `data`: labelled images; those of its train split (all, without splits) are mixed in without their labels,
-    repeated so that they make up about `labelled_share` of an epoch; its val split is scored regularly and
-    the best student is kept. A `method` that matches features, by `feature_loss`, scores nothing on the way:
-    the classifier is fitted at the end, on these labels. `views` K: the same K views of every image come
-    again after K epochs, so that the teacher looks at each only once (0: new views every epoch).
-    `temperature`: of the comparison, beyond the teacher's own fitted one (None: the method's default).
-    `runtime`, `precision`: what the teacher runs on. `labels_from`: a store of `distill label`, which takes
-    the teacher's place and says which views there are; a `teacher` that is given too must be the one that
-    labelled.
+    `data`: labelled images; those of its train split (all, without splits) are mixed in, repeated so that
+    they make up about `labelled_share` of an epoch; its val split is scored regularly and the best student is
+    kept. With a `label_weight` they teach by their labels too, through a second head (see `DualHead`); which
+    head the final student has is chosen on val, and is the teacher's without. A `method` that matches
+    features, by `feature_loss`, scores nothing on the way: the classifier is fitted at the end, on these
+    labels. `views` K: the same K views of every image come again after K epochs, so that the teacher looks at
+    each only once (0: new views every epoch). `temperature`: of the comparison, beyond the teacher's own
+    fitted one (None: the method's default). `runtime`, `precision`: what the teacher runs on. `labels_from`:
+    a store of `distill label`, which takes the teacher's place and says which views there are; a `teacher`
+    that is given too must be the one that labelled.
+
+    Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
+    student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
+    every view and its mirror image, and the probabilities are averaged. With `heads` the run holds the first
+    teacher's student, and in `heads/NAME` one for each teacher, all with the same backbone.
+
+    `from_run`: a finished run that the student goes on from, in place of `student`; a head of the run is
+    taken over by the teacher that has the same classes. `head_epochs` and `backbone_lr_scale` as in finetune.
     """
 
     shards: tuple[str | Path, ...]
-    teacher: Path | None
-    student: str
+    teacher: Path | tuple[Path, ...] | None
+    student: str | None
     out: Path
     data: Path | None = None
     method: str = TASK_ORIENTED
@@ -66,15 +82,40 @@ class TrainOptions:
     labelled_share: float = 0.1
     seed: int = 0
     runtime: str = "auto"
-    labels_from: Path | None = None
+    labels_from: Path | tuple[Path, ...] | None = None
     precision: str = "auto"
+    label_weight: float = 0.0
+    combine: str = AVERAGE
+    teacher_weights: tuple[float, ...] = ()
+    teacher_flip: bool = False
+    from_run: Path | None = None
+    head_epochs: float = 0.0
+    backbone_lr_scale: float = 1.0
     execution: Execution = field(default_factory=Execution)
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """All of `teacher`."""
+        return _several(self.teacher)
+
+    @property
+    def stores(self) -> tuple[Path, ...]:
+        """All of `labels_from`."""
+        return _several(self.labels_from)
+
+
+def _several(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
+    if paths is None:
+        return ()
+    return tuple(paths) if isinstance(paths, list | tuple) else (paths,)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that was opened before the first step. `probe`: what a classifier is fitted on at the
-    end."""
+    """Everything that was opened before the first step. `probe`: what a classifier is fitted on at the end.
+    `heads`: those of the student, side by side; of these the ones in `scored` are scored on val. `labels`
+    (n,): the class number of every sample, -1 for none, where a head learns them. `parameters`: of the final
+    student. `start_sha256`: of the run that it goes on from."""
 
     method: Transfer
     shards: TransferShards
@@ -84,6 +125,11 @@ class Inputs:
     probe: LabelledImages | None
     val: LabelledImages | None
     recipe: Recipe
+    heads: tuple[Head, ...]
+    scored: tuple[Head, ...]
+    parameters: int
+    labels: np.ndarray | None = None
+    start_sha256: str | None = None
 
 
 def check(options: TrainOptions, task: Task) -> Transfer:
@@ -100,11 +146,7 @@ def check(options: TrainOptions, task: Task) -> Transfer:
             f"--patience with --method {options.method}: nothing is scored before the end",
             hint="leave it out",
         )
-    if options.teacher is None and options.labels_from is None:
-        raise UsageError(
-            "neither --teacher nor --labels-from was given",
-            hint="give the directory that distill adapt wrote, or a store of distill label",
-        )
+    check_teachers(options, method)
     if options.augment is not None:
         augmentation(options.augment)
     if options.views is not None and options.views < 0:
@@ -128,23 +170,79 @@ def open_inputs(
     shards = open_transfer_shards(options.shards)
     if shards.dropped:
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
-    teaching = teaching or _open_teaching(options, method, resolved)
-    student = task.build_student(options.student, teaching.classes, options.image_size, options.seed)
+    teaching = teaching or open_teaching(options, method, resolved)
+    heads = student_heads(options, teaching.heads)
+    student, start_sha256 = _start(options, task, heads)
     student.module.to(resolved["device"])
     _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
         check_probe_fits(student)
+    count = parameters(student, heads)
+    if method.output == "patches":
+        assert isinstance(teaching, OnlineTeaching)
+        teaching, student = teaching_patches(teaching, student, options.seed)
     labelled, probe, val = None, None, None
+    scored = heads[:1]
     if options.data is not None:
         labelled = load_labelled(options.data)
-        val = _read(options, labelled.split("val"), "val", student)
+        scored = heads if options.label_weight else _knowing(heads, labelled)
+        val = _read(options, labelled.split("val"), "val", student, scored[0].classes)
         if not method.trains_classifier:
             probe = _read_for_probe(options, labelled, student, val)
-    lr = RANDOM_LR if parse_spec(options.student).is_random else WEIGHTS_LR
     mixture = mix(shards.samples, labelled, options.labelled_share)
     teaching, mixture = teaching.on(mixture, options.execution.readers)
-    recipe = options.plan.recipe(len(mixture.samples), DEFAULT_EPOCHS, lr, options.seed)
-    return Inputs(method, shards, mixture.samples, teaching, student, probe, val, recipe)
+    labels = _labels(options, mixture, heads) if options.label_weight else None
+    recipe = _recipe(options, student, len(mixture.samples))
+    return Inputs(
+        method,
+        shards,
+        mixture.samples,
+        teaching,
+        student,
+        probe,
+        val,
+        recipe,
+        heads,
+        scored,
+        count,
+        labels,
+        start_sha256,
+    )
+
+
+def _start(options: TrainOptions, task: Task, heads: tuple[Head, ...]) -> tuple[Student, str | None]:
+    """The student with all its heads; the hash of the run's student that it goes on from."""
+    if options.from_run is None:
+        assert options.student is not None
+        student = task.build_student(options.student, heads[0].classes, options.image_size, options.seed)
+        return (student if len(heads) == 1 else with_heads(student, heads, options.seed)), None
+    student = task.open_start(options.from_run)
+    start_sha256 = weights_sha256(student.module)
+    return continued(student, options.from_run, heads, options.seed), start_sha256
+
+
+def _knowing(heads: tuple[Head, ...], labelled: LabelledSet) -> tuple[Head, ...]:
+    """The first head that knows all classes of the labelled images; the first one if none does."""
+    return next(((head,) for head in heads if set(labelled.classes) <= set(head.classes)), heads[:1])
+
+
+def _labels(options: TrainOptions, mixture: Mixture, heads: tuple[Head, ...]) -> np.ndarray:
+    labels = mixture.class_numbers(heads[0].classes)
+    if (labels == UNLABELLED).all():
+        raise UsageError(
+            f"--label-weight: {options.data} has no labelled training image",
+            hint="sort them into one folder for each class, or leave it out",
+        )
+    return labels
+
+
+def _recipe(options: TrainOptions, student: Student, samples: int) -> Recipe:
+    lr = RANDOM_LR if options.from_run is None and parse_spec(student.spec).is_random else WEIGHTS_LR
+    recipe = options.plan.recipe(samples, DEFAULT_EPOCHS, lr, options.seed)
+    if not options.head_epochs and options.backbone_lr_scale == 1:
+        return recipe
+    first = math.ceil(options.head_epochs * samples / recipe.batch_size)
+    return replace(recipe, steps=first + recipe.steps, head=HeadFirst(first, options.backbone_lr_scale))
 
 
 def _tell_if_enlarged(teaching: Teaching, student: Student) -> None:
@@ -156,36 +254,14 @@ def _tell_if_enlarged(teaching: Teaching, student: Student) -> None:
         )
 
 
-def _open_teaching(options: TrainOptions, method: Transfer, resolved: dict[str, Any]) -> Teaching:
-    """The store, or the teacher."""
-    from distill.models.teacher import open_teacher
-
-    batch_size = options.plan.batch_size
-    views = DEFAULT_VIEWS if options.views is None else options.views
-    plan = ViewPlan(augmentation(options.augment or DEFAULT_AUGMENT), options.seed, batch_size, views)
-    if options.labels_from is not None:
-        asked = Asked(options.teacher, options.views, options.augment)
-        return stored_teaching(options.labels_from, plan, asked, method)
-    assert options.teacher is not None
-    teacher = open_teacher(
-        options.teacher,
-        runtime=resolved.get("runtime", options.runtime),
-        precision=resolved.get("precision", options.precision),
-        batch_size=batch_size,
-        device=resolved["device"],
-        threads=resolved["threads"],
-    )
-    return OnlineTeaching(teacher, method, plan)
-
-
 def _read(
-    options: TrainOptions, labelled: LabelledSet, split: str, student: Student
+    options: TrainOptions, labelled: LabelledSet, split: str, student: Student, classes: tuple[str, ...]
 ) -> LabelledImages | None:
     if not labelled.images:
         return None
     return read_labelled_images(
         labelled.images,
-        student.classes,
+        classes,
         decode_size=student.preprocessing.resize_short_side,
         cache_bytes=(options.execution.cache_mb << 20) // 4,
         what=f"{split} images of {options.data}",
@@ -204,7 +280,7 @@ def _read_for_probe(
             f" classes: {', '.join(lacking[:3])}",
             hint="add some, or leave --data out: the run then has no classifier until it is finetuned",
         )
-    train = _read(options, images, "train", student)
+    train = _read(options, images, "train", student, student.classes)
     if train is not None:
         check_choosable(train.labels, val.labels if val else None, len(student.classes), "none")
     return train
@@ -216,7 +292,6 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
     free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
     method, teaching = inputs.method, inputs.teaching
     facts = teaching.facts()
-    parameters = sum(parameter.numel() for parameter in inputs.student.module.parameters())
     return {
         "command": "train",
         "arguments": {
@@ -229,10 +304,13 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             "temperature": method.temperature,
             "labelled_share": options.labelled_share if options.data else None,
             "student": options.student,
+            **extended_arguments(options),
         },
         "inputs": {
             "samples": len(inputs.samples),
             "samples_sha256": inputs.samples.fingerprint,
+            "start_sha256": inputs.start_sha256,
+            "labels_sha256": _labels_sha256(inputs.labels),
             **teaching.inputs(),
             "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,
             "probe_sha256": inputs.probe.samples.fingerprint if inputs.probe else None,
@@ -247,11 +325,16 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
         "teacher": facts,
         "student": {
             "spec": inputs.student.spec,
-            "parameters": parameters,
+            "parameters": inputs.parameters,
             "classifier": classifier_to_be(inputs),
+            "from": str(options.from_run) if options.from_run else None,
         },
         "augmentation": teaching.plan.augment.to_dict(),
     }
+
+
+def _labels_sha256(labels: np.ndarray | None) -> str | None:
+    return None if labels is None else hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 
 
 def classifier_to_be(inputs: Inputs) -> str:

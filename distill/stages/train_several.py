@@ -10,7 +10,7 @@ from distill.loop.run_directory import CONFIG, RunDirectory
 from distill.loop.together import train_together
 from distill.stages.result import StudentReport, report_from_json
 from distill.stages.teaching import Teaching
-from distill.stages.train import OUTPUTS, Training, image_reader
+from distill.stages.train import OUTPUTS, Training, image_reader, remove_outputs
 from distill.stages.train_inputs import Inputs, TrainOptions, check, config, decode_size, open_inputs
 from distill.task import CLASSIFICATION, Task
 from transferset.console import say
@@ -30,6 +30,13 @@ def train_several(
     """
     if options.plan.patience:
         raise UsageError("--patience with several students, which end together", hint="leave it out")
+    if options.from_run is not None:
+        raise UsageError("--from with several students: a run has one", hint="give --student once")
+    if options.feature_loss == "patches":
+        raise UsageError(
+            "--feature-loss patches with several students: each has a grid of its own",
+            hint="give --student once",
+        )
     if (options.out / CONFIG).exists():
         raise UsageError(f"{options.out} is a run of one student", hint="give --out a new directory")
     named = enumerate(students)
@@ -78,8 +85,7 @@ def _train(
         Training(run, task, RunDirectory(run.out), inputs, reader)
         for run, inputs in zip(runs, opened, strict=True)
     ]
-    outputs = options.out / OUTPUTS
-    feed = trainings[0].feed(outputs, [inputs.student.preprocessing for inputs in opened[1:]])
+    feed = trainings[0].feed(options.out / OUTPUTS, [inputs.student.preprocessing for inputs in opened[1:]])
     trainers = [training.trainer(feed, pays=training is trainings[0]) for training in trainings]
     train_together(trainers, feed.stream)
     feed.outputs.close()
@@ -87,5 +93,5 @@ def _train(
         training.end(trainer) if report is None else report_from_json(report)
         for training, trainer, report in zip(trainings, trainers, done, strict=True)
     ]
-    outputs.unlink(missing_ok=True)
+    remove_outputs(options.out)
     return reports

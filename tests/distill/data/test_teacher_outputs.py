@@ -36,7 +36,7 @@ def batches(tmp_path: Path, picture: Callable[..., np.ndarray], encode: Callable
     for number, path in enumerate(paths):
         path.write_bytes(encode(picture(20, 20, number), "png"))
     plan = ViewPlan(augmentation("standard"), 0, 4, VIEWS)
-    return BatchReader(ImageReader(samples_of_files(paths), None), plan, SMALL, SMALL)
+    return BatchReader(ImageReader(samples_of_files(paths), None), plan, SMALL, [SMALL])
 
 
 def _outputs(teacher: PixelTeacher, path: Path) -> TeacherOutputs:
@@ -48,7 +48,7 @@ def test_targets_are_the_teachers_and_each_is_asked_once(batches: BatchReader, t
     outputs = _outputs(teacher, tmp_path / "outputs.npy")
     for step in range(STEPS):
         batch = outputs.fill(batches.read(step))
-        assert batch.targets is not None and batch.teacher_images is None
+        assert batch.targets is not None and batch.teacher_images == ()
         assert np.allclose(batch.targets, batch.images.mean(axis=(1, 2)), atol=1e-4)
     assert teacher.asked == outputs.images == VIEWS * COUNT
     outputs.flush()
@@ -80,7 +80,7 @@ def test_a_lost_file_is_computed_again(batches: BatchReader, tmp_path: Path) -> 
 
 
 def test_without_repeating_views_everything_is_asked(batches: BatchReader) -> None:
-    reader = BatchReader(batches.reader, ViewPlan(augmentation("standard"), 0, 4, 0), SMALL, SMALL)
+    reader = BatchReader(batches.reader, ViewPlan(augmentation("standard"), 0, 4, 0), SMALL, [SMALL])
     teacher = PixelTeacher()
     outputs = TeacherOutputs(teacher.answers, path=None)
     for step in range(STEPS):

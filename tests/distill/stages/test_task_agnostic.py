@@ -16,6 +16,7 @@ from distill.models.student import open_start, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
+from distill.stages.train_several import train_several
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 
@@ -146,6 +147,39 @@ def test_other_feature_losses(shards: Path, teacher: Path, tmp_path: Path, loss:
     assert losses[-1] < losses[0]
     with pytest.raises(UsageError, match=f"feature_loss: '{loss}' there, 'cosine' now"):
         train(replace(options, feature_loss=None))
+
+
+def test_patches(shards: Path, teacher: Path, labelled: Path, tmp_path: Path) -> None:
+    """A teacher of 48 pixels and a student of 64 have grids of 2 x 2."""
+    out = tmp_path / "run"
+    options = _options(shards, teacher, out, feature_loss="patches", image_size=64, data=labelled)
+    report = train(options)
+    losses = [entry["loss"] for entry in RunDirectory(out).metrics() if "loss" in entry]
+    assert losses[-1] < losses[0]
+    assert report.classifier == "linear probe" and report.costs["teacher"]["images"] == 2 * (24 + 18)
+    student = open_student(out)
+    assert student.classes == CHANNELS
+    assert student.logits(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 3)
+    config = json.loads((out / "config.json").read_text())
+    assert config["student"]["parameters"] == sum(p.numel() for p in student.module.parameters())
+    given = _arguments(replace(options, out=tmp_path / "killed"))
+    given[given.index("--image-size") + 1] = 64
+    given += ["--feature-loss", "patches"]
+    killed.kill(given, TRAIN_STEP, 9)
+    assert killed.resume(given, TRAIN_STEP).calls == 12 - 5
+    assert _weights(tmp_path / "killed") == _weights(out)
+
+
+def test_patches_need_a_grid_on_both_sides(shards: Path, teacher: Path, tmp_path: Path) -> None:
+    options = _options(shards, teacher, tmp_path / "run", feature_loss="patches", image_size=None)
+    with pytest.raises(UsageError, match="coat_lite_tiny@none gives no grid"):
+        train(replace(options, student="timm:coat_lite_tiny@none"))
+    with pytest.raises(UsageError, match="has one place for images of 32 pixels"):
+        train(replace(options, image_size=32))
+    with pytest.raises(UsageError, match="--head-epochs and --backbone-lr-scale with --feature-loss patches"):
+        train(replace(options, student="embedded", head_epochs=1.0))
+    with pytest.raises(UsageError, match="each has a grid of its own"):
+        train_several(options, (TINY, "timm:test_resnet@none"))
 
 
 def test_pseudo_labels(shards: Path, teacher: Path, labelled: Path, tmp_path: Path) -> None:
