@@ -83,6 +83,7 @@ def train(
     steps: options.Steps = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
+    accumulate: options.Accumulate = 1,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = 0.05,
     views: options.Views = None,
@@ -99,6 +100,8 @@ def train(
     threads: options.Threads = None,
     workers: options.Workers = None,
     cache_mb: options.CacheMb = 1024,
+    student_precision: options.StudentPrecision = "auto",
+    compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Train a student to match a teacher's predictions, or its features, on a transfer set."""
@@ -107,7 +110,9 @@ def train(
     from distill.stages.train import TrainOptions
     from distill.stages.train import train as run
 
-    plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
+    plan = Plan(
+        steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience, accumulate
+    )
     given = TrainOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
         teacher=teacher,
@@ -126,7 +131,7 @@ def train(
         runtime=runtime,
         labels_from=labels_from,
         precision=precision,
-        execution=Execution(device, threads, workers, cache_mb),
+        execution=Execution(device, threads, workers, cache_mb, student_precision, compile_student),
     )
     if len(student) == 1:
         _print_student(run(given), as_json)
@@ -151,6 +156,7 @@ def finetune(
     steps: options.Steps = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
+    accumulate: options.Accumulate = 1,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = 0.05,
     augment: options.Augment = "standard",
@@ -168,6 +174,8 @@ def finetune(
     threads: options.Threads = None,
     workers: options.Workers = None,
     cache_mb: options.CacheMb = 1024,
+    student_precision: options.StudentPrecision = "auto",
+    compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Train a student on labels, from a run (--from) or as the labels-only baseline (--student)."""
@@ -176,7 +184,9 @@ def finetune(
     from distill.stages.finetune import FinetuneOptions
     from distill.stages.finetune import finetune as run
 
-    plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
+    plan = Plan(
+        steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience, accumulate
+    )
     given = FinetuneOptions(
         data=data,
         out=out,
@@ -192,7 +202,7 @@ def finetune(
         retention=retention,
         class_balanced=class_balanced,
         seed=seed,
-        execution=Execution(device, threads, workers, cache_mb),
+        execution=Execution(device, threads, workers, cache_mb, student_precision, compile_student),
     )
     _print_student(run(given), as_json)
 

@@ -10,7 +10,9 @@ from distill.data.samples import ImageReader
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger
-from distill.loop.run_directory import CHECKPOINTS, RunDirectory
+from distill.loop.mode import PLAIN, Mode
+from distill.loop.mode_probe import resolve_mode
+from distill.loop.run_directory import CHECKPOINTS, REPLAY, RunDirectory
 from distill.loop.trainer import Hooks, Trainer
 from distill.metrics import wilson_interval
 from distill.models.student import reset_classifier
@@ -61,15 +63,17 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
     method = check(options, task)
     run = RunDirectory(options.out)
     with DirectoryLock(options.out):
-        resolved = run.resolved() or options.execution.resolve()
+        before = run.resolved()
+        resolved = before or options.execution.resolve()
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, method, resolved)
-            run.open(config(options, inputs, resolved))
+            mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
+            run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
                 return report_from_json(done)
-            return Training(options, task, run, inputs).run()
+            return Training(options, task, run, inputs, mode=mode).run()
 
 
 def image_reader(options: TrainOptions, inputs: Inputs, decode_size: int) -> ImageReader:
@@ -95,11 +99,13 @@ class Training:
         run: RunDirectory,
         inputs: Inputs,
         reader: ImageReader | None = None,
+        mode: Mode = PLAIN,
     ) -> None:
         self.options = options
         self.task = task
         self.directory = run
         self.inputs = inputs
+        self.mode = mode
         self.ledger = Ledger()
         self.reader = reader or image_reader(options, inputs, decode_size(inputs))
 
@@ -125,6 +131,7 @@ class Training:
         else:
             report = self.report(trainer, self.finish_classifier(trainer))
             weights = inputs.student.module.state_dict()
+        self.directory.close()
         return finish(options.out, weights, report)
 
     def trainer(self, feed: Feed, *, pays: bool = True) -> Trainer:
@@ -142,8 +149,11 @@ class Training:
             flush=feed.outputs.flush,
             rewind=self.directory.rewind,
             collect=feed.collect if pays else lambda ledger: None,
+            divisible=method.least_batch == 1,
+            replay=options.out / REPLAY,
         )
-        return Trainer(student, recipe, hooks, Checkpoints(options.out / CHECKPOINTS), self.ledger)
+        checkpoints = Checkpoints(options.out / CHECKPOINTS)
+        return Trainer(student, recipe, hooks, checkpoints, self.ledger, self.mode)
 
     def feed(self, path: Path, others: Sequence[Preprocessing] = ()) -> Feed:
         """Views of the samples, for `others` too, and what the teacher says of them, kept in `path`."""
