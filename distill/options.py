@@ -141,6 +141,12 @@ Patience = Annotated[
     int, typer.Option(min=0, help="Scores without improvement that end the run; 0: none do.")
 ]
 
+# A step once more.
+ReplayPath = Annotated[
+    Path,
+    typer.Argument(exists=True, help="A run, or one of the files in its folder replay."),
+]
+
 # Where and how fast.
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors with a JSON file that proves them, written so that a kill at any instant harms
 none."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,10 +39,11 @@ class Checkpoints:
         for old in self.directory.glob("step-*.safetensors"):
             if old.with_suffix(".json") not in kept:
                 old.unlink()
-        named = {f"best-{read_json(path).get('best') or 0:08d}" for path in kept}
-        for old in self.directory.glob("best-*"):
-            if old.stem not in named:
-                old.unlink()
+        with contextlib.suppress(DataError, AttributeError):  # one that is damaged may name any
+            named = {read_json(path).get("best") for path in kept}
+            for old in self.directory.glob("best-*"):
+                if int(old.stem.removeprefix("best-")) not in named:
+                    old.unlink()
 
     def _write(self, name: str, tensors: Mapping[str, "Tensor"], facts: Mapping[str, Any]) -> None:
         path = self.directory / f"{name}.safetensors"
