@@ -51,6 +51,7 @@ class Gradients:
         self.loss = loss
         self.parts = parts
         self.divisible = divisible
+        self._parameters = list(student.module.parameters())
         self._buffers = list(student.module.buffers())
         self._before = [buffer.clone() for buffer in self._buffers]
         self._least = 2 if _has_batch_norm(student) else 1
@@ -60,8 +61,7 @@ class Gradients:
         from `seed`. Raises OutOfMemoryError where not even the smallest parts fit."""
         import torch
 
-        for buffer, old in zip(self._buffers, self._before, strict=True):
-            old.copy_(buffer)
+        _copy(self._buffers, self._before)
         while True:
             torch.manual_seed(seed)
             optimizer.zero_grad(set_to_none=True)
@@ -71,7 +71,7 @@ class Gradients:
                 self._halve(batch)
                 continue
             self.arithmetic.unscale(optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(self.student.module.parameters(), clip)
+            norm = torch.nn.utils.clip_grad_norm_(self._parameters, clip, foreach=True)
             found = Found(*torch.stack([loss, norm.to(loss)]).tolist())
             if not self.arithmetic.adjust(found.finite) or not math.isfinite(found.loss):
                 return found
@@ -79,8 +79,7 @@ class Gradients:
 
     def undo(self) -> None:
         """Put the running statistics back to what they were before the last batch."""
-        for buffer, old in zip(self._buffers, self._before, strict=True):
-            buffer.data.copy_(old)
+        _copy(self._before, self._buffers)
 
     def _attempt(self, batch: Batch) -> "Tensor | None":
         """The loss; None: the memory did not suffice. What the failed attempt held is free on return."""
@@ -128,6 +127,14 @@ class Gradients:
         if self.arithmetic.device == "cuda":
             torch.cuda.empty_cache()
         self.parts = math.ceil(images / (size // 2))
+
+
+def _copy(source: "list[Tensor]", target: "list[Tensor]") -> None:
+    import torch
+
+    with torch.no_grad():
+        if source:
+            torch._foreach_copy_(target, source)
 
 
 def _has_batch_norm(student: Student) -> bool:

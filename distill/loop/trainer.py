@@ -92,7 +92,7 @@ class Trainer:
         ledger: Ledger,
         mode: Mode = PLAIN,
     ) -> None:
-        from timm.utils import ModelEmaV3
+        from distill.loop.average import Average
 
         self.student = student
         self.module = student.module
@@ -104,7 +104,7 @@ class Trainer:
         self.gradients = Gradients(
             student, self.arithmetic, hooks.method, parts=recipe.accumulate, divisible=hooks.divisible
         )
-        self.average = ModelEmaV3(self.module, decay=averaging_decay(recipe.steps), use_warmup=True)
+        self.average = Average(self.module, averaging_decay(recipe.steps))
         self.head = classifier_parameters(student) if recipe.head else frozenset()
         scale = recipe.head.backbone_lr_scale if recipe.head else 1.0
         self.optimizer = adamw(
@@ -152,7 +152,8 @@ class Trainer:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         flops = self.forward_flops if head_only else self.flops
         with self.ledger.timed("student", images, images * flops), self._frozen_backbone(head_only):
-            self.module.train(not head_only)
+            if self.module.training is head_only:
+                self.module.train(not head_only)
             found = self.gradients.of(batch, self._seed(step), self.optimizer, recipe.clip)
             if found.finite:
                 self.optimizer.step()
@@ -172,7 +173,8 @@ class Trainer:
     @contextlib.contextmanager
     def _frozen_backbone(self, frozen: bool) -> Generator[None]:
         """Where `frozen`, only the classifier gets gradients."""
-        backbone = [p for name, p in self.module.named_parameters() if frozen and name not in self.head]
+        parameters = self.module.named_parameters() if frozen else ()
+        backbone = [p for name, p in parameters if name not in self.head]
         for parameter in backbone:
             parameter.requires_grad_(False)
         try:
