@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_export, cli_label, options
+from distill import cli_export, cli_label, cli_replay, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 
@@ -87,6 +87,7 @@ def train(
     steps: options.Steps = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
+    accumulate: options.Accumulate = 1,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = 0.05,
     views: options.Views = None,
@@ -106,6 +107,8 @@ def train(
     threads: options.Threads = None,
     workers: options.Workers = None,
     cache_mb: options.CacheMb = 1024,
+    student_precision: options.StudentPrecision = "auto",
+    compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Train a student to match a teacher's predictions, or its features, on a transfer set."""
@@ -114,7 +117,9 @@ def train(
     from distill.stages.train import TrainOptions
     from distill.stages.train import train as run
 
-    plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
+    plan = Plan(
+        steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience, accumulate
+    )
     given = TrainOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
         teacher=tuple(teacher or ()),
@@ -140,7 +145,7 @@ def train(
         from_run=from_run,
         head_epochs=head_epochs,
         backbone_lr_scale=backbone_lr_scale,
-        execution=Execution(device, threads, workers, cache_mb),
+        execution=Execution(device, threads, workers, cache_mb, student_precision, compile_student),
     )
     if student is None or len(student) == 1:
         _print_student(run(given), as_json)
@@ -165,6 +170,7 @@ def finetune(
     steps: options.Steps = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = 64,
+    accumulate: options.Accumulate = 1,
     lr: options.Lr = None,
     weight_decay: options.WeightDecay = 0.05,
     augment: options.Augment = "standard",
@@ -182,6 +188,8 @@ def finetune(
     threads: options.Threads = None,
     workers: options.Workers = None,
     cache_mb: options.CacheMb = 1024,
+    student_precision: options.StudentPrecision = "auto",
+    compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Train a student on labels, from a run (--from) or as the labels-only baseline (--student)."""
@@ -190,7 +198,9 @@ def finetune(
     from distill.stages.finetune import FinetuneOptions
     from distill.stages.finetune import finetune as run
 
-    plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
+    plan = Plan(
+        steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience, accumulate
+    )
     given = FinetuneOptions(
         data=data,
         out=out,
@@ -206,7 +216,7 @@ def finetune(
         retention=retention,
         class_balanced=class_balanced,
         seed=seed,
-        execution=Execution(device, threads, workers, cache_mb),
+        execution=Execution(device, threads, workers, cache_mb, student_precision, compile_student),
     )
     _print_student(run(given), as_json)
 
@@ -246,7 +256,7 @@ def evaluate(
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-for command in (*cli_label.COMMANDS, *cli_export.COMMANDS):
+for command in (*cli_label.COMMANDS, *cli_export.COMMANDS, *cli_replay.COMMANDS):
     app.command()(command)
 
 

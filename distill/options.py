@@ -117,6 +117,10 @@ FeatureLoss = Annotated[
 Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
 Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
+Accumulate = Annotated[
+    int,
+    typer.Option(min=1, help="Parts that a step is computed in, for less memory; batch norm sees one part."),
+]
 Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate of AdamW.")]
 WeightDecay = Annotated[float, typer.Option(min=0, help="Weight decay; norms and biases have none.")]
 Views = Annotated[
@@ -161,11 +165,24 @@ Patience = Annotated[
     int, typer.Option(min=0, help="Scores without improvement that end the run; 0: none do.")
 ]
 
+# A step once more.
+ReplayPath = Annotated[
+    Path,
+    typer.Argument(exists=True, help="A run, or one of the files in its folder replay."),
+]
+
 # Where and how fast.
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, compile, openvino.")]
 Precision = Annotated[str, typer.Option(help="Of the teacher's arithmetic: auto, fp32, bf16, fp16.")]
+StudentPrecision = Annotated[
+    str,
+    typer.Option(help="Of the student's steps: fp32, bf16, fp16; auto: what a probe before long runs finds."),
+]
+CompileStudent = Annotated[
+    str, typer.Option("--compile", help="torch.compile of the student: on, off; auto: where it pays.")
+]
 ModelBatchSize = Annotated[int, typer.Option(min=1, help="Images that the model sees at once.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the model on a CPU; default: all cores.")

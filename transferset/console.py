@@ -143,17 +143,28 @@ def progress(description: str, total: int | None, unit: str, initial: int = 0) -
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Units a second."""
+
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            return Text("" if rate is None else f"{rate:.1f}/s")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}", markup=False),
+        RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
@@ -227,7 +238,7 @@ def known_error(error: BaseException) -> TransfersetError | None:
     for link in chain:
         if (isinstance(link, OSError) and link.errno in _DISK_ERRNOS) or _DISK_WORDS.search(str(link)):
             return DiskError(_os_message(link), _disk_hint(link))
-        if isinstance(link, MemoryError) or _is_memory_error(link):
+        if is_memory_error(link):
             return OutOfMemoryError(
                 f"out of memory: {link}".rstrip(": "), "use a smaller --batch-size or fewer --workers"
             )
@@ -247,8 +258,10 @@ def _disk_hint(error: BaseException) -> str:
     return "free some space, then re-run the same command"
 
 
-def _is_memory_error(error: BaseException) -> bool:
-    named = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
+def is_memory_error(error: BaseException) -> bool:
+    """Whether it says that the memory of the host or of a device did not suffice."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    named = bool(kinds & {"OutOfMemoryError", "MemoryError"})
     return named or (isinstance(error, RuntimeError) and _MEMORY_WORDS.search(str(error)) is not None)
 
 

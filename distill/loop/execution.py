@@ -17,13 +17,16 @@ class Execution:
     """What may differ between two pieces of the same run (None and `auto`: chosen for this machine).
 
     `device`: `cpu`, `cuda`, `cuda:1`, …; `threads`: of the student on a CPU; `workers`: threads that decode
-    and render ahead; `cache_mb`: memory for decoded images.
+    and render ahead; `cache_mb`: memory for decoded images; `student_precision` (`auto`, `fp32`, `bf16`,
+    `fp16`) and `compile_student` (`auto`, `on`, `off`): of the student's steps.
     """
 
     device: str = "auto"
     threads: int | None = None
     workers: int | None = None
     cache_mb: int = CACHE_MB
+    student_precision: str = "auto"
+    compile_student: str = "auto"
 
     def resolve(self) -> dict[str, Any]:
         """Device and threads, as JSON. They decide the last bits of the weights, so a run keeps them."""

@@ -13,7 +13,7 @@ EVALUATIONS = 10
 class Plan:
     """`steps` or `epochs`, `lr` (None: the stage's default); `eval_every` and `checkpoint_every` in steps
     (None: ten times a run, at most 500 steps between checkpoints); `patience`: evaluations without
-    improvement that end the run."""
+    improvement that end the run; `accumulate`: parts that a batch is computed in, one after another."""
 
     steps: int | None = None
     epochs: float | None = None
@@ -23,6 +23,7 @@ class Plan:
     eval_every: int | None = None
     checkpoint_every: int | None = None
     patience: int = 0
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
@@ -35,6 +36,11 @@ class Plan:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise UsageError(f"--{name.replace('_', '-')} {value} must not be negative or infinite")
+        if not 1 <= self.accumulate <= self.batch_size:
+            raise UsageError(
+                f"--accumulate {self.accumulate} with --batch-size {self.batch_size}",
+                hint="a batch has at least 1 part, and at most as many as images",
+            )
 
     def recipe(self, samples: int, default_epochs: float, default_lr: float, seed: int) -> Recipe:
         """In steps, for a list of this many samples."""
@@ -50,4 +56,5 @@ class Plan:
             log_every=min(25, every),
             patience=self.patience,
             seed=seed,
+            accumulate=self.accumulate,
         )

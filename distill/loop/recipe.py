@@ -1,6 +1,7 @@
 """How long and how fast a run trains, in steps."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from distill.loop.schedule import learning_rate
 
@@ -22,7 +23,7 @@ class Recipe:
     `clip`: largest norm of the gradient; `eval_every`, `checkpoint_every`, `log_every`: 0 is never (the end
     and an interruption always leave a checkpoint); `patience`: evaluations without a better score after which
     the run ends (0: never); `head`: if the classifier is treated differently, its steps being the first of
-    `steps`.
+    `steps`; `accumulate`: parts that a batch is computed in, one after another.
     """
 
     steps: int
@@ -38,6 +39,14 @@ class Recipe:
     patience: int = 0
     seed: int = 0
     head: HeadFirst | None = None
+    accumulate: int = 1
+
+    def to_dict(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As JSON: what decides the weights, and what a resumed run may change."""
+        values = asdict(self)
+        free = {name: values.pop(name) for name in ("checkpoint_every", "log_every")}
+        values["accumulate"] = self.accumulate if self.accumulate > 1 else None
+        return values, free
 
     def rate(self, step: int) -> float:
         """The learning rate of the step."""

@@ -1,10 +1,12 @@
 """The directory of a run: its configuration, its log, and whether it is new, resumed or done."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from distill.loop.event_files import EventFiles
 from transferset.errors import DataError, UsageError
 from transferset.writes import atomic_file, read_json, sweep_temporaries, write_json
 
@@ -13,17 +15,21 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 REPORT = "report.json"
 CHECKPOINTS = "checkpoints"
+REPLAY = "replay"
+TENSORBOARD = "tensorboard"
 RESTORE = "restore the directory, or remove it and run the command again"
 
 
 class RunDirectory:
-    """`config.json` (first), `metrics.jsonl`, `checkpoints/`, the student's files, `report.json` (last).
+    """`config.json` (first), `metrics.jsonl` and, for TensorBoard, `tensorboard/`, `checkpoints/`, the
+    student's files, `report.json` (last).
 
     Use it only while holding the directory's lock.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._events = EventFiles(path / TENSORBOARD)
 
     def open(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Start the run, or take up the one that is there; returns the configuration that holds.
@@ -73,20 +79,28 @@ class RunDirectory:
         return read_object(self.path / REPORT) if (self.path / REPORT).exists() else None
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, with the time (seconds since 1970)."""
+        timed = {**entry, "time": round(time.time(), 3)}
         with (self.path / METRICS).open("a", encoding="ascii") as file:
-            file.write(json.dumps(entry, allow_nan=False) + "\n")
+            file.write(json.dumps(timed, allow_nan=False) + "\n")
+        self._events.add(timed)
 
     def rewind(self, step: int, part: str | None = None) -> None:
         """Forget the lines of metrics.jsonl (of one `part` of the run, such as a fold) beyond `step`, which a
         resumed run writes again."""
         path = self.path / METRICS
         if not path.exists():
+            self._events.rewrite((), part)
             return
         entries = [json.loads(line) for line in path.read_text("ascii").splitlines() if _whole(line)]
         kept = [entry for entry in entries if entry.get("part") != part or entry["step"] <= step]
         with atomic_file(path, "w") as file:
             file.writelines(json.dumps(entry) + "\n" for entry in kept)
+        self._events.rewrite([entry for entry in kept if entry.get("part") == part], part)
+
+    def close(self) -> None:
+        """Close TensorBoard's files."""
+        self._events.close()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Everything that was logged."""

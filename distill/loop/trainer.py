@@ -6,18 +6,22 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.data.batches import Batch
-from distill.loop.checkpoints import Checkpoints, read_tensors, write_tensors
+from distill.loop.checkpoints import Checkpoints
+from distill.loop.failed_steps import FailedSteps, failed_step
+from distill.loop.gradients import Found, Gradients
 from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.mode import PLAIN, Arithmetic, Mode
 from distill.loop.optimizer import adamw, optimizer_tensors, restore_optimizer
 from distill.loop.recipe import Recipe
 from distill.loop.schedule import averaging_decay
 from distill.loop.stop import stop_requests
-from distill.loop.window import Window
+from distill.loop.window import Window, note
 from distill.models.student import Student, classifier_parameters
-from transferset.console import Progress, progress
+from transferset.console import Progress, progress, say
 from transferset.errors import InterruptedRun, NumericError
 
 if TYPE_CHECKING:
@@ -30,10 +34,11 @@ SKIPS_ALLOWED = 2
 class Hooks:
     """What the loop is given and calls.
 
-    `stream(step)` yields the batches from that step on; `method(outputs, targets)` is the loss; `log` gets
-    one dict a line; `score(module)` is what evaluations maximise (None: there are none); `flush` runs before
-    every checkpoint; `rewind` is told the step that the run starts from; `collect` adds what other stages
-    have cost since its last call.
+    `stream(step)` yields the batches from that step on; `method(outputs, targets)` is the loss, `divisible`
+    if it is the mean of the losses of a batch's images; `log` gets one dict a line; `score(module)` is what
+    evaluations maximise (None: there are none); `flush` runs before every checkpoint; `rewind` is told the
+    step that the run starts from; `collect` adds what other stages have cost since its last call; `replay` is
+    where steps that are not finite are kept (None: nowhere).
     """
 
     stream: Callable[[int], Generator[Batch]]
@@ -44,17 +49,20 @@ class Hooks:
     rewind: Callable[[int], None] = lambda step: None
     collect: Callable[[Ledger], None] = lambda ledger: None
     title: str = "train"
+    divisible: bool = True
+    replay: Path | None = None
 
 
 @dataclass
 class Progression:
-    """Where a run is: what a checkpoint holds beside the tensors. `scores`: (step, score) of all
-    evaluations."""
+    """Where a run is: what a checkpoint holds beside the tensors. `scores`: (step, score) of all evaluations;
+    `divided`: (step, parts of a batch from that step on), where the memory did not suffice for fewer."""
 
     step: int = 0
     scores: list[tuple[int, float]] = field(default_factory=list)
     skipped: int = 0
     skipped_in_row: int = 0
+    divided: list[tuple[int, int]] = field(default_factory=list)
 
     def best(self) -> tuple[int, float] | None:
         """Step and score of the best evaluation, the earliest of equals."""
@@ -72,12 +80,19 @@ class Trainer:
 
     `run` resumes from the newest of `checkpoints` if there is one: on a CPU with the same number of threads
     the result is bitwise that of an undisturbed run, since everything random is a function of (seed, step).
+    Only a batch that had to be divided, because the memory did not suffice for it, may come out otherwise.
     """
 
     def __init__(
-        self, student: Student, recipe: Recipe, hooks: Hooks, checkpoints: Checkpoints, ledger: Ledger
+        self,
+        student: Student,
+        recipe: Recipe,
+        hooks: Hooks,
+        checkpoints: Checkpoints,
+        ledger: Ledger,
+        mode: Mode = PLAIN,
     ) -> None:
-        from timm.utils import ModelEmaV3
+        from distill.loop.average import Average
 
         self.student = student
         self.module = student.module
@@ -85,7 +100,11 @@ class Trainer:
         self.hooks = hooks
         self.checkpoints = checkpoints
         self.ledger = ledger
-        self.average = ModelEmaV3(self.module, decay=averaging_decay(recipe.steps), use_warmup=True)
+        self.arithmetic = Arithmetic(self.module, mode)
+        self.gradients = Gradients(
+            student, self.arithmetic, hooks.method, parts=recipe.accumulate, divisible=hooks.divisible
+        )
+        self.average = Average(self.module, averaging_decay(recipe.steps))
         self.head = classifier_parameters(student) if recipe.head else frozenset()
         scale = recipe.head.backbone_lr_scale if recipe.head else 1.0
         self.optimizer = adamw(
@@ -127,39 +146,35 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> None:
         """One update. A step whose loss or gradient is not finite changes nothing but the counters."""
-        import torch
-
         recipe, step, images = self.recipe, self.at.step, len(batch.images)
-        torch.manual_seed((recipe.seed << 32) + step)
-        rate, head_only = recipe.rate(step), step < recipe.head_steps
+        rate, head_only, parts = recipe.rate(step), step < recipe.head_steps, self.gradients.parts
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         flops = self.forward_flops if head_only else self.flops
         with self.ledger.timed("student", images, images * flops), self._frozen_backbone(head_only):
-            self.module.train(not head_only)
-            before = [buffer.clone() for buffer in self.module.buffers()]
-            inputs = self.student.inputs(batch.images)
-            loss = self.hooks.method(
-                self.module(inputs), torch.as_tensor(batch.targets, device=inputs.device)
-            )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip).item()
-            finite = math.isfinite(norm) and math.isfinite(loss.item())
-            if finite:
+            if self.module.training is head_only:
+                self.module.train(not head_only)
+            found = self.gradients.of(batch, self._seed(step), self.optimizer, recipe.clip)
+            if found.finite:
                 self.optimizer.step()
                 self.average.update(self.module, step=step + 1)
         self.at.step += 1
-        if finite:
+        if self.gradients.parts > parts:
+            self._tell_divided(images)
+        if found.finite:
             self.at.skipped_in_row = 0
-            self.window.count(images, loss.item(), rate, norm)
+            self.window.count(images, found.loss, rate, found.norm)
         else:
-            self._skip(batch, before)
+            self._skip(batch, found, head_only)
+
+    def _seed(self, step: int) -> int:
+        return (self.recipe.seed << 32) + step
 
     @contextlib.contextmanager
     def _frozen_backbone(self, frozen: bool) -> Generator[None]:
         """Where `frozen`, only the classifier gets gradients."""
-        backbone = [p for name, p in self.module.named_parameters() if frozen and name not in self.head]
+        parameters = self.module.named_parameters() if frozen else ()
+        backbone = [p for name, p in parameters if name not in self.head]
         for parameter in backbone:
             parameter.requires_grad_(False)
         try:
@@ -168,17 +183,47 @@ class Trainer:
             for parameter in backbone:
                 parameter.requires_grad_(True)
 
-    def _skip(self, batch: Batch, buffers: list["Tensor"]) -> None:
-        """Undo what the forward pass did to running statistics, and tell; after a few in a row, give up."""
-        for buffer, old in zip(self.module.buffers(), buffers, strict=True):
-            buffer.data.copy_(old)
+    def _tell_divided(self, images: int) -> None:
+        """The memory did not suffice for as many images at once as before."""
+        step, parts = self.at.step, self.gradients.parts
+        size = math.ceil(images / parts)
+        self.at.divided.append((step, parts))
+        self.hooks.log({"step": step, "event": "divided", "parts": parts, "images_at_once": size})
+        say(
+            f"out of memory in step {step}: from now on a batch is computed {size} images at a time"
+            " (batch norm sees these only; batch size and learning rate stay)"
+        )
+
+    def _skip(self, batch: Batch, found: Found, head_only: bool) -> None:
+        """Undo what the forward pass did to running statistics, keep the step; after a few in a row, give
+        up."""
+        self.gradients.undo()
         self.at.skipped += 1
         self.at.skipped_in_row += 1
-        self.hooks.log({"step": self.at.step, "event": "skipped", "samples": batch.indices.tolist()})
+        entry = {"step": self.at.step, "event": "skipped", "samples": batch.indices.tolist()}
+        hint = "try a lower --lr; metrics.jsonl lists the samples of the skipped steps"
+        if self.hooks.replay is not None:
+            kept = FailedSteps(self.hooks.replay).keep(
+                failed_step(
+                    batch,
+                    self.module.state_dict(),
+                    found,
+                    self.hooks.method,
+                    step=self.at.step,
+                    seed=self._seed(self.at.step - 1),
+                    parts=self.gradients.parts,
+                    clip=self.recipe.clip,
+                    head_only=head_only,
+                    mode=self.arithmetic.mode,
+                )
+            )
+            entry["replay"] = kept.name
+            hint = f"try a lower --lr; distill replay {kept} shows where the numbers go wrong"
+        self.hooks.log(entry)
         if self.at.skipped_in_row > SKIPS_ALLOWED:
             raise NumericError(
                 f"loss or gradient not finite in {self.at.skipped_in_row} steps in a row, at {self.at.step}",
-                hint="try a lower --lr; metrics.jsonl lists the samples of the skipped steps",
+                hint=hint,
             )
 
     def after_step(self, bar: Progress) -> None:
@@ -192,13 +237,13 @@ class Trainer:
             self.save()
 
     def evaluate(self) -> None:
-        """Score the averaged weights; the best so far are kept in `best.safetensors`."""
+        """Score the averaged weights; the best so far are kept."""
         assert self.hooks.score is not None
         score = self.hooks.score(self.average.module)
         self.at.scores.append((self.at.step, score))
         self.hooks.log({"step": self.at.step, "score": score})
         if self.at.since_best() == 0:
-            write_tensors(self.checkpoints.best_path, self.average.module.state_dict())
+            self.checkpoints.save_best(self.at.step, self.average.module.state_dict())
         self.window.restart()
 
     def _due(self, every: int) -> bool:
@@ -219,8 +264,13 @@ class Trainer:
             tensors |= {
                 f"optimizer.{name}": t for name, t in optimizer_tensors(self.optimizer, self.module).items()
             }
-            state = {"at": vars(self.at), "ledger": self.ledger.to_dict()}
-            self.checkpoints.save(self.at.step, tensors, state)
+            state = {
+                "at": vars(self.at),
+                "ledger": self.ledger.to_dict(),
+                "arithmetic": self.arithmetic.state(),
+            }
+            best = self.at.best()
+            self.checkpoints.save(self.at.step, tensors, state, best[0] if best else None)
         self.window.restart()
 
     def resume(self, at_most: int | None = None) -> None:
@@ -232,14 +282,18 @@ class Trainer:
             self.average.module.load_state_dict(_part(tensors, "average."))
             restore_optimizer(self.optimizer, self.module, _part(tensors, "optimizer."))
             scores = [(int(step), float(score)) for step, score in state["at"].pop("scores")]
-            self.at = Progression(scores=scores, **state["at"])
+            divided = [(int(step), int(parts)) for step, parts in state["at"].pop("divided", [])]
+            self.at = Progression(scores=scores, divided=divided, **state["at"])
+            self.gradients.parts = divided[-1][1] if divided else self.recipe.accumulate
+            self.arithmetic.restore(state.get("arithmetic", {}))
             self.ledger.stages.update(Ledger.from_dict(state["ledger"]).stages)
         self.hooks.rewind(self.at.step)
 
     def best_weights(self) -> dict[str, "Tensor"]:
         """The weights with the best score, or, where nothing is scored, the moving average as it is now."""
-        if self.at.scores:
-            return read_tensors(self.checkpoints.best_path)
+        best = self.at.best()
+        if best is not None:
+            return self.checkpoints.best(best[0])
         return self.average.module.state_dict()
 
     def _progress(self) -> contextlib.AbstractContextManager[Progress]:
@@ -260,7 +314,7 @@ class Trainer:
             self.hooks.log(
                 {"step": self.at.step, **entry, "images_seen": self.at.step * self.recipe.batch_size}
             )
-            bar.note(f"loss {entry['loss']:.4f}, data wait {entry['data_wait_percent']:.0f} %")
+            bar.note(note(entry))
         self.window.restart()
 
 

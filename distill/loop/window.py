@@ -4,6 +4,14 @@ import time
 from typing import Any
 
 
+def note(summary: dict[str, Any]) -> str:
+    """What a line of the log tells beside a progress bar, which has rate and time left itself."""
+    parts = [f"loss {summary['loss']:.4f}", f"data wait {summary['data_wait_percent']:.0f} %"]
+    if summary.get("teacher_percent", 0) > 0:
+        parts.append(f"teacher {summary['teacher_percent']:.0f} %")
+    return ", ".join(parts)
+
+
 class Window:
     """Sums over the steps since the last restart; evaluations and checkpoints restart it, so they count for
     nothing."""

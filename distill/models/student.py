@@ -157,6 +157,14 @@ def open_start(run: Path) -> Student:
             else "give the --out of distill train or finetune"
         )
         raise DataError(f"{run} holds no finished student ({MODEL} is missing)", hint=hint)
+    student = open_unfinished(run)
+    load_weights(student.module, run / MODEL)
+    return student
+
+
+def open_unfinished(run: Path) -> Student:
+    """The student of a run without its weights, in evaluation mode, on the CPU; DataError where it is
+    none."""
     classes, preprocessing = read_classes(run), read_preprocessing(run)
     try:
         config = read_json(run / CONFIG)
@@ -164,7 +172,6 @@ def open_start(run: Path) -> Student:
         module = _architecture(spec, len(classes), preprocessing.size)
     except (KeyError, TypeError, UsageError, RuntimeError) as error:
         raise DataError(f"{run / CONFIG} is not that of a student: {error}") from error
-    load_weights(module, run / MODEL)
     return Student(_layout(module).eval(), preprocessing, classes, spec, _has_classifier(config))
 
 

@@ -16,8 +16,10 @@ from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.mode import Mode
+from distill.loop.mode_probe import resolve_mode
 from distill.loop.recipe import Recipe
-from distill.loop.run_directory import CHECKPOINTS, RunDirectory
+from distill.loop.run_directory import CHECKPOINTS, REPLAY, RunDirectory
 from distill.loop.trainer import Hooks, Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import balanced_weights
@@ -61,25 +63,30 @@ def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentRe
     check(options)
     run = RunDirectory(options.out)
     with DirectoryLock(options.out):
-        resolved = run.resolved() or options.execution.resolve()
+        before = run.resolved()
+        resolved = before or options.execution.resolve()
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, resolved)
-            run.open(config(options, inputs, resolved))
+            mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
+            run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
                 return report_from_json(done)
-            return _Finetuning(options, task, run, inputs).run()
+            return _Finetuning(options, task, run, inputs, mode).run()
 
 
 class _Finetuning:
     """The pieces of one finetuning run: folds if there are, then the final student."""
 
-    def __init__(self, options: FinetuneOptions, task: Task, run: RunDirectory, inputs: Inputs) -> None:
+    def __init__(
+        self, options: FinetuneOptions, task: Task, run: RunDirectory, inputs: Inputs, mode: Mode
+    ) -> None:
         self.options = options
         self.task = task
         self.directory = run
         self.inputs = inputs
+        self.mode = mode
         self.ledger = Ledger()
         self.start = _copy(inputs.student.module)
         size = inputs.student.preprocessing.size
@@ -117,6 +124,7 @@ class _Finetuning:
             costs=self.ledger.to_dict(),
             metric=self.options.metric,
         )
+        self.directory.close()
         report = finish(self.options.out, weights, report)
         for fold in (self.options.out / CHECKPOINTS).glob("fold-*"):
             shutil.rmtree(fold)
@@ -208,11 +216,10 @@ class _Finetuning:
             score=scorer(self.task, student, val, ledger, options.metric) if val is not None else None,
             rewind=lambda step: self.directory.rewind(step, part),
             title=part or "finetune",
+            replay=options.out / REPLAY / (part or ""),
         )
-        checkpoints = self.options.out / CHECKPOINTS
-        trainer = Trainer(
-            student, recipe, hooks, Checkpoints(checkpoints / part if part else checkpoints), ledger
-        )
+        checkpoints = Checkpoints(options.out / CHECKPOINTS / (part or ""))
+        trainer = Trainer(student, recipe, hooks, checkpoints, ledger, self.mode)
         trainer.run()
         for name, stage in ledger.stages.items():
             self.ledger.add(name, stage.images, stage.seconds, stage.flops)

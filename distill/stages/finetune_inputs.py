@@ -2,7 +2,7 @@
 it."""
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +171,7 @@ def _read(options: FinetuneOptions, student: Student, images: LabelledSet, split
 
 def config(options: FinetuneOptions, inputs: Inputs, resolved: dict[str, Any]) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
-    recipe = asdict(inputs.recipe)
-    free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
+    recipe, free = inputs.recipe.to_dict()
     return {
         "command": "finetune",
         "arguments": {

@@ -13,7 +13,9 @@ from distill.data.samples import ImageReader
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger
-from distill.loop.run_directory import CHECKPOINTS, RunDirectory
+from distill.loop.mode import PLAIN, Mode
+from distill.loop.mode_probe import resolve_mode
+from distill.loop.run_directory import CHECKPOINTS, REPLAY, RunDirectory
 from distill.loop.trainer import Hooks, Trainer
 from distill.methods.dual_head import UNLABELLED, DualHead
 from distill.methods.transfer import Loss
@@ -70,15 +72,17 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
     method = check(options, task)
     run = RunDirectory(options.out)
     with DirectoryLock(options.out):
-        resolved = run.resolved() or options.execution.resolve()
+        before = run.resolved()
+        resolved = before or options.execution.resolve()
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, method, resolved)
-            run.open(config(options, inputs, resolved))
+            mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
+            run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
                 return report_from_json(done)
-            return Training(options, task, run, inputs).run()
+            return Training(options, task, run, inputs, mode=mode).run()
 
 
 def image_reader(options: TrainOptions, inputs: Inputs, decode_size: int) -> ImageReader:
@@ -110,11 +114,13 @@ class Training:
         run: RunDirectory,
         inputs: Inputs,
         reader: ImageReader | None = None,
+        mode: Mode = PLAIN,
     ) -> None:
         self.options = options
         self.task = task
         self.directory = run
         self.inputs = inputs
+        self.mode = mode
         self.ledger = Ledger()
         self.reader = reader or image_reader(options, inputs, decode_size(inputs))
 
@@ -133,12 +139,14 @@ class Training:
         options, inputs = self.options, self.inputs
         if not inputs.method.trains_classifier:
             student, found = self.finish_classifier(trainer)
-            return finish(options.out, student.module.state_dict(), self.report(trainer, found))
-        best = trainer.at.best()
-        found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
-        report, weights = self.report(trainer, found), trainer.best_weights()
-        if len(inputs.heads) > 1:
-            report, weights = self.choose_head(report, weights)
+            report, weights = self.report(trainer, found), student.module.state_dict()
+        else:
+            best = trainer.at.best()
+            found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
+            report, weights = self.report(trainer, found), trainer.best_weights()
+            if len(inputs.heads) > 1:
+                report, weights = self.choose_head(report, weights)
+        self.directory.close()
         return finish(options.out, weights, report)
 
     def choose_head(
@@ -179,8 +187,11 @@ class Training:
             flush=feed.outputs.flush,
             rewind=self.directory.rewind,
             collect=feed.collect if pays else lambda ledger: None,
+            divisible=method.least_batch == 1,
+            replay=options.out / REPLAY,
         )
-        return Trainer(student, recipe, hooks, Checkpoints(options.out / CHECKPOINTS), self.ledger)
+        checkpoints = Checkpoints(options.out / CHECKPOINTS)
+        return Trainer(student, recipe, hooks, checkpoints, self.ledger, self.mode)
 
     def feed(self, path: Path, others: Sequence[Preprocessing] = ()) -> Feed:
         """Views of the samples, for `others` too, and what the teacher says of them, kept in `path`."""

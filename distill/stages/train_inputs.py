@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,12 @@ def check(options: TrainOptions, task: Task) -> Transfer:
             f"--batch-size {options.plan.batch_size} with --feature-loss {method.feature_loss}, which"
             " compares the images of a batch",
             hint=f"give at least {method.least_batch}",
+        )
+    if options.plan.accumulate > 1 and method.least_batch > 1:
+        raise UsageError(
+            f"--accumulate {options.plan.accumulate} with --feature-loss {method.feature_loss}, which"
+            " compares the images of a batch",
+            hint="leave it out; a smaller --batch-size takes less memory",
         )
     if options.plan.patience and not method.trains_classifier:
         raise UsageError(
@@ -288,8 +294,7 @@ def _read_for_probe(
 
 def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
-    recipe = asdict(inputs.recipe)
-    free = {name: recipe.pop(name) for name in ("checkpoint_every", "log_every")}
+    recipe, free = inputs.recipe.to_dict()
     method, teaching = inputs.method, inputs.teaching
     facts = teaching.facts()
     return {

@@ -4,8 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from distill.loop.execution import torch_threads
+from distill.loop.mode import Mode
+from distill.loop.mode_probe import resolve_mode
 from distill.loop.run_directory import CONFIG, RunDirectory
 from distill.loop.together import train_together
 from distill.stages.result import StudentReport, report_from_json
@@ -49,9 +52,16 @@ def train_several(
             for run in runs:
                 opened.append(open_inputs(run, task, check(run, task), resolved, teaching))
                 teaching = opened[-1].teaching
-            for run, inputs in zip(runs, opened, strict=True):
-                RunDirectory(run.out).open(config(run, inputs, resolved))
-            return _train(options, runs, opened, task)
+            modes = [_open(run, inputs, resolved) for run, inputs in zip(runs, opened, strict=True)]
+            return _train(options, runs, opened, modes, task)
+
+
+def _open(run: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> Mode:
+    """Start or take up the run of one student; the mode of its steps."""
+    directory = RunDirectory(run.out)
+    mode = resolve_mode(directory.resolved(), inputs.student, inputs.recipe, run.execution)
+    directory.open(config(run, inputs, {**resolved, "student_mode": mode.to_dict()}))
+    return mode
 
 
 @contextlib.contextmanager
@@ -74,7 +84,7 @@ def run_path(out: Path, number: int, spec: str) -> Path:
 
 
 def _train(
-    options: TrainOptions, runs: list[TrainOptions], opened: list[Inputs], task: Task
+    options: TrainOptions, runs: list[TrainOptions], opened: list[Inputs], modes: list[Mode], task: Task
 ) -> list[StudentReport]:
     done = [RunDirectory(run.out).report() for run in runs]
     if all(report is not None for report in done):
@@ -82,8 +92,8 @@ def _train(
         return [report_from_json(report) for report in done if report is not None]
     reader = image_reader(runs[0], opened[0], max(decode_size(inputs) for inputs in opened))
     trainings = [
-        Training(run, task, RunDirectory(run.out), inputs, reader)
-        for run, inputs in zip(runs, opened, strict=True)
+        Training(run, task, RunDirectory(run.out), inputs, reader, mode)
+        for run, inputs, mode in zip(runs, opened, modes, strict=True)
     ]
     feed = trainings[0].feed(options.out / OUTPUTS, [inputs.student.preprocessing for inputs in opened[1:]])
     trainers = [training.trainer(feed, pays=training is trainings[0]) for training in trainings]

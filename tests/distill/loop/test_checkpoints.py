@@ -61,3 +61,37 @@ def test_equal_tensors_are_equal_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345678901")
     with pytest.raises(DataError, match="cannot be read"):
         read_tensors(tmp_path / "a")
+
+
+def _model(value: float) -> dict[str, torch.Tensor]:
+    return {"w": torch.full((3,), value)}
+
+
+def test_the_best_models_that_checkpoints_name_are_kept(tmp_path: Path) -> None:
+    """A run that goes back to the older checkpoint finds the model that was the best then."""
+    checkpoints = Checkpoints(tmp_path)
+    for step, best in ((5, 5), (10, 10), (15, 10), (20, 20)):
+        if step == best:
+            checkpoints.save_best(step, _model(step))
+        checkpoints.save(step, _model(0), {}, best)
+    assert sorted(path.name for path in tmp_path.glob("best-*.safetensors")) == [
+        "best-00000010.safetensors",
+        "best-00000020.safetensors",
+    ]
+    assert checkpoints.best(10)["w"].tolist() == [10.0] * 3
+    with pytest.raises(DataError):
+        checkpoints.best(5)
+    path = tmp_path / "best-00000020.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DataError, match="is damaged"):
+        checkpoints.best(20)
+
+
+def test_saving_goes_on_beside_a_damaged_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save_best(1, _model(1))
+    checkpoints.save(1, _model(0), {}, 1)
+    (tmp_path / "step-00000001.json").write_text("[")
+    checkpoints.save(2, _model(0), {"at": 2}, 1)
+    assert checkpoints.best(1)["w"].tolist() == [1.0] * 3 and checkpoints.newest() is not None
