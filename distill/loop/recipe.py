@@ -22,7 +22,8 @@ class Recipe:
     `clip`: largest norm of the gradient; `eval_every`, `checkpoint_every`, `log_every`: 0 is never (the end
     and an interruption always leave a checkpoint); `patience`: evaluations without a better score after which
     the run ends (0: never); `head`: if the classifier is treated differently, its steps being the first of
-    `steps`.
+    `steps`; `layer_decay`: each layer learns at that share of the rate of the one behind it (None: all at the
+    same).
     """
 
     steps: int
@@ -38,6 +39,7 @@ class Recipe:
     patience: int = 0
     seed: int = 0
     head: HeadFirst | None = None
+    layer_decay: float | None = None
 
     def rate(self, step: int) -> float:
         """The learning rate of the step."""
