@@ -203,9 +203,9 @@ def retrieve(
     from curate.retrieval import RetrieveOptions
     from curate.retrieval import retrieve as run
     from curate.selection.filters import Filters
-    from curate.selection.options import TEMPLATES, StrategyOptions
+    from curate.selection.options import StrategyOptions
     from curate.selection.selection import SelectOptions
-    from curate.selection.texts import parse_class_names, read_templates
+    from transferset.prompts import TEMPLATES, parse_class_names, read_templates
 
     tuning = StrategyOptions(
         crops=crops,

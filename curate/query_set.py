@@ -14,12 +14,13 @@ from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_class_quotas, plan_quotas
 from curate.selection.selection import SelectOptions
 from curate.selection.strategies import BY_CLASS
-from curate.selection.texts import no_text_tower, text_queries, text_vector, text_vectors
+from curate.selection.texts import no_text_tower, text_queries, text_vectors
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import load_labelled
 from transferset.models.runtime import FrozenModel
 from transferset.models.text import TextTower
+from transferset.prompts import text_vector
 
 if TYPE_CHECKING:
     from curate.retrieval import RetrieveOptions

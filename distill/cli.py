@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_export, cli_label, cli_replay, options
-from distill.tables import print_evaluation, print_teacher
+from distill import cli_adapt, cli_export, cli_label, cli_replay, options
+from distill.tables import print_evaluation
 from transferset.console import print_json, print_table, run_cli
 
 if TYPE_CHECKING:
@@ -23,49 +23,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def adapt(
-    data: options.Labelled,
-    teacher: options.TeacherSpec,
-    out: options.TeacherOut,
-    image_size: options.TeacherImageSize = None,
-    flip: options.Flip = True,
-    class_weight: options.ClassWeight = "none",
-    folds: options.HeadFolds = 5,
-    runtime: options.Runtime = "auto",
-    precision: options.Precision = "auto",
-    batch_size: options.ModelBatchSize = 64,
-    max_pixels: options.MaxPixels = MAX_PIXELS,
-    max_error_rate: options.MaxErrorRate = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    workers: options.Workers = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Give a frozen foundation model a head for the task: the teacher."""
-    from distill.loop.execution import Execution
-    from distill.stages.adapt import AdaptOptions
-    from distill.stages.adapt import adapt as run
-
-    given = AdaptOptions(
-        data=data,
-        teacher=teacher,
-        out=out,
-        image_size=image_size,
-        flip=flip,
-        class_weight=class_weight,
-        folds=folds,
-        seed=seed,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        max_error_rate=max_error_rate,
-        execution=Execution(device, threads, workers),
-    )
-    report = run(given)
-    print_json(asdict(report)) if as_json else print_teacher(report)
+app.command()(cli_adapt.adapt)
 
 
 @app.command()

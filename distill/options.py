@@ -106,6 +106,44 @@ ClassWeight = Annotated[
 ]
 HeadFolds = Annotated[int, typer.Option(min=2, help="Of the cross-validation, where val does not decide.")]
 
+HeadInit = Annotated[
+    str,
+    typer.Option(
+        help="What the head starts from: probe (labels), text (class names too, with a text tower), or auto."
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(help="A file, a name a line, or a,b,c; LABEL=NAME says what to call a label in sentences."),
+]
+Templates = Annotated[Path | None, typer.Option(help="A file with a sentence a line, {} for the class name.")]
+
+# How a teacher is finetuned.
+Tune = Annotated[
+    str,
+    typer.Option(
+        help="head: the backbone stays frozen; lp-ft: head first, then everything; full: everything at once;"
+        " partial: head first, then the last blocks."
+    ),
+]
+TunedBlocks = Annotated[
+    int, typer.Option(min=1, help="Of --tune partial: blocks, or stages of a convnet, that learn.")
+]
+TuningEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 20.")]
+TuningLr = Annotated[
+    float | None, typer.Option("--lr", help="Peak learning rate of the head; default: 2e-4.")
+]
+LayerDecay = Annotated[
+    float, typer.Option(help="Each layer's learning rate, as a share of that of the layer behind it.")
+]
+TuningBatchSize = Annotated[int, typer.Option(min=1, help="Images a step of finetuning.")]
+TeacherRetention = Annotated[
+    float, typer.Option(min=0, help="Weight of staying with what the frozen teacher says; 0: none.")
+]
+TuningEvalEvery = Annotated[
+    int | None, typer.Option(min=1, help="Steps between the candidates that are judged; default: ten a run.")
+]
+
 # How a student is trained.
 Method = Annotated[
     str, typer.Option(help="task-oriented, pseudo-labels, or task-agnostic: match the teacher's features.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from transferset.console import print_table
 
 if TYPE_CHECKING:
-    from distill.stages.adapt import AdaptReport
+    from distill.stages.adapt_options import AdaptReport
     from distill.stages.evaluate import Evaluation
     from distill.stages.export import ExportReport
     from distill.stages.label import LabelReport
@@ -25,17 +25,21 @@ def _percent(share: float | None, interval: Sequence[float] | None = None) -> st
 def print_teacher(report: "AdaptReport") -> None:
     """The grid, then what the chosen head is worth."""
     estimate, calibration = report.estimate, report.calibration
+    chosen = (report.strength, report.text)
     grid = [
         [
             f"{trial['strength']:g}",
+            f"{100 * trial.get('text', 0.0):.0f} %",
             f"{trial['loss']:.3f}",
             _percent(trial["top1"]),
             f"{trial['temperature']:.3f}",
         ]
-        + (["chosen"] if trial["strength"] == report.strength else [""])
+        + (["chosen"] if (trial["strength"], trial.get("text", 0.0)) == chosen else [""])
         for trial in report.trials
     ]
-    print_table(f"heads, judged on {report.judged_on}", ["C", "loss", "top-1", "temperature", ""], grid)
+    columns = ["C", "class names", "loss", "top-1", "temperature", ""]
+    print_table(f"heads, judged on {report.judged_on}", columns, grid)
+    _print_candidates(report)
     images = ", ".join(f"{count:,} {split}" for split, count in report.images.items())
     rows = [
         ["images", f"{images}, {report.dropped} unreadable"],
@@ -52,6 +56,22 @@ def print_teacher(report: "AdaptReport") -> None:
     if report.val is not None:
         rows.insert(3, ["top-1 on val", _percent(report.val["top1"], report.val["top1_interval"])])
     print_table(f"teacher with {report.classes} classes", ["", report.judged_on], rows)
+
+
+def _print_candidates(report: "AdaptReport") -> None:
+    """The frozen teacher, and what finetuning has made of it."""
+    if not report.candidates:
+        return
+    rows = [
+        [
+            f"{report.tune}, step {one['step']}" if one["step"] else "frozen",
+            f"{one['loss']:.3f}",
+            _percent(one["score"]),
+            "chosen" if place == report.chosen else "",
+        ]
+        for place, one in enumerate(report.candidates)
+    ]
+    print_table(f"teachers, judged on {report.judged_on}", ["", "loss", "right", ""], rows)
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:

@@ -10,15 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from curate.index.index import Index
-from curate.selection.options import SLOT
 from curate.selection.queries import Query
-from curate.selection.texts import prompts, text_vector
 from service.encoder import SharedEncoder
 from service.errors import ApiError
 from service.schemas import RetrieveQuery
 from service.settings import Settings
 from transferset.copies import item_id
 from transferset.images import ImageError, read_header
+from transferset.prompts import SLOT, prompts, text_vector
 
 _DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII)
 _URL = re.compile(r"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]{1,15}:/{0,2}\S|//|www\.)")

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.selection.filters import Filters
-from curate.selection.options import SLOT, TEMPLATES, StrategyOptions
+from curate.selection.options import StrategyOptions
 from curate.selection.selection import Shortfall
 from curate.selection.strategies import StrategyName
+from transferset.prompts import SLOT, TEMPLATES
 
 ITEM_ID = r"^[0-9a-f]{32}$"
 _SEED_LIMIT = 2**63 - 1

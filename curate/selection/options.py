@@ -5,18 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from transferset.errors import UsageError
-
-SLOT = "{}"
-TEMPLATES = (
-    "a photo of a {}",
-    "a picture showing a {}",
-    "a close-up photo of one {}",
-    "a blurry, low-quality photo of a {}",
-    "many examples of {}",
-    "a view of a typical {}",
-    "{}",
-)
-"""Sentences around a class name. Averaged, they name the class better than any one of them."""
+from transferset.prompts import TEMPLATES, check_templates
 
 
 @dataclass(frozen=True)
@@ -45,14 +34,7 @@ class StrategyOptions:
                 raise UsageError(f"{name} is a share, from 0 to 1, got {value}")
         if self.text_depth < 1:
             raise UsageError(f"--text-depth must be at least 1, got {self.text_depth}")
-        if not self.templates:
-            raise UsageError("no template is given", hint=f"give one with {SLOT} for the class name")
-        for template in self.templates:
-            if template.count(SLOT) != 1:
-                raise UsageError(
-                    f"the template {template!r} has {template.count(SLOT)} places for the class name",
-                    hint=f"write {SLOT} once where the class name goes",
-                )
+        check_templates(self.templates)
 
 
 def settings(options: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.parallel import ordered_map
+from transferset.prompts import valid_text
 
 _READERS = os.cpu_count() or 1
 
@@ -131,11 +132,6 @@ def _read(image: LabelledImage, root: Path, max_pixels: int) -> Query | QueryErr
 def _name(path: Path, root: Path) -> str:
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     return valid_text(name)
-
-
-def valid_text(name: str) -> str:
-    """A name that UTF-8 can hold: undecodable bytes of a file name become escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _distinct(outcomes: Iterable[Query | QueryError], notes: list[str]) -> QuerySet:

@@ -15,16 +15,21 @@ def adamw(
     *,
     head: Set[str] = frozenset(),
     backbone_lr_scale: float = 1.0,
+    layer_decay: float | None = None,
 ) -> "Optimizer":
     """AdamW (Loshchilov, Hutter, 2019) over everything that has a gradient; norms and biases don't decay.
 
     The rate of a group is to be multiplied by its `lr_scale`: `backbone_lr_scale` for all but the parameters
-    whose names are in `head`.
+    whose names are in `head`; with `layer_decay`, each layer's is that share of the next one's, the last
+    layer's 1 (BEiT: Bao et al., 2022), by the layers that the module names (`group_matcher`, as timm's do).
     """
     import torch
-    from timm.optim import param_groups_weight_decay
+    from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
-    groups = param_groups_weight_decay(module, weight_decay)
+    if layer_decay is None:
+        groups = param_groups_weight_decay(module, weight_decay)
+    else:
+        groups = param_groups_layer_decay(module, weight_decay, layer_decay=layer_decay)
     if backbone_lr_scale != 1.0:
         of_head = {id(parameter) for name, parameter in module.named_parameters() if name in head}
         groups = [part for group in groups for part in _split(group, of_head, backbone_lr_scale)]

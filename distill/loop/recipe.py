@@ -23,7 +23,8 @@ class Recipe:
     `clip`: largest norm of the gradient; `eval_every`, `checkpoint_every`, `log_every`: 0 is never (the end
     and an interruption always leave a checkpoint); `patience`: evaluations without a better score after which
     the run ends (0: never); `head`: if the classifier is treated differently, its steps being the first of
-    `steps`; `accumulate`: parts that a batch is computed in, one after another.
+    `steps`; `accumulate`: parts that a batch is computed in, one after another; `layer_decay`: each layer
+    learns at that share of the rate of the one behind it (None: all at the same).
     """
 
     steps: int
@@ -40,6 +41,7 @@ class Recipe:
     seed: int = 0
     head: HeadFirst | None = None
     accumulate: int = 1
+    layer_decay: float | None = None
 
     def to_dict(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """As JSON: what decides the weights, and what a resumed run may change."""

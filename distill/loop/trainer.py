@@ -108,7 +108,12 @@ class Trainer:
         self.head = classifier_parameters(student) if recipe.head else frozenset()
         scale = recipe.head.backbone_lr_scale if recipe.head else 1.0
         self.optimizer = adamw(
-            self.module, recipe.lr, recipe.weight_decay, head=self.head, backbone_lr_scale=scale
+            self.module,
+            recipe.lr,
+            recipe.weight_decay,
+            head=self.head,
+            backbone_lr_scale=scale,
+            layer_decay=recipe.layer_decay,
         )
         self.flops = flops_per_image(self.module, student.preprocessing.size, backward=True)
         self.forward_flops = flops_per_image(self.module, student.preprocessing.size, backward=False)

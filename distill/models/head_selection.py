@@ -8,7 +8,7 @@ import numpy as np
 
 from distill.data.folds import stratified_folds
 from distill.metrics import negative_log_likelihood
-from distill.models.heads import LinearHead, fit_heads, fit_temperature, image_weights
+from distill.models.heads import LinearHead, blended, fit_heads, fit_temperature, image_weights
 from transferset.console import progress, say
 from transferset.errors import DataError
 
@@ -16,41 +16,47 @@ if TYPE_CHECKING:
     from transferset.console import Progress
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+TEXT_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 MIN_VAL, MIN_VAL_PER_CLASS, MIN_BALANCED = 30, 2, 5
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledFeatures:
     """n images: `features` (n, views, d) float32, the first view being the image as evaluation sees it;
-    `labels` (n,), numbers of the classes."""
+    `labels` (n,), numbers of the classes; `places` (n,): where they stand in their list, if it is known."""
 
     features: np.ndarray
     labels: np.ndarray
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def subset(self, rows: np.ndarray) -> "LabelledFeatures":
         """Some of the images."""
-        return LabelledFeatures(self.features[rows], self.labels[rows])
+        places = None if self.places is None else self.places[rows]
+        return LabelledFeatures(self.features[rows], self.labels[rows], places)
 
 
 @dataclass(frozen=True)
 class Trial:
     """One strength: what held-out images say about its head at its own best `temperature`. `loss` is what is
-    minimised, `top1` the share told right, `nll_before` that of the head's own logits."""
+    minimised, `top1` the share told right, `nll_before` that of the head's own logits. `text`: how much of it
+    is the head of the class names; with all of it (1) there is no strength (0)."""
 
     strength: float
     temperature: float
     loss: float
     top1: float
     nll_before: float
+    text: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
     """The head with its temperature, the whole grid, and the chosen head's uncalibrated logits (m, C) and
-    labels (m,) on the images that judged: `judged_on`."""
+    labels (m,) on the images that judged: `judged_on`. `probe_temperature` is that of the part that was
+    fitted on labels, `text` the calibrated head of the class names."""
 
     head: LinearHead
     trials: tuple[Trial, ...]
@@ -58,6 +64,18 @@ class Choice:
     judged_on: str
     logits: np.ndarray
     labels: np.ndarray
+    probe_temperature: float = 1.0
+    text: LinearHead | None = None
+
+    def refit(self, seen: LabelledFeatures, classes: int, class_weight: str) -> LinearHead:
+        """The head that the same choice gives for other training images, which must have all classes."""
+        chosen, weights = self.chosen, image_weights(seen.labels, class_weight)
+        if self.text is not None and not chosen.strength:
+            return self.text.at(self.text.temperature * chosen.temperature)
+        unit_length = self.head.unit_length
+        given = seen.features, seen.labels, weights, [chosen.strength], classes, unit_length
+        [probe] = fit_heads(*given)
+        return _mixed(probe, self.probe_temperature, self.text, chosen)
 
 
 def choose_head(
@@ -69,6 +87,7 @@ def choose_head(
     folds: int,
     seed: int,
     unit_length: bool = True,
+    text: LinearHead | None = None,
 ) -> Choice:
     """Fit a head for every strength and take the one with the smallest loss at its best temperature.
 
@@ -76,6 +95,10 @@ def choose_head(
     match probabilities. Judged on `val` if that `suffices`, else on the held-out images of stratified folds
     of `train`, all folds pooled; then the head is fitted on all of `train`. Nothing is ever fitted on `val`
     but the temperature. `unit_length`: of the features, as in `fit_heads`.
+
+    With a head of the class names, `text`, the grid has it too, and its mixtures with the head of every
+    strength: M. Wortsman et al., "Robust fine-tuning of zero-shot models" (2022), for the last layer. Both
+    sides of a mixture are calibrated; the text head's temperature is fitted on `train`, which it never saw.
 
     Raises DataError where nothing can be held out (one image a class).
     """
@@ -92,11 +115,50 @@ def choose_head(
             labels, judged_on = train.labels[fold_of >= 0], f"cross-validation, {parts} folds"
             held_out = _by_folds(fitter, train, fold_of)
         weights = image_weights(labels, class_weight)
-        trials = tuple(_trial(*pair, labels, weights) for pair in zip(STRENGTHS, held_out, strict=True))
+        trials = [_trial(*pair, labels, weights) for pair in zip(STRENGTHS, held_out, strict=True)]
+        if text is not None:
+            text = _calibrated(text, train, class_weight)
+            judged = val.features if use_val and val is not None else train.features[fold_of >= 0]
+            mixed = _mixtures(trials, held_out, text.logits(judged[:, 0]), labels, weights)
+            trials, held_out = trials + mixed[0], held_out + mixed[1]
         best = min(range(len(trials)), key=lambda number: (round(trials[number].loss, 6), number))
-        head = heads[best] if use_val else fitter.fit(train, STRENGTHS[best : best + 1])[0]
-    chosen = trials[best]
-    return Choice(head.at(chosen.temperature), trials, chosen, judged_on, held_out[best], labels)
+        chosen = trials[best]
+        place = STRENGTHS.index(chosen.strength) if chosen.strength else 0
+        probe = heads[place] if use_val else fitter.fit(train, STRENGTHS[place : place + 1])[0]
+    temperature = trials[place].temperature
+    head = _mixed(probe, temperature, text, chosen)
+    return Choice(head, tuple(trials), chosen, judged_on, held_out[best], labels, temperature, text)
+
+
+def _mixed(probe: LinearHead, temperature: float, text: LinearHead | None, chosen: Trial) -> LinearHead:
+    """The chosen head with its temperature; that of its part `probe` was found before."""
+    if text is None or not chosen.text:
+        return probe.at(chosen.temperature)
+    return blended(probe.at(temperature), text, chosen.text).at(chosen.temperature)
+
+
+def _calibrated(text: LinearHead, train: LabelledFeatures, class_weight: str) -> LinearHead:
+    weights = image_weights(train.labels, class_weight)
+    return text.at(fit_temperature(text.logits(train.features[:, 0]), train.labels, weights)[0])
+
+
+def _mixtures(
+    trials: Sequence[Trial],
+    held_out: Sequence[np.ndarray],
+    by_text: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+) -> tuple[list[Trial], list[np.ndarray]]:
+    """Trials, and their held-out logits, of mixtures of every strength with the text head, and of that
+    alone."""
+    found, logits = [], []
+    for trial, own in zip(trials, held_out, strict=True):
+        for share in TEXT_SHARES:
+            mixture = (1 - share) * own / np.float32(trial.temperature) + share * by_text
+            found.append(_trial(trial.strength, mixture, labels, weights, share))
+            logits.append(mixture)
+    found.append(_trial(0.0, by_text, labels, weights, 1.0))
+    return found, [*logits, by_text]
 
 
 @dataclass(frozen=True)
@@ -192,7 +254,9 @@ def _by_folds(fitter: _Fitter, train: LabelledFeatures, fold_of: np.ndarray) -> 
     return list(logits[:, fold_of >= 0])
 
 
-def _trial(strength: float, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Trial:
+def _trial(
+    strength: float, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, text: float = 0.0
+) -> Trial:
     temperature, loss = fit_temperature(logits, labels, weights)
     return Trial(
         strength=strength,
@@ -200,4 +264,5 @@ def _trial(strength: float, logits: np.ndarray, labels: np.ndarray, weights: np.
         loss=loss,
         top1=float(np.mean(logits.argmax(axis=1) == labels)),
         nll_before=negative_log_likelihood(logits, labels),
+        text=text,
     )

@@ -47,6 +47,13 @@ class LinearHead:
         return replace(self, temperature=temperature)
 
 
+def blended(first: LinearHead, second: LinearHead, share: float) -> LinearHead:
+    """The head whose logits are (1 - share) times those of `first` and share times those of `second`."""
+    one, other = np.float32((1 - share) / first.temperature), np.float32(share / second.temperature)
+    weight = one * first.weight + other * second.weight
+    return LinearHead(weight, one * first.bias + other * second.bias, unit_length=first.unit_length)
+
+
 def normalised(features: np.ndarray) -> np.ndarray:
     """Rows of length one (a row of zeros stays)."""
     norms = np.linalg.norm(features, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Teachers: a frozen foundation model and a linear head that knows the task."""
+"""Teachers: a foundation model, as it was or finetuned, and a linear head that knows the task."""
 
 import hashlib
 import json
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transferset.models.runtime import FrozenModel
 
 HEAD = "head.safetensors"
+BACKBONE = "backbone.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +74,8 @@ def open_teacher(
     threads: int | None = None,
     grid: bool = False,
 ) -> Teacher:
-    """Open what `distill adapt` wrote. The backbone's weights come from where its spec says and must be the
-    same. `grid`: to be asked for patches.
+    """Open what `distill adapt` wrote. The weights of a frozen backbone come from where its spec says and
+    must be the same; those of a finetuned one are in the directory. `grid`: to be asked for patches.
 
     Raises DataError where the directory is no finished teacher, is damaged, or the weights cannot be had or
     are others; UsageError for a runtime or device that cannot be used, or a backbone without a grid.
@@ -109,8 +110,10 @@ def open_teacher(
         device=device,
         threads=threads,
     )
+    tuned = ", finetuned," if is_tuned(config) else ""
     description = (
-        f"{backbone.spec} at {backbone.preprocessing.size} px with a linear head for {len(classes)} classes"
+        f"{backbone.spec} at {backbone.preprocessing.size} px{tuned} with a linear head for {len(classes)} "
+        "classes"
     )
     return Teacher(classes, head, model, fingerprint, description, flops, shape)
 
@@ -134,7 +137,7 @@ def check_precision(precision: str) -> str:
 
 
 def _load_backbone(directory: Path, config: dict[str, Any]) -> "Backbone":
-    from transferset.models.backbone import load_backbone
+    from transferset.models.backbone import load_backbone, reload_backbone
 
     try:
         facts = config["backbone"]
@@ -142,6 +145,15 @@ def _load_backbone(directory: Path, config: dict[str, Any]) -> "Backbone":
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{directory / CONFIG} is not that of a teacher: {error!r}") from error
     preprocessing = read_preprocessing(directory)
+    if is_tuned(config):
+        weights = directory / BACKBONE
+        backbone = reload_backbone(spec, weights, image_size=preprocessing.size, seed=seed)
+        if backbone.weights_sha256 != expected:
+            raise DataError(
+                f"{weights} is damaged: its weights are not those that {CONFIG} names",
+                hint="restore the directory, or adapt the teacher again",
+            )
+        return replace(backbone, preprocessing=preprocessing)
     backbone = load_backbone(spec, image_size=preprocessing.size, seed=seed)
     if backbone.weights_sha256 != expected:
         raise DataError(
@@ -152,11 +164,28 @@ def _load_backbone(directory: Path, config: dict[str, Any]) -> "Backbone":
     return replace(backbone, preprocessing=preprocessing)
 
 
-def write_teacher(out: Path, backbone: "Backbone", head: LinearHead, classes: tuple[str, ...]) -> str:
-    """Write everything but config.json and the report, which marks the teacher as done; returns its
-    fingerprint."""
+def is_tuned(config: dict[str, Any]) -> bool:
+    """Whether the directory of a teacher, by its config.json, holds the weights of its backbone."""
+    facts = config.get("backbone")
+    return isinstance(facts, dict) and facts.get("file") == BACKBONE
+
+
+def write_teacher(
+    out: Path, backbone: "Backbone", head: LinearHead, classes: tuple[str, ...], tuned_with_seed: int | None
+) -> str:
+    """Write everything but the report, which marks the teacher as done; returns its fingerprint.
+
+    `tuned_with_seed`: the run's seed, where the backbone was finetuned: then its weights are written as well,
+    and config.json, which describes the model that was given, is made to say so.
+    """
+    from distill.loop.checkpoints import write_tensors
+
     write_json(out / LABELS, list(classes))
     write_json(out / PREPROCESSING, backbone.preprocessing.to_dict())
+    if tuned_with_seed is not None:
+        write_tensors(out / BACKBONE, backbone.module.state_dict())
+        facts = {**backbone_facts(backbone, tuned_with_seed), "file": BACKBONE}
+        write_json(out / CONFIG, {**read_config(out), "backbone": facts})
     write_head(out / HEAD, head)
     return teacher_fingerprint(backbone, head, classes)
 

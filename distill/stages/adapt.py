@@ -1,7 +1,9 @@
-"""`distill adapt`: a frozen foundation model gets a head for the task from a few labelled images."""
+"""`distill adapt`: a foundation model gets a head for the task from a few labelled images, and is finetuned
+with it if asked to."""
 
+import contextlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +11,10 @@ import numpy as np
 
 from distill.data.adaptation_sets import AdaptationSets, load_adaptation_sets
 from distill.data.features import VIEWS, FeatureStore, compute_features, features_key
+from distill.data.labelled_images import LabelledImages
 from distill.data.rendered import Rendering, check_readable
-from distill.loop.execution import Execution
+from distill.data.samples import ImageReader, samples_of_files
+from distill.loop.execution import torch_threads
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.run_directory import REPORT, RESTORE, RunDirectory
 from distill.metrics import classification_metrics, expected_calibration_error, negative_log_likelihood
@@ -21,21 +25,32 @@ from distill.models.head_selection import (
     why_val_does_not_suffice,
     without_copies,
 )
-from distill.models.heads import CLASS_WEIGHTS
+from distill.models.heads import LinearHead
+from distill.models.student import Student
 from distill.models.teacher import (
     backbone_facts,
-    check_precision,
     check_runtime,
     parse_teacher_spec,
     runtime_facts,
     write_teacher,
 )
+from distill.models.text_head import require_text_tower, text_head
+from distill.stages.adapt_options import AUTO, FROZEN, TEXT, AdaptOptions, AdaptReport, check
+from distill.stages.tuning import (
+    Tuned,
+    TuningInputs,
+    build_adapted,
+    candidates_as_json,
+    logits_of,
+    remove_pieces,
+    tune,
+    tuning_recipe,
+)
 from transferset.console import say
-from transferset.errors import DataError, UsageError
-from transferset.images import MAX_PIXELS
+from transferset.errors import DataError
 from transferset.labelled import LabelledSet
 from transferset.lock import DirectoryLock
-from transferset.writes import write_json
+from transferset.writes import read_json, write_json
 
 if TYPE_CHECKING:
     from transferset.models.backbone import Backbone
@@ -43,66 +58,17 @@ if TYPE_CHECKING:
 
 FEATURES = "features"
 UNREADABLE = "unreadable.json"
+RUNTIME = "runtime.json"
 _IMBALANCE = 5
-
-
-@dataclass(frozen=True)
-class AdaptOptions:
-    """What `distill adapt` is given.
-
-    `teacher`: a model spec. `image_size`: of the teacher's input, by default the model's own. `flip`: the
-    head also learns from mirrored images. `class_weight`: `none` or `balanced` (every class counts the same,
-    for rare ones). `folds`: of the cross-validation where val does not decide. `max_error_rate`: share of
-    unreadable images that is an error.
-    """
-
-    data: Path
-    teacher: str
-    out: Path
-    image_size: int | None = None
-    flip: bool = True
-    class_weight: str = "none"
-    folds: int = 5
-    seed: int = 0
-    runtime: str = "auto"
-    precision: str = "auto"
-    batch_size: int = 64
-    max_pixels: int = MAX_PIXELS
-    max_error_rate: float | None = None
-    execution: Execution = field(default_factory=Execution)
-
-
-@dataclass(frozen=True)
-class AdaptReport:
-    """The result of `distill adapt`, as `report.json` holds it.
-
-    `images`: how many of each split were used; `dropped`: how many were unreadable. `trials`: the grid.
-    `estimate`: the metrics of `distill.metrics` on the held-out images that `judged_on` names, for the
-    temperature that is kept; `val`: the same on a val split that was too small to judge. `calibration`: nll
-    and ece before and after.
-    """
-
-    out: str
-    classes: int
-    images: dict[str, int]
-    dropped: int
-    trials: list[dict[str, float]]
-    strength: float
-    temperature: float
-    judged_on: str
-    estimate: dict[str, Any]
-    calibration: dict[str, float]
-    val: dict[str, Any] | None
-    runtime: dict[str, Any]
-    costs: dict[str, Any]
-    fingerprint: str
 
 
 def adapt(options: AdaptOptions) -> AdaptReport:
     """Adapt a teacher; it is written to, and resumed in, `options.out`.
 
     Features of the frozen model are computed once; a linear head is chosen from a grid of penalties and its
-    temperature fitted, on val or by cross-validation (see `choose_head`). The test split is not looked at.
+    temperature fitted, on val or by cross-validation (see `choose_head`). The backbone is finetuned if
+    `options.tuning` says so, and that is kept if it is better on the same held-out images (see `tune`). The
+    test split is not looked at.
 
     Raises UsageError for options that don't fit each other or what is there, DataError for labels or images
     that cannot be used or weights that cannot be had, NumericError for features that are not finite.
@@ -110,41 +76,59 @@ def adapt(options: AdaptOptions) -> AdaptReport:
     from transferset.models.backbone import load_backbone
     from transferset.models.runtime import resolve_device
 
-    _check(options)
+    check(options)
     resolve_device(options.execution.device)
     sets = load_adaptation_sets(options.data)
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
     )
+    if options.init == TEXT:
+        require_text_tower(backbone)
+    student = None
+    if options.tuning.mode != FROZEN:
+        student = build_adapted(options, backbone, sets.classes)
     run = RunDirectory(options.out)
-    with DirectoryLock(options.out):
-        run.open(_config(options, sets, backbone))
+    with DirectoryLock(options.out), contextlib.ExitStack() as stack:
+        resolved = None
+        if student is not None:
+            resolved = run.resolved() or options.execution.resolve()
+            stack.enter_context(torch_threads(resolved["threads"]))
+        run.open(_config(options, sets, backbone, resolved))
         done = run.report()
         if done is not None:
             say(f"{options.out} is complete: nothing to do")
+            remove_pieces(options.out)
             try:
                 return AdaptReport(**done)
             except TypeError as error:
                 message = f"{options.out / REPORT} is not that of a teacher: {error}"
                 raise DataError(message, hint=RESTORE) from error
-        return _Adapting(options, sets, backbone).run()
+        device = resolved["device"] if resolved else ""
+        return _Adapting(options, sets, backbone, run, student, device).run()
 
 
-def _check(options: AdaptOptions) -> None:
-    check_runtime(options.runtime)
-    check_precision(options.precision)
-    if options.class_weight not in CLASS_WEIGHTS:
-        raise UsageError(
-            f"unknown --class-weight {options.class_weight!r}", hint=f"one of: {', '.join(CLASS_WEIGHTS)}"
-        )
-    if options.folds < 2:
-        raise UsageError(f"--folds {options.folds} must be at least 2")
-    if options.batch_size < 1:
-        raise UsageError(f"--batch-size {options.batch_size} must be positive")
+def _uses_text(options: AdaptOptions, backbone: "Backbone") -> bool:
+    trained = backbone.text is not None and not backbone.spec.is_random
+    return options.init == TEXT or (options.init == AUTO and trained)
 
 
-def _config(options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone") -> dict[str, Any]:
+def _tuning_arguments(options: AdaptOptions, images: int) -> dict[str, Any] | None:
+    """The recipe and the rest; None for a frozen backbone."""
+    if options.tuning.mode == FROZEN:
+        return None
+    recipe = asdict(tuning_recipe(options, images))
+    rest = {**asdict(options.tuning)}
+    del rest["plan"]
+    for free in ("checkpoint_every", "log_every", "seed"):
+        del recipe[free]
+    return {**recipe, **rest}
+
+
+def _config(
+    options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone", resolved: dict[str, Any] | None
+) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
+    text = options.text.sentences(sets.classes) if _uses_text(options, backbone) else None
     return {
         "command": "adapt",
         "arguments": {
@@ -155,6 +139,8 @@ def _config(options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone") -
             "folds": options.folds,
             "seed": options.seed,
             "max_pixels": options.max_pixels,
+            "tuning": _tuning_arguments(options, len(sets.train.images)),
+            "text": [list(one) for one in text] if text else None,
         },
         "inputs": {
             "classes": len(sets.classes),
@@ -163,53 +149,128 @@ def _config(options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone") -
             "images_sha256": sets.fingerprint,
             "weights_sha256": backbone.weights_sha256,
         },
+        "resolved": resolved,
         "backbone": backbone_facts(backbone, options.seed),
     }
 
 
 class _Adapting:
-    """One run: features of train and val, the choice of the head, the files."""
+    """One run: features of train and val, the choice of the head, the finetuning if there is one, the
+    files."""
 
-    def __init__(self, options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone") -> None:
+    def __init__(
+        self,
+        options: AdaptOptions,
+        sets: AdaptationSets,
+        backbone: "Backbone",
+        run: RunDirectory,
+        student: Student | None,
+        device: str,
+    ) -> None:
         self.options = options
         self.sets = sets
         self.backbone = backbone
+        self.directory = run
+        self.student = student
+        self.device = device
         self.ledger = Ledger()
         self.dropped: dict[str, str] = {}
 
     def run(self) -> AdaptReport:
         """Do it and write it; the report comes last and marks the teacher as done."""
-        from transferset.models.runtime import open_runtime
-
         options, classes = self.options, self.sets.classes
         flops = flops_per_image(self.backbone.module, self.backbone.preprocessing.size, backward=False)
-        model = open_runtime(
-            self.backbone,
-            runtime=check_runtime(options.runtime),
-            precision=options.precision,
-            batch_size=options.batch_size,
-            device=options.execution.device,
-            threads=options.execution.threads,
-        )
+        model = self.frozen()
         train, train_ids = self.features("train", self.sets.train, model, flops)
         val, val_ids = self.features("val", self.sets.val, model, flops)
         self.check_classes(train.labels)
         train, val = without_copies(train, train_ids, val, val_ids)
         judge = val if len(val) else None
         self.tell(train.labels, judge)
+        choice = self.choose(train, judge)
+        tuned = None
+        if self.student is not None:
+            tuned = self.tune(self.student, model, choice, train, judge)
+        backbone, head, seed = self.backbone, choice.head, None
+        if tuned is not None and tuned.backbone is not None and tuned.head is not None:
+            backbone, head, seed = tuned.backbone, tuned.head, options.seed
+        fingerprint = write_teacher(options.out, backbone, head, classes, seed)
+        report = self.report(choice, tuned, head, {"train": len(train), "val": len(val)}, judge)
+        report = replace(report, runtime=runtime_facts(model), fingerprint=fingerprint)
+        write_json(options.out / REPORT, asdict(report))
+        remove_pieces(options.out)
+        return report
+
+    def frozen(self) -> "FrozenModel":
+        """The given model on the runtime that the run has begun on, if it is left to us."""
+        from transferset.models.runtime import open_runtime
+
+        options, path = self.options, self.options.out / RUNTIME
+        begun = read_json(path) if path.exists() else {}
+        model = open_runtime(
+            self.backbone,
+            runtime=check_runtime(_first_or(begun, "runtime", options.runtime)),
+            precision=_first_or(begun, "precision", options.precision),
+            batch_size=options.batch_size,
+            device=options.execution.device,
+            threads=options.execution.threads,
+        )
+        write_json(path, {"runtime": model.info.runtime, "precision": model.info.precision})
+        return model
+
+    def choose(self, train: LabelledFeatures, judge: LabelledFeatures | None) -> Choice:
+        """The head on the frozen model."""
+        options, classes, text = self.options, self.sets.classes, None
+        if _uses_text(options, self.backbone):
+            with self.ledger.timed("class names"):
+                text = text_head(self.backbone, classes, options.text)
         with self.ledger.timed("head", len(train)):
-            choice = choose_head(
+            return choose_head(
                 train,
                 judge,
                 classes=len(classes),
                 class_weight=options.class_weight,
                 folds=options.folds,
                 seed=options.seed,
+                text=text,
             )
-        fingerprint = write_teacher(options.out, self.backbone, choice.head, classes)
-        report = self.report(choice, {"train": len(train), "val": len(val)}, judge, model, fingerprint)
-        write_json(options.out / REPORT, asdict(report))
-        return report
+
+    def tune(
+        self,
+        student: Student,
+        model: "FrozenModel",
+        choice: Choice,
+        train: LabelledFeatures,
+        val: LabelledFeatures | None,
+    ) -> Tuned:
+        """Finetune, on the images that the head was fitted on and judged by those that have judged it."""
+        judges = val is not None and choice.judged_on == "val"
+        inputs = TuningInputs(
+            options=self.options,
+            run=self.directory,
+            classes=self.sets.classes,
+            backbone=self.backbone,
+            frozen=model,
+            choice=choice,
+            features=train,
+            train=self.images(self.sets.train, train),
+            val=self.images(self.sets.val, val) if val is not None and judges else None,
+            device=self.device,
+            ledger=self.ledger,
+        )
+        return tune(inputs, student)
+
+    def images(self, images: LabelledSet, used: LabelledFeatures) -> LabelledImages:
+        """The images whose features were used."""
+        assert used.places is not None
+        paths = [images.images[place].path for place in used.places]
+        reader = ImageReader(
+            samples_of_files(paths),
+            self.backbone.preprocessing.resize_short_side,
+            cache_bytes=(self.options.execution.cache_mb << 20) // 2,
+            max_pixels=self.options.max_pixels,
+        )
+        return LabelledImages(reader, used.labels, self.sets.classes, {})
 
     def features(
         self, split: str, images: LabelledSet, model: "FrozenModel", flops: float
@@ -232,7 +293,7 @@ class _Adapting:
             check_readable(paths, found.reasons, self.options.max_error_rate, what)
         numbers = {name: number for number, name in enumerate(self.sets.classes)}
         labels = [numbers[str(images.images[place].label)] for place in found.places]
-        return LabelledFeatures(found.features, np.array(labels, np.int64)), found.ids
+        return LabelledFeatures(found.features, np.array(labels, np.int64), found.places), found.ids
 
     def record(self, paths: list[Path], reasons: dict[int, str]) -> None:
         """The error list."""
@@ -269,36 +330,57 @@ class _Adapting:
     def report(
         self,
         choice: Choice,
+        tuned: Tuned | None,
+        head: LinearHead,
         images: dict[str, int],
         val: LabelledFeatures | None,
-        model: "FrozenModel",
-        fingerprint: str,
     ) -> AdaptReport:
-        """Everything that was found out."""
-        classes, temperature = self.sets.classes, choice.head.temperature
-        calibrated = choice.logits / np.float32(temperature)
+        """Everything that was found out, but for the runtime and the fingerprint."""
+        logits = choice.logits if tuned is None else tuned.logits
+        temperature = choice.head.temperature
+        if tuned is not None and tuned.chosen:
+            temperature = tuned.candidates[tuned.chosen].temperature
+        calibrated = logits / np.float32(temperature)
         extra = None
         if val is not None and choice.judged_on != "val":
-            logits = choice.head.logits(val.features[:, 0])
-            extra = classification_metrics(logits, val.labels, classes).to_dict()
+            extra = classification_metrics(
+                self.logits_on(val, head, tuned), val.labels, self.sets.classes
+            ).to_dict()
         return AdaptReport(
             out=str(self.options.out),
-            classes=len(classes),
+            classes=len(self.sets.classes),
             images=images,
             dropped=len(self.dropped),
             trials=[asdict(trial) for trial in choice.trials],
             strength=choice.chosen.strength,
             temperature=temperature,
             judged_on=choice.judged_on,
-            estimate=classification_metrics(calibrated, choice.labels, classes).to_dict(),
+            estimate=classification_metrics(calibrated, choice.labels, self.sets.classes).to_dict(),
             calibration={
-                "nll_before": negative_log_likelihood(choice.logits, choice.labels),
+                "nll_before": negative_log_likelihood(logits, choice.labels),
                 "nll_after": negative_log_likelihood(calibrated, choice.labels),
-                "ece_before": expected_calibration_error(choice.logits, choice.labels),
+                "ece_before": expected_calibration_error(logits, choice.labels),
                 "ece_after": expected_calibration_error(calibrated, choice.labels),
             },
             val=extra,
-            runtime=runtime_facts(model),
+            runtime={},
             costs=self.ledger.to_dict(),
-            fingerprint=fingerprint,
+            fingerprint="",
+            text=choice.chosen.text,
+            tune=self.options.tuning.mode,
+            candidates=candidates_as_json(tuned) if tuned else [],
+            chosen=tuned.chosen if tuned else 0,
+            skipped_steps=tuned.skipped_steps if tuned else 0,
         )
+
+    def logits_on(self, val: LabelledFeatures, head: LinearHead, tuned: Tuned | None) -> np.ndarray:
+        """Calibrated logits of the teacher that is kept, on val."""
+        if tuned is None or not tuned.chosen or self.student is None:
+            return head.logits(val.features[:, 0])
+        logits = logits_of(self.student, self.images(self.sets.val, val))
+        return np.asarray(logits / np.float32(head.temperature))
+
+
+def _first_or(begun: dict[str, Any], name: str, given: str) -> str:
+    """What a run has begun with where it is left to us."""
+    return str(begun.get(name, given)) if given == "auto" else given

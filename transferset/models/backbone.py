@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transferset.errors import UsageError
+from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.spec import ModelSpec, parse_spec
 from transferset.models.text import TextTower
@@ -82,6 +83,37 @@ def load_backbone(spec: ModelSpec | str, *, image_size: int | None = None, seed:
         weights_sha256=weights_sha256(module),
         text=text,
     )
+
+
+def reload_backbone(
+    spec: ModelSpec | str, weights: Path, *, image_size: int | None = None, seed: int = 0
+) -> Backbone:
+    """A backbone with other weights, such as finetuned ones, from a safetensors file of its module.
+
+    A timm model (and `embedded`) needs nothing but that file; an open_clip model is first loaded by its spec,
+    since its hub tag or directory says how it is built. There is no text tower: its space was the old
+    weights'.
+
+    Raises:
+        UsageError, DataError: as `load_backbone`; DataError also for a file that is missing, damaged, or
+            another model's.
+    """
+    import safetensors
+    from safetensors.torch import load_file
+
+    model_spec = parse_spec(spec) if isinstance(spec, str) else spec
+    bare = replace(model_spec, family="timm", weights="none")
+    found = load_backbone(
+        model_spec if model_spec.family == "open_clip" else bare, image_size=image_size, seed=seed
+    )
+    try:
+        found.module.load_state_dict(load_file(weights))
+    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{weights} does not hold weights of {model_spec}: {first_line}", "restore the file"
+        ) from error
+    return replace(found, spec=model_spec, weights_sha256=weights_sha256(found.module), text=None)
 
 
 def _load(

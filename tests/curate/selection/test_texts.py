@@ -3,17 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.selection.options import TEMPLATES, StrategyOptions
-from curate.selection.texts import (
-    class_phrases,
-    parse_class_names,
-    prompts,
-    read_templates,
-    require_text_tower,
-    text_queries,
-    text_vector,
-)
+from curate.selection.options import StrategyOptions
+from curate.selection.texts import class_phrases, require_text_tower, text_queries
 from transferset.errors import DataError, UsageError
+from transferset.prompts import TEMPLATES, parse_class_names, prompts, read_templates, text_vector
 
 
 def test_class_names_come_from_a_list_or_a_file(tmp_path: Path) -> None:
