@@ -38,6 +38,7 @@ from distill.stages.train_inputs import (
     Inputs,
     TrainOptions,
     check,
+    chooses_step,
     classifier_to_be,
     config,
     decode_size,
@@ -156,15 +157,18 @@ class Training:
         val (the teacher's without val); of several teachers' the first one, every head being kept beside
         it."""
         inputs, student = self.inputs, self.inputs.student
-        kept = inputs.heads[0]
-        if inputs.labels is None:
-            scored = inputs.scored[0]
-            where = f"val, head {scored.name}" if report.scored_on else None
-            report = replace(report, scored_on=where, head=kept.name)
-            write_heads(self.options.out, student, weights, inputs.heads, scored, report)
-        elif inputs.val is not None:
+        kept, scores = inputs.heads[0], []
+        if inputs.val is not None:
             student.module.load_state_dict(weights)
             scores = self.head_scores(inputs.val)(student.module)
+        if inputs.labels is None:
+            scored = inputs.scored[0]
+            if inputs.val is not None:
+                interval = wilson_interval(scores[0], len(inputs.val))
+                where = f"val, head {scored.name}"
+                report = replace(report, score=scores[0], scored_on=where, interval=interval)
+            write_heads(self.options.out, student, weights, inputs.heads, scored, report)
+        elif scores:
             kept = inputs.scored[int(np.argmax(scores))]
             told = ", ".join(
                 f"{head.name} {100 * score:.1f} %" for head, score in zip(inputs.scored, scores, strict=True)
@@ -183,7 +187,7 @@ class Training:
             stream=feed.stream,
             method=self.loss(),
             log=self.directory.log,
-            score=self.best_head(inputs.val) if inputs.val and method.trains_classifier else None,
+            score=self.best_head(inputs.val) if inputs.val and chooses_step(inputs) else None,
             flush=feed.outputs.flush,
             rewind=self.directory.rewind,
             collect=feed.collect if pays else lambda ledger: None,

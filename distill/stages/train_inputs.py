@@ -22,7 +22,7 @@ from distill.models.head_selection import check_choosable
 from distill.models.joint_heads import Head, parameters
 from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
-from distill.stages.combined_teaching import AVERAGE
+from distill.stages.combined_teaching import AVERAGE, HEADS
 from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
 from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
@@ -61,7 +61,8 @@ class TrainOptions:
     Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
     student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
     every view and its mirror image, and the probabilities are averaged. With `heads` the run holds the first
-    teacher's student, and in `heads/NAME` one for each teacher, all with the same backbone.
+    teacher's student, and in `heads/NAME` one for each teacher, all with the same backbone; val does not
+    choose among their steps, since it knows one task only, and scores the student at the end.
 
     `from_run`: a finished run that the student goes on from, in place of `student`; a head of the run is
     taken over by the teacher that has the same classes. `head_epochs` and `backbone_lr_scale` as in finetune.
@@ -147,11 +148,9 @@ def check(options: TrainOptions, task: Task) -> Transfer:
             " compares the images of a batch",
             hint="leave it out; a smaller --batch-size takes less memory",
         )
-    if options.plan.patience and not method.trains_classifier:
-        raise UsageError(
-            f"--patience with --method {options.method}: nothing is scored before the end",
-            hint="leave it out",
-        )
+    if options.plan.patience and (options.combine == HEADS or not method.trains_classifier):
+        what = f"--combine {HEADS}" if options.combine == HEADS else f"--method {options.method}"
+        raise UsageError(f"--patience with {what}: nothing is scored before the end", hint="leave it out")
     check_teachers(options, method)
     if options.augment is not None:
         augmentation(options.augment)
@@ -347,6 +346,12 @@ def classifier_to_be(inputs: Inputs) -> str:
     if inputs.method.trains_classifier:
         return TRAINED
     return PROBED if inputs.probe else NO_CLASSIFIER
+
+
+def chooses_step(inputs: Inputs) -> bool:
+    """Whether val, if there is one, chooses among the steps: not where features are matched, and not where
+    several teachers have a head each, of which val knows one and would choose against the others."""
+    return inputs.method.trains_classifier and (len(inputs.heads) == 1 or inputs.labels is not None)
 
 
 def decode_size(inputs: Inputs) -> int:

@@ -104,7 +104,7 @@ def test_every_option_says_what_it_is_for(command: str, distill: Run) -> None:
         ("adapt", ["--data", "--teacher", "--out"]),
         ("label", ["--shards", "--teacher", "--out"]),
         ("plan", ["--shards", "--teacher", "--student"]),
-        ("train", ["--shards", "--student", "--out"]),
+        ("train", ["--shards", "--out"]),
         ("finetune", ["--data", "--out"]),
         ("evaluate", ["--model", "--data"]),
         ("export", ["--model", "--out"]),

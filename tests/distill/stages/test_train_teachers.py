@@ -178,6 +178,7 @@ def test_a_head_for_each_teacher(two_heads: Path, labelled: Path, warmth: Path, 
     """Every head is a finished student, and they share the backbone."""
     report = json.loads((two_heads / "report.json").read_text())
     assert report["head"] == "teacher" and report["scored_on"] == "val, head other"
+    assert report["chosen_step"] == report["steps"], "val knows one task and does not choose"
     students = {name: open_student(two_heads / "heads" / name) for name in ("teacher", "other")}
     assert (students["teacher"].classes, students["other"].classes) == (CHANNELS, WARMTH)
     assert _weights(two_heads) == _weights(two_heads / "heads" / "teacher")
@@ -320,6 +321,7 @@ def test_options_that_do_not_fit(
         ({"from_run": averaged}, "--student or goes on"),
         ({"student": None, "from_run": averaged}, "--image-size with --from"),
         ({"head_epochs": 1.0}, "is random"),
+        ({"combine": "heads", "plan": Plan(steps=2, patience=1)}, "--patience with --combine heads"),
         ({"backbone_lr_scale": 2.0}, "at most 1"),
     ):
         with pytest.raises(UsageError, match=message):
