@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_export, cli_label, options
+from distill import cli_compare, cli_export, cli_label, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 
@@ -232,7 +232,7 @@ def evaluate(
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-for command in (*cli_label.COMMANDS, *cli_export.COMMANDS):
+for command in (*cli_label.COMMANDS, *cli_export.COMMANDS, *cli_compare.COMMANDS):
     app.command()(command)
 
 

@@ -32,7 +32,7 @@ from distill.stages.train_inputs import (
     decode_size,
     open_inputs,
 )
-from distill.task import CLASSIFICATION, Task
+from distill.task import CLASSIFICATION, TOP1, Task
 from transferset.console import say
 from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 OUTPUTS = "teacher_outputs.npy"
 UNREADABLE = "unreadable.json"
 
-_Found = tuple[int, float, str, tuple[float, float]]  # chosen step, score, what it was measured on, interval
+_Found = tuple[
+    int, float, str, tuple[float, float] | None
+]  # chosen step, score, what it was measured on, interval
 
 
 def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
@@ -119,7 +121,7 @@ class Training:
         options, inputs = self.options, self.inputs
         if inputs.method.trains_classifier:
             best = trainer.at.best()
-            found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
+            found = best and (*best, "val", self.interval(best[1], inputs.val))
             report = self.report(trainer, found)
             weights = trainer.best_weights()
         else:
@@ -155,7 +157,11 @@ class Training:
 
     def scorer(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
         """The score on labelled images."""
-        return scorer(self.task, self.inputs.student, images, self.ledger)
+        return scorer(self.task, self.inputs.student, images, self.ledger, self.options.metric)
+
+    def interval(self, score: float, images: LabelledImages | None) -> tuple[float, float] | None:
+        """The 95 % interval of a score on these images, where it is a share of them."""
+        return wilson_interval(score, len(images or ())) if self.options.metric == TOP1 else None
 
     def finish_classifier(self, trainer: Trainer) -> _Found | None:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
@@ -170,7 +176,8 @@ class Training:
         set_classifier(student, choice.head)
         score, count, judged_on = choice.chosen.top1, len(choice.labels), choice.judged_on
         if val is not None:
-            score, count, judged_on = self.scorer(val)(student.module), len(val), "val"
+            score = self.scorer(val)(student.module)
+            return trainer.at.step, score, "val", self.interval(score, val)
         return trainer.at.step, score, judged_on, wilson_interval(score, count)
 
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
@@ -189,5 +196,6 @@ class Training:
             skipped_steps=trainer.at.skipped,
             dropped=dropped + (len(inputs.val.dropped) if inputs.val else 0),
             costs=self.ledger.to_dict(),
+            metric=self.options.metric,
             classifier=classifier_to_be(inputs),
         )

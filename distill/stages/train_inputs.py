@@ -25,7 +25,7 @@ from distill.stages.teaching import (
     Teaching,
     stored_teaching,
 )
-from distill.task import Task
+from distill.task import TOP1, Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled
@@ -48,7 +48,7 @@ class TrainOptions:
     `temperature`: of the comparison, beyond the teacher's own fitted one (None: the method's default).
     `runtime`, `precision`: what the teacher runs on. `labels_from`: a store of `distill label`, which takes
     the teacher's place and says which views there are; a `teacher` that is given too must be the one that
-    labelled.
+    labelled. `metric`: what val scores, `top1` or `balanced_accuracy`.
     """
 
     shards: tuple[str | Path, ...]
@@ -68,6 +68,7 @@ class TrainOptions:
     runtime: str = "auto"
     labels_from: Path | None = None
     precision: str = "auto"
+    metric: str = TOP1
     execution: Execution = field(default_factory=Execution)
 
 
@@ -229,6 +230,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             "temperature": method.temperature,
             "labelled_share": options.labelled_share if options.data else None,
             "student": options.student,
+            "metric": None if options.metric == TOP1 else options.metric,
         },
         "inputs": {
             "samples": len(inputs.samples),

@@ -1,14 +1,7 @@
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "bootstrap.py"
-spec = importlib.util.spec_from_file_location("bootstrap", PATH)
-assert spec is not None and spec.loader is not None
-bootstrap = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(bootstrap)
+from distill.comparison import statistics as bootstrap
 
 
 def answers(share: float, seed: int) -> np.ndarray:
