@@ -1,21 +1,22 @@
 """`distill compare`: the paper's table on anyone's data, from one recipe."""
 
 import fnmatch
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distill.comparison.answers import Compared, Row, differences, rows_of
 from distill.comparison.cells import Cell, cells_of
 from distill.comparison.costs import Cost, total
+from distill.comparison.curves import answers
 from distill.comparison.recipe import Recipe, load_recipe
 from distill.comparison.runner import DONE, FAILED_STATUS, Outcome, Runner, outcome_of
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
 from transferset.errors import UsageError
-from transferset.writes import write_json
+from transferset.writes import write_json, write_parquet
 
-JSON = "compare.json"
+JSON, TABLE = "compare.json", "compare.parquet"
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,21 @@ class Comparison:
             "cells": [_cell_dict(one) for one in self.outcomes],
             "rows": [_row_dict(row) for row in self.rows],
             "differences": [_compared_dict(one) for one in self.differences],
+            "answers": [asdict(one) for one in answers(self.rows, self.recipe)],
             "shared_costs": self.recipe.costs,
         }
 
 
 def compare(options: CompareOptions) -> Comparison:
-    """Run the cells of a recipe that are not finished, then write `compare.json`.
+    """Run the cells of a recipe that are not finished, then write `compare.json`, `compare.parquet` and
+    `report.html`.
 
     Running it again resumes; several processes may run it at once. A cell that fails is recorded, and the
     others go on. Raises UsageError for a recipe that does not fit, or a directory with cells of another one;
     DataError for a task that cannot be used; DiskError and InterruptedRun wherever they occur.
     """
+    from distill.comparison.report import write_report
+
     recipe = load_recipe(options.recipe)
     cells = cells_of(recipe)
     out = options.directory
@@ -84,6 +89,8 @@ def compare(options: CompareOptions) -> Comparison:
     rows = rows_of(outcomes, recipe.metric)
     comparison = Comparison(out, recipe, outcomes, rows, differences(rows, recipe))
     write_json(out / JSON, comparison.to_dict())
+    write_table(out / TABLE, comparison)
+    write_report(comparison)
     return comparison
 
 
@@ -160,3 +167,22 @@ def _compared_dict(one: Compared) -> dict[str, Any]:
         "verdict": one.difference.verdict,
         "seeds": one.seeds,
     }
+
+
+def write_table(path: Path, comparison: Comparison) -> None:
+    """One row a cell as Parquet: what it is, its status, metrics and total cost."""
+    import pyarrow as pa
+
+    rows = []
+    for cell in comparison.to_dict()["cells"]:
+        metrics, spent = cell.get("metrics", {}), cell.get("total", {})
+        named = ("name", "method", "transfer_set", "teacher", "labels", "seed", "status", "reason")
+        row = {name: cell[name] for name in named}
+        row |= {name: cell.get(name) for name in ("val", "set_images", "label_images")}
+        row |= {name: metrics.get(name) for name in ("top1", "balanced_accuracy", "ece", "nll")}
+        row |= {name: spent.get(name) for name in ("images", "flops", "seconds")}
+        rows.append(row)
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    kinds = dict.fromkeys(rows[0], number) | dict.fromkeys(named, text)
+    kinds |= dict.fromkeys(("seed", "set_images", "label_images", "images"), whole)
+    write_parquet(path, pa.Table.from_pylist(rows, pa.schema(list(kinds.items()))))
