@@ -236,4 +236,5 @@ CompareOut = Annotated[
     ),
 ]
 Only = Annotated[str | None, typer.Option(help="Run only cells whose name matches, such as 'task-*'.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with what they will cost.")]
 ReportOnly = Annotated[bool, typer.Option("--report-only", help="Train nothing: report what is there.")]

@@ -73,7 +73,8 @@ def cells_of(recipe: Recipe) -> list[Cell]:
     for draw in draws:
         for transfer_set in recipe.transfer_sets:
             for teacher in recipe.teachers:
-                methods = [method for method in recipe.methods if method in TRANSFERS]
+                used = TRANSFERS if transfer_set.methods is None else transfer_set.methods
+                methods = [method for method in recipe.methods if method in used]
                 cells += [Cell(method, *draw, teacher, transfer_set) for method in methods]
         cells += [Cell(method, *draw) for method in (LABELS_ONLY, PRETRAINED) if method in recipe.methods]
     return cells

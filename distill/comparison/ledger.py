@@ -10,16 +10,19 @@ from distill.comparison.tables import budget
 
 
 def stages_of(row: Row) -> list[Cost]:
-    """The stages of a row's cells, mean over seeds, each once: runs that were only tried are added up."""
+    """The stages of a row's cells, mean over seeds: a line for each command with what its student (or its
+    frozen model) saw, and one for the teacher within it; runs that were only tried are added up."""
     works = [one.work for one in row.outcomes.values() if one.work is not None]
-    sums: dict[tuple[str, bool], Cost] = {}
+    sums: dict[str, Cost] = {}
     for cost in (cost for work in works for cost in work.costs):
-        stage = "tuning" if cost.tuning else cost.stage
-        key = (stage, cost.tuning)
-        before = sums.get(key, replace(cost, stage=stage, images=0, flops=0.0, seconds=0.0))
-        images = before.images + (cost.images if cost.flops or not cost.tuning else 0)
-        sums[key] = replace(
-            before, images=images, flops=before.flops + cost.flops, seconds=before.seconds + cost.seconds
+        command, _, part = cost.stage.partition(": ")
+        stage = "tuning" if cost.tuning else cost.stage if part == "teacher" else command
+        before = sums.get(stage, replace(cost, stage=stage, images=0, flops=0.0, seconds=0.0))
+        sums[stage] = replace(
+            before,
+            images=before.images + (cost.images if cost.flops else 0),
+            flops=before.flops + cost.flops,
+            seconds=before.seconds + cost.seconds,
         )
     count = len(works)
     return [

@@ -52,7 +52,7 @@ _LOOK: dict[Any, Any] = {
 
 def metric_name(metric: str) -> str:
     """As axes call it."""
-    return {"top1": "top-1"}.get(metric, metric.replace("_", " ")) + ", %"
+    return {"top1": "top-1"}.get(metric, metric.replace("_", " "))
 
 
 def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
@@ -77,9 +77,8 @@ def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
             )
         axes.set(xscale="log", xlabel="FLOPs of a cell, shared stages included", ylabel=_metric(rows))
         axes.set(title="Accuracy against cost")
-        _legend_beside(axes)
 
-    return _png(draw, width=_WIDTH + 2)
+    return _png(draw, entries=len(rows))
 
 
 def learning_curves(curves: Sequence[Curve]) -> bytes:
@@ -105,9 +104,8 @@ def learning_curves(curves: Sequence[Curve]) -> bytes:
         axes.set_xlabel("labelled training images" if over == LABELS else "images of the transfer set")
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axes.minorticks_off()
-        _legend_beside(axes)
 
-    return _png(draw, width=_WIDTH + 2)
+    return _png(draw, entries=len(curves))
 
 
 def per_class(rows: Sequence[Row]) -> bytes:
@@ -127,16 +125,16 @@ def per_class(rows: Sequence[Row]) -> bytes:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set(title="Every class", xlabel="right, %", xlim=(0, 100))
-        _legend_beside(axes)
 
     def lines(axes: "Axes") -> None:
         for number, (row, recall) in enumerate(zip(rows, recalls, strict=True)):
             axes.plot(np.sort(100 * recall), color=_shade(rows, number), label=row.name)
         axes.set(title="Every class, sorted for each", xlabel="classes", ylabel="right, %", ylim=(0, 100))
-        _legend_beside(axes)
 
     few = len(order) <= NAMED_CLASSES
-    return _png(bars if few else lines, max(_HEIGHT, 0.8 + 0.3 * len(order)) if few else _HEIGHT, _WIDTH + 2)
+    return _png(
+        bars if few else lines, max(_HEIGHT, 0.8 + 0.3 * len(order)) if few else _HEIGHT, entries=len(rows)
+    )
 
 
 def reliability(rows: Sequence[Row]) -> bytes:
@@ -159,9 +157,8 @@ def reliability(rows: Sequence[Row]) -> bytes:
             axes.plot(x, y, marker="o", markersize=3.5, color=_shade(rows, number), label=label)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
         axes.set(title="Calibration")
-        _legend_beside(axes)
 
-    return _png(draw, width=_WIDTH + 2)
+    return _png(draw, entries=len(rows))
 
 
 def confusion(row: Row) -> bytes:
@@ -204,7 +201,7 @@ def _set_markers(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _metric(rows: Sequence[Row]) -> str:
-    return metric_name(rows[0].metric)
+    return metric_name(rows[0].metric) + ", %"
 
 
 def _shade(rows: Sequence[Row], number: int) -> Any:
@@ -217,20 +214,21 @@ def _shade(rows: Sequence[Row], number: int) -> Any:
     return tuple(1 - (1 - colour) * 0.55**before)
 
 
-def _legend_beside(axes: "Axes") -> None:
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02))
-
-
-def _png(draw: "Callable[[Axes], None]", height: float = _HEIGHT, width: float = _WIDTH) -> bytes:
-    """A figure with one pair of axes; no time and no version stand in the file."""
+def _png(
+    draw: "Callable[[Axes], None]", height: float = _HEIGHT, width: float = _WIDTH, entries: int = 0
+) -> bytes:
+    """A figure with one pair of axes and below them a legend, if it has `entries`; no time and no version
+    stand in the file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     buffer = io.BytesIO()
     with _own_look():
-        figure = Figure(figsize=(width, height), dpi=_DPI)
+        figure = Figure(figsize=(width, height + 0.2 * ((entries + 1) // 2)), dpi=_DPI)
         FigureCanvasAgg(figure)
         draw(figure.add_subplot())
+        if entries:
+            figure.legend(loc="outside lower center", ncols=2)
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 

@@ -54,11 +54,12 @@ class Student:
 @dataclass(frozen=True)
 class TransferSet:
     """A column. `path` may hold `{seed}` and `{labels}`, or is `own`: the task's training images without
-    their labels. Sets of one `series` differ in size only."""
+    their labels. Sets of one `series` differ in size only; `methods`: those that use the set (None: all)."""
 
     name: str
     path: str
     series: str | None = None
+    methods: tuple[str, ...] | None = None
 
     def at(self, labels: str, seed: int, root: Path) -> Path:
         """The path of one cell; relative ones start at `root`."""
@@ -252,7 +253,10 @@ def _transfer_set(section: Section, name: str) -> TransferSet:
     if isinstance(section.values[name], dict):
         inner = section.section(name)
         found = TransferSet(
-            name, inner.take("path", words, "a path"), inner.take("series", words, "a name", None)
+            name,
+            inner.take("path", words, "a path"),
+            inner.take("series", words, "a name", None),
+            inner.take("methods", several(one_of(*TRANSFERS)), f"a list out of {', '.join(TRANSFERS)}", None),
         )
         inner.done()
         return found

@@ -45,7 +45,7 @@ def _head(comparison: Comparison) -> str:
     done = sum(one.status == DONE for one in comparison.outcomes)
     test = _test_images(comparison.rows)
     sentence = (
-        f"{recipe.metric.replace('_', ' ')} on {test:,} test images; {len(recipe.seeds)} seeds; "
+        f"{plots.metric_name(recipe.metric)} on {test:,} test images; {len(recipe.seeds)} seeds; "
         f"{done} of {len(comparison.outcomes)} cells are done. Val alone has chosen everything; the test "
         "split was looked at once, at the end of each cell."
     )
@@ -101,7 +101,8 @@ def _costs(comparison: Comparison) -> str:
         "Means over the cells of a row. What is shared is counted in full in every cell that needs it, and "
         "was paid once. Seconds are wall-clock time on this machine; FLOPs count matrix products, "
         "convolutions and attention, one multiplication with addition being two. Tuning is what the search "
-        "for the best settings cost beyond the run that was chosen; it is in no total."
+        "for the best settings cost beyond the run that was chosen; it is in no total. A teacher that works "
+        "beside its student has no seconds of its own; compare.json has every part."
     )
     columns = ["", "labels", "stage", "images", "FLOPs", "seconds", ""]
     return f"<h2>What it cost</h2><p>{text(note)}</p>" + table(columns, lines)

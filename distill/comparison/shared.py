@@ -7,7 +7,7 @@ from pathlib import Path
 from distill.comparison.cells import Cell, draw_name
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, wall_clock
 from distill.comparison.labels import Drawn, draw_labels, load_task
-from distill.comparison.recipe import OWN, Recipe, Teacher
+from distill.comparison.recipe import METHODS, OWN, Recipe, Teacher
 from distill.data.label_store import STORE, open_store
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import Execution
@@ -98,10 +98,11 @@ class Shared:
         self._made[out] = cost_of_run("adapt", report.costs, read_seconds(clock), shared=True)
         return out, list(self._made[out])
 
-    def storing_pays(self, images: int) -> bool:
+    def storing_pays(self, cell: Cell, images: int) -> bool:
         """Whether the methods that match logits ask the teacher less often through a store."""
         schedule = self.recipe.schedule
-        users = len({TASK_ORIENTED, PSEUDO_LABELS} & set(self.recipe.methods))
+        used = cell.transfer_set.methods if cell.transfer_set and cell.transfer_set.methods else METHODS
+        users = len({TASK_ORIENTED, PSEUDO_LABELS} & set(self.recipe.methods) & set(used))
         epochs = schedule.epochs or (schedule.steps or 0) * schedule.batch_size / images or schedule.views
         return schedule.views > 0 and users * min(epochs, schedule.views) > schedule.views
 

@@ -2,9 +2,11 @@
 
 from distill.comparison.answers import Compared
 from distill.comparison.compare import Comparison, mean_cost
+from distill.comparison.estimate import Estimate
+from distill.comparison.plots import metric_name
 from distill.comparison.recipe import ALL
 from distill.comparison.runner import DONE
-from transferset.console import print_table
+from transferset.console import print_table, say
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -23,7 +25,7 @@ def print_comparison(comparison: Comparison) -> None:
                 f"{cost.seconds:,.0f}",
             ]
         )
-    metric = comparison.recipe.metric.replace("_", " ")
+    metric = metric_name(comparison.recipe.metric)
     print_table(
         f"Test {metric}, mean ± standard deviation over seeds; cost of one cell, shared stages included",
         ["", "labels", "%", "seeds", "FLOPs", "images", "seconds"],
@@ -54,3 +56,21 @@ def compared_line(one: Compared) -> list[str]:
     gap = one.difference
     interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
     return [one.first.name, one.second.name, budget(one.first.labels), interval, gap.verdict]
+
+
+def print_estimates(estimates: list[Estimate]) -> None:
+    """The cells with their cost, and the sum of those that are left."""
+    rows = []
+    for one in estimates:
+        flops = "" if one.flops is None else f"{one.flops:.2g}"
+        minutes = "" if one.seconds is None else f"{one.seconds / 60:,.1f}"
+        seen = [f"{one.student_images:,}", f"{one.teacher_images:,}"]
+        rows.append([one.cell.name, one.status, *seen, flops, minutes, one.reason or ""])
+    columns = ["cell", "", "student images", "teacher images", "FLOPs", "minutes", ""]
+    print_table("what the cells cost", columns, rows)
+    left = [one for one in estimates if one.status != DONE]
+    hours = sum(one.seconds or 0.0 for one in left) / 3600
+    say(
+        f"{len(left)} of {len(estimates)} cells are left, at most about {hours:,.1f} hours: what cells share"
+        " is counted in each, the teacher as in eager mode, reading and scoring not at all"
+    )

@@ -97,7 +97,7 @@ def _from_store(shared: Shared, cell: Cell, run: Path, images: int) -> bool:
         return False
     if (run / CONFIG).exists():
         return "store_sha256" in read_config(run, "train").get("inputs", {})
-    return shared.storing_pays(images)
+    return shared.storing_pays(cell, images)
 
 
 def _train_options(shared: Shared, cell: Cell, out: Path, teacher: Path, store: Path | None) -> TrainOptions:
