@@ -155,8 +155,9 @@ def read_recipe(path: Path, values: Any) -> Recipe:
     top = Section(path, "", values)
     metric = top.take("metric", one_of(TOP1, BALANCED), f"{TOP1} or {BALANCED}", TOP1)
     schedule = _schedule(top.section("train"))
-    methods = top.take("methods", several(one_of(*METHODS)), f"a list out of {', '.join(METHODS)}", METHODS)
     student = _student(top.section("student"))
+    usual = tuple(one for one in METHODS if one != PRETRAINED or student.pretrained)
+    methods = top.take("methods", several(one_of(*METHODS)), f"a list out of {', '.join(METHODS)}", usual)
     if PRETRAINED in methods and student.pretrained is None:
         raise UsageError(
             f"{path}: the method pretrained needs student.pretrained",

@@ -173,5 +173,4 @@ class Runner:
             else mean
             for cell in cells
         )
-        hours, minutes = divmod(round(left / 60), 60)
-        return f", about {hours}:{minutes:02d} hours left"
+        return f", about {left / 3600:.1f} hours left" if left > 5400 else f", about {left / 60:.0f} min left"
