@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from bootstrap import paired_difference
 
 from curate.index.build import build_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
+from distill.comparison.statistics import paired_difference
 from distill.loop.plan import Plan
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.evaluate import EvaluateOptions, evaluate
@@ -257,9 +257,8 @@ def differences(groups: dict[str, list[Row]], totals: list[int]) -> list[list[st
                 np.stack([row.right for row in groups[name] if row.seed in seeds]) for name in (ours, other)
             ]
             gap = paired_difference(*pair)
-            verdict = "above" if gap.above else "below" if gap.high < 0 else "within noise"
             interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-            lines.append([ours, other, interval, verdict])
+            lines.append([ours, other, interval, gap.verdict])
     return lines
 
 

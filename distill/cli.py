@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_adapt, cli_export, cli_label, cli_replay, options
+from distill import cli_adapt, cli_compare, cli_export, cli_label, cli_replay, options
 from distill.tables import print_evaluation
 from transferset.console import print_json, print_table, run_cli
 
@@ -214,7 +214,8 @@ def evaluate(
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-for command in (*cli_label.COMMANDS, *cli_export.COMMANDS, *cli_replay.COMMANDS):
+MORE = (cli_label, cli_export, cli_replay, cli_compare)
+for command in (command for module in MORE for command in module.COMMANDS):
     app.command()(command)
 
 

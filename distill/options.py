@@ -305,3 +305,15 @@ LabelTable = Annotated[
 ]
 PlannedViews = Annotated[int, typer.Option(min=0, help="Views of each image, as in train; 0: no repeats.")]
 ProbeSeconds = Annotated[float, typer.Option(help="How long each stage is measured.")]
+
+# The comparison.
+CompareRecipe = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The recipe (YAML).")]
+CompareOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", file_okay=False, help="Where everything is written; default: the recipe without .yaml."
+    ),
+]
+Only = Annotated[str | None, typer.Option(help="Run only cells whose name matches, such as 'task-*'.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with what they will cost.")]
+ReportOnly = Annotated[bool, typer.Option("--report-only", help="Train nothing: report what is there.")]

@@ -44,7 +44,7 @@ from distill.stages.train_inputs import (
     decode_size,
     open_inputs,
 )
-from distill.task import CLASSIFICATION, Task
+from distill.task import CLASSIFICATION, TOP1, Task
 from transferset.console import say
 from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 OUTPUTS = "teacher_outputs.npy"
 UNREADABLE = "unreadable.json"
 
-_Found = tuple[int, float, str, tuple[float, float]]  # chosen step, score, what it was measured on, interval
+_Found = tuple[
+    int, float, str, tuple[float, float] | None
+]  # chosen step, score, what it was measured on, interval
 
 
 def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
@@ -143,7 +145,7 @@ class Training:
             report, weights = self.report(trainer, found), student.module.state_dict()
         else:
             best = trainer.at.best()
-            found = best and (*best, "val", wilson_interval(best[1], len(inputs.val or ())))
+            found = best and (*best, "val", self.interval(best[1], inputs.val))
             report, weights = self.report(trainer, found), trainer.best_weights()
             if len(inputs.heads) > 1:
                 report, weights = self.choose_head(report, weights)
@@ -164,7 +166,7 @@ class Training:
         if inputs.labels is None:
             scored = inputs.scored[0]
             if inputs.val is not None:
-                interval = wilson_interval(scores[0], len(inputs.val))
+                interval = self.interval(scores[0], inputs.val)
                 where = f"val, head {scored.name}"
                 report = replace(report, score=scores[0], scored_on=where, interval=interval)
             write_heads(self.options.out, student, weights, inputs.heads, scored, report)
@@ -216,7 +218,8 @@ class Training:
     def head_scores(self, images: LabelledImages) -> "Callable[[nn.Module], list[float]]":
         """The scores of the heads that are scored."""
         columns = [head.columns for head in self.inputs.scored]
-        return head_scorer(self.task, self.inputs.student, images, self.ledger, columns)
+        student, metric = self.inputs.student, self.options.metric
+        return head_scorer(self.task, student, images, self.ledger, columns, metric)
 
     def best_head(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
         """The score of the better head."""
@@ -225,7 +228,11 @@ class Training:
 
     def scorer(self, images: LabelledImages) -> "Callable[[nn.Module], float]":
         """The score on labelled images."""
-        return scorer(self.task, self.inputs.student, images, self.ledger)
+        return scorer(self.task, self.inputs.student, images, self.ledger, self.options.metric)
+
+    def interval(self, score: float, images: LabelledImages | None) -> tuple[float, float] | None:
+        """The 95 % interval of a score on these images, where it is a share of them."""
+        return wilson_interval(score, len(images or ())) if self.options.metric == TOP1 else None
 
     def finish_classifier(self, trainer: Trainer) -> tuple[Student, _Found | None]:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
@@ -242,7 +249,8 @@ class Training:
         set_classifier(student, choice.head)
         score, count, judged_on = choice.chosen.top1, len(choice.labels), choice.judged_on
         if val is not None:
-            score, count, judged_on = self.scorer(val)(student.module), len(val), "val"
+            score = self.scorer(val)(student.module)
+            return student, (trainer.at.step, score, "val", self.interval(score, val))
         return student, (trainer.at.step, score, judged_on, wilson_interval(score, count))
 
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
@@ -261,5 +269,6 @@ class Training:
             skipped_steps=trainer.at.skipped,
             dropped=dropped + (len(inputs.val.dropped) if inputs.val else 0),
             costs=self.ledger.to_dict(),
+            metric=self.options.metric,
             classifier=classifier_to_be(inputs),
         )

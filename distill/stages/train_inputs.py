@@ -31,7 +31,7 @@ from distill.stages.train_heads import (
     extended_arguments,
     student_heads,
 )
-from distill.task import Task
+from distill.task import TOP1, Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled
@@ -56,7 +56,8 @@ class TrainOptions:
     each only once (0: new views every epoch). `temperature`: of the comparison, beyond the teacher's own
     fitted one (None: the method's default). `runtime`, `precision`: what the teacher runs on. `labels_from`:
     a store of `distill label`, which takes the teacher's place and says which views there are; a `teacher`
-    that is given too must be the one that labelled.
+    that is given too must be the one that labelled. `metric`: what val scores, `top1` or
+    `balanced_accuracy`.
 
     Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
     student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
@@ -92,6 +93,7 @@ class TrainOptions:
     from_run: Path | None = None
     head_epochs: float = 0.0
     backbone_lr_scale: float = 1.0
+    metric: str = TOP1
     execution: Execution = field(default_factory=Execution)
 
     @property
@@ -309,6 +311,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             "labelled_share": options.labelled_share if options.data else None,
             "student": options.student,
             **extended_arguments(options),
+            "metric": None if options.metric == TOP1 else options.metric,
         },
         "inputs": {
             "samples": len(inputs.samples),

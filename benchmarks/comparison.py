@@ -1,0 +1,146 @@
+"""The paper's comparison on a pool and a task, out of one command.
+
+    python benchmarks/comparison.py --pool POOL --task TASK --out DIR [--metric balanced_accuracy]
+
+POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>/. Builds the index, draws a
+few labels a class for every seed, retrieves a random and a query-balanced transfer set with them, writes
+DIR/recipe.yaml and runs `distill compare` on it: labels only (tuned on val), and from either transfer set
+task-agnostic, task-oriented and pseudo-label transfer, each finetuned on the labels. Everything is written to
+DIR; the same command again resumes, several at once share the work, and the last one prints the table.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.index.build import build_index
+from curate.index.options import BuildOptions
+from curate.retrieval import RetrieveOptions, retrieve
+from curate.selection.selection import SelectOptions
+from distill.comparison.compare import CompareOptions, compare
+from distill.comparison.labels import draw_labels, load_task
+from distill.comparison.tables import print_comparison
+from distill.loop.execution import Execution
+from transferset.lock import DirectoryLock
+from transferset.writes import read_json, write_bytes, write_json
+
+STRATEGIES = {"random": "random", "retrieved": "query-balanced"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared. `total`: images of a transfer set; `index`: a ready one (None: built)."""
+
+    pool: list[Path]
+    task: Path
+    out: Path
+    index: Path | None
+    labels: list[int]
+    seeds: list[int]
+    total: int
+    steps: int
+    batch_size: int
+    lr: float
+    views: int
+    teacher: str
+    teacher_size: int
+    student: str
+    image_size: int
+    metric: str
+    methods: list[str]
+    runtime: str
+    threads: int | None
+    only: str | None
+
+
+def indexed(setting: Setting) -> Path:
+    """The pool's index; its cost, if it is built here, is kept beside it."""
+    if setting.index is not None:
+        return setting.index
+    index = setting.out / "index"
+    with DirectoryLock(setting.out, ".index.lock", wait=True):
+        if not (index / "manifest.json").exists():
+            start = time.perf_counter()
+            build_index(setting.pool, index, BuildOptions(encoder=setting.teacher))
+            count = int(read_json(index / "manifest.json")["distinct"])
+            write_json(setting.out / "index.json", {"images": count, "seconds": time.perf_counter() - start})
+    return index
+
+
+def retrieved(setting: Setting, index: Path) -> None:
+    """The transfer sets of every budget and seed."""
+    task = load_task(setting.task)
+    for labels in map(str, setting.labels):
+        for seed in setting.seeds:
+            home = setting.out / "sets" / f"{labels}-seed{seed}"
+            with DirectoryLock(home, ".sets.lock", wait=True):
+                queries = draw_labels(task, labels, seed, home / "labels.parquet")
+                for name, strategy in STRATEGIES.items():
+                    chosen = SelectOptions(total=setting.total, strategy=strategy, seed=seed)
+                    exclude = (setting.task / "val", setting.task / "test")
+                    retrieve(index, queries.table, home / name, RetrieveOptions(chosen, exclude_dirs=exclude))
+
+
+def recipe(setting: Setting) -> dict[str, Any]:
+    """The recipe of `distill compare`."""
+    costs = setting.out / "index.json"
+    return {
+        "task": str(setting.task.absolute()),
+        "labels": setting.labels,
+        "seeds": setting.seeds,
+        "metric": setting.metric,
+        "teacher": {"spec": setting.teacher, "image_size": setting.teacher_size},
+        "student": {"spec": setting.student, "image_size": setting.image_size},
+        "transfer_sets": {name: f"sets/{{labels}}-seed{{seed}}/{name}" for name in STRATEGIES},
+        "methods": setting.methods,
+        "train": {
+            "steps": setting.steps,
+            "batch_size": setting.batch_size,
+            "lr": setting.lr,
+            "views": setting.views,
+        },
+        "runtime": setting.runtime,
+        "costs": {"embedding the pool": read_json(costs)} if costs.exists() else {},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--pool", type=Path, action="append", default=[])
+    parser.add_argument("--index", type=Path, help="a ready index instead of --pool")
+    parser.add_argument("--task", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--labels", type=int, nargs="+", default=[10], help="labelled images a class")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--total", type=int, default=2_000, help="images of a transfer set")
+    parser.add_argument("--steps", type=int, default=1_600)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--views", type=int, default=8, help="of every image, each labelled once")
+    parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
+    parser.add_argument("--teacher-size", type=int, default=160)
+    parser.add_argument("--student", default="timm:mobilenetv3_small_075@none")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--metric", default="top1", help="or balanced_accuracy")
+    methods = ["task-oriented", "task-agnostic", "pseudo-labels", "labels-only"]
+    parser.add_argument("--methods", nargs="+", default=methods)
+    parser.add_argument("--runtime", default="auto", help="of the teacher")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--only", help="run only cells whose name matches, such as '*-seed0'")
+    setting = Setting(**vars(parser.parse_args()))
+    if not setting.pool and setting.index is None:
+        parser.error("give --pool or --index")
+    retrieved(setting, indexed(setting))
+    path = setting.out / "recipe.yaml"
+    write_bytes(path, yaml.safe_dump(recipe(setting), sort_keys=False).encode())
+    execution = Execution(threads=setting.threads)
+    options = CompareOptions(path, setting.out / "comparison", setting.only, execution=execution)
+    print_comparison(compare(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""A comparison on the terminal."""
+
+from distill.comparison.answers import Compared
+from distill.comparison.compare import Comparison, mean_cost
+from distill.comparison.estimate import Estimate
+from distill.comparison.plots import metric_name
+from distill.comparison.recipe import ALL
+from distill.comparison.runner import DONE
+from transferset.console import print_table, say
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Rows with their costs, then the differences, then what is missing."""
+    rows = []
+    for row in comparison.rows:
+        cost = mean_cost(row)
+        rows.append(
+            [
+                row.name,
+                budget(row.labels),
+                f"{100 * row.spread.mean:.1f} ± {100 * row.spread.deviation:.1f}",
+                str(row.spread.count),
+                f"{cost.flops:.2g}",
+                f"{cost.images:,}",
+                f"{cost.seconds:,.0f}",
+            ]
+        )
+    metric = metric_name(comparison.recipe.metric)
+    print_table(
+        f"Test {metric}, mean ± standard deviation over seeds; cost of one cell, shared stages included",
+        ["", "labels", "%", "seeds", "FLOPs", "images", "seconds"],
+        rows,
+    )
+    if comparison.differences:
+        print_table(
+            "Differences in points, paired over test images and seeds, 95 % bootstrap interval",
+            ["", "against", "labels", "difference", ""],
+            [compared_line(one) for one in comparison.differences],
+        )
+    missing = [one for one in comparison.outcomes if one.status != DONE]
+    if missing:
+        print_table(
+            "not in the table",
+            ["cell", "", "why"],
+            [[one.cell.name, one.status, one.reason or ""] for one in missing],
+        )
+
+
+def budget(labels: str) -> str:
+    """A label budget in words."""
+    return "all" if labels == ALL else f"{labels} a class"
+
+
+def compared_line(one: Compared) -> list[str]:
+    """A difference in points."""
+    gap = one.difference
+    interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+    return [one.first.name, one.second.name, budget(one.first.labels), interval, gap.verdict]
+
+
+def print_estimates(estimates: list[Estimate]) -> None:
+    """The cells with their cost, and the sum of those that are left."""
+    rows = []
+    for one in estimates:
+        flops = "" if one.flops is None else f"{one.flops:.2g}"
+        minutes = "" if one.seconds is None else f"{one.seconds / 60:,.1f}"
+        seen = [f"{one.student_images:,}", f"{one.teacher_images:,}"]
+        rows.append([one.cell.name, one.status, *seen, flops, minutes, one.reason or ""])
+    columns = ["cell", "", "student images", "teacher images", "FLOPs", "minutes", ""]
+    print_table("what the cells cost", columns, rows)
+    left = [one for one in estimates if one.status != DONE]
+    hours = sum(one.seconds or 0.0 for one in left) / 3600
+    say(
+        f"{len(left)} of {len(estimates)} cells are left, at most about {hours:,.1f} hours: what cells share"
+        " is counted in each, the teacher as in eager mode, reading and scoring not at all"
+    )

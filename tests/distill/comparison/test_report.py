@@ -1,0 +1,144 @@
+"""What the report shows of answers that are made up here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distill.comparison.answers import Answers, Row, reference
+from distill.comparison.cells import Cell
+from distill.comparison.compare import Comparison
+from distill.comparison.costs import Cost, total
+from distill.comparison.curves import answers
+from distill.comparison.disagreement import disagreements, divergence
+from distill.comparison.ledger import ledger_lines
+from distill.comparison.recipe import Recipe, Teacher, TransferSet, read_recipe
+from distill.comparison.report import write_report
+from distill.comparison.runner import DONE, Outcome
+from distill.comparison.work import Work
+
+HOSTILE = "<script>alert(1)</script>"
+CLASSES = ("cat", HOSTILE, "dog")
+
+
+def a_recipe(labels: list[int]) -> Recipe:
+    values = {
+        "task": "task",
+        "labels": labels,
+        "teacher": {"spec": "embedded"},
+        "student": {"spec": "timm:test_efficientnet@none"},
+        "transfer_sets": {"random": "a", "retrieved": "b"},
+    }
+    return read_recipe(Path("recipe.yaml"), values)
+
+
+def a_row(method: str, transfer_set: str, labels: str, share: float, images: int = 300) -> Row:
+    """Three seeds, each right in about `share` of the images."""
+    by_seed, outcomes = {}, {}
+    classes = np.arange(images) % 3
+    for seed in range(3):
+        random = np.random.default_rng([seed, int(100 * share)])
+        said = np.where(random.random(images) < share, classes, (classes + 1) % 3)
+        probabilities = np.full((images, 3), 0.1)
+        probabilities[np.arange(images), said] = 0.8
+        names = tuple(f"{number}.png" for number in range(images))
+        by_seed[seed] = Answers(names, classes, probabilities, CLASSES)
+        costs = [
+            Cost("adapt", 0, 0.0, 3.0, shared=True),
+            Cost("train", 0, 0.0, 9.0),
+            Cost("train: student", 100, 1e9, 0.0),
+            Cost("train: teacher", 50, 5e9, 0.0),
+            Cost("finetune: student", 7, 7e9, 4.0, tuning=True),
+        ]
+        teacher = Teacher("teacher", "embedded") if method != "labels-only" else None
+        where = TransferSet(transfer_set, "x") if transfer_set else None
+        cell = Cell(method, labels, seed, teacher, where)
+        work = Work({"top1": share}, costs, label_images=3 * int(labels), set_images=200 if where else None)
+        outcomes[seed] = Outcome(cell, Path("x"), DONE, work)
+    return Row((*outcomes[0].cell.row, labels), outcomes, by_seed, "top1")
+
+
+def test_the_reference_is_task_oriented_on_the_last_set() -> None:
+    rows = [
+        a_row("labels-only", "", "10", 0.2),
+        a_row("task-agnostic", "retrieved", "10", 0.9),
+        a_row("task-oriented", "random", "10", 0.4),
+        a_row("task-oriented", "retrieved", "10", 0.5),
+    ]
+    found = reference(rows, a_recipe([10]), "10")
+    assert found is rows[3]
+    assert reference(rows[:1], a_recipe([10]), "10") is rows[0]
+    assert reference(rows, a_recipe([10]), "5") is None
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"), [((0.4, 0.7), "yes"), ((0.5, 0.5), "can't tell"), ((0.7, 0.4), "no")]
+)
+def test_would_more_labels_help(shares: tuple[float, float], verdict: str) -> None:
+    rows = [a_row("task-oriented", "retrieved", labels, share) for labels, share in zip(("5", "20"), shares)]
+    labels, pool = answers(rows, a_recipe([5, 20]))
+    assert labels.verdict == verdict and labels.per_doubling is not None
+    assert labels.per_doubling[0] == pytest.approx((shares[1] - shares[0]) / 2, abs=0.03)  # two doublings
+    assert pool.verdict == "can't tell" and pool.per_doubling is None
+
+
+def test_costs_of_a_cell() -> None:
+    row = a_row("task-oriented", "retrieved", "10", 0.5)
+    work = row.outcomes[0].work
+    assert work is not None
+    found = total(work.costs)
+    assert (found.images, found.flops, found.seconds) == (150, 6e9, 12.0)  # without tuning
+
+
+def test_divergence() -> None:
+    certain = np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert divergence(certain, np.array([[0.0, 1.0], [1.0, 0.0]])) == pytest.approx([1, 0])
+
+
+def test_images_on_which_they_disagree(tmp_path: Path) -> None:
+    teacher, student = a_row("teacher", "", "10", 0.9), a_row("task-oriented", "retrieved", "10", 0.3)
+    Image.new("RGB", (300, 200), "red").save(tmp_path / "0.png")
+    found = disagreements(teacher, student, tmp_path, count=300)
+    assert found and all(one.teacher[0] != one.student[0] for one in found)
+    assert [one.divergence for one in found] == sorted((one.divergence for one in found), reverse=True)
+    assert all(one.thumbnail.startswith("data:") == (one.image == "0.png") for one in found)
+
+
+def test_the_report_stands_alone_and_escapes(tmp_path: Path) -> None:
+    rows = [
+        a_row("teacher", "", "10", 0.9),
+        a_row("task-oriented", "retrieved", "10", 0.6),
+        a_row("labels-only", "", "10", 0.3),
+    ]
+    outcomes = [one for row in rows for one in row.outcomes.values()]
+    failed = Outcome(Cell("labels-only", "99", 0), tmp_path, "failed", reason=HOSTILE)
+    comparison = Comparison(tmp_path, a_recipe([10]), [*outcomes, failed], rows, [])
+    write_report(comparison)
+    html = (tmp_path / "report.html").read_text()
+    assert "<script" not in html and "&lt;script&gt;alert(1)" in html
+    assert "http" not in html.replace("http-equiv", "")
+    for path in (tmp_path / "plots").iterdir():
+        with Image.open(path) as image:
+            assert image.format == "PNG" and image.width > 600
+    again = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
+    write_report(comparison)
+    assert again == {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
+
+
+def test_the_ledger_says_what_is_shared_and_what_is_in_no_total(tmp_path: Path) -> None:
+    row = a_row("task-oriented", "retrieved", "10", 0.6)
+    outcomes = list(row.outcomes.values())
+    lines = ledger_lines(Comparison(tmp_path, a_recipe([10]), outcomes, [row], []))
+    by_stage = {line[2]: line[3:] for line in lines}
+    assert by_stage["adapt"] == ["", "", "3.0", "shared"]
+    assert by_stage["train"] == ["100", "1e+09", "9.0", ""]
+    assert by_stage["train: teacher"] == ["50", "5e+09", "", ""]
+    assert by_stage["tuning"] == ["7", "7e+09", "4.0", "not in the total"]
+
+
+def test_no_cell_is_done(tmp_path: Path) -> None:
+    cell = Cell("labels-only", "10", 0)
+    comparison = Comparison(tmp_path, a_recipe([10]), [Outcome(cell, tmp_path, "not run yet")], [], [])
+    write_report(comparison)
+    assert "not run yet" in (tmp_path / "report.html").read_text()
