@@ -102,8 +102,8 @@ def agreement(original: Sketch, copy: Sketch) -> float:
     for placement in _search(original, copy):
         refined = _refine(original.structure, placement)
         if refined is not None and refined.plausible:
-            found = same_detail(original.detail, refined.copy.detail, refined.linear, refined.shift)
-            best = max(best, found.share)
+            copied = refined.copy.detail
+            best = max(best, same_detail(original.detail, copied, refined.linear, refined.shift))
         if best > 0.9:
             break
     return best
