@@ -3,15 +3,12 @@
 A copy may be a part of the original, flipped, scaled, framed, turned by a few degrees, re-encoded, recoloured
 or written over. So a similarity of the whole says little. Here the copy's place in the original is searched
 (flips, scales, turns and every shift, by the normalised cross-correlation of band-passed grey pictures), made
-exact to fractions of a pixel, and then the fine structure of both is compared in small windows. Different
-photographs of one kind of scene agree in their large shapes and colours, hardly ever in their fine structure
-at the same place; except that stripes agree with stripes wherever they are laid. So windows with corners
-count: where hardly any agrees, nearly everything else has to.
+exact to fractions of a pixel, and then the fine structure of both is compared in small windows
+(`transferset.detail`).
 
 Method: normalised cross-correlation of overlapping parts in the Fourier domain after D. Padfield, "Masked
 object registration in the Fourier domain" (2012); affine refinement (Gauss-Newton, weighted against what is
-written over) after B. Lucas and T. Kanade (1981); windows with corners by the eigenvalues of the structure
-tensor after J. Shi and C. Tomasi, "Good features to track" (1994).
+written over) after B. Lucas and T. Kanade (1981).
 """
 
 from collections.abc import Sequence
@@ -21,6 +18,8 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 from scipy import fft, ndimage
+
+from transferset.detail import same_detail
 
 SAME_PICTURE = 0.6
 """From this agreement on two images count as copies. Chosen on photographs of scenes: 60
@@ -36,9 +35,6 @@ _LEAST_OF_SMALLER, _LEAST_OF_ORIGINAL = 0.4, 0.15
 _PLACEMENTS = 4
 _STEPS, _TRIAL_STEPS, _TRIAL = 12, 3, 0.4
 _MOST_STRETCH, _MOST_TURN = 1.35, 18.0
-_LEAST_SEEN, _LEAST_CORNERS, _CONTRAST = 0.2, 0.1, 2.0
-_CORNER = 0.15
-_WITHOUT_CORNERS = 0.88
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +102,8 @@ def agreement(original: Sketch, copy: Sketch) -> float:
     for placement in _search(original, copy):
         refined = _refine(original.structure, placement)
         if refined is not None and refined.plausible:
-            best = max(best, _same_detail(original.detail, refined))
+            copied = refined.copy.detail
+            best = max(best, same_detail(original.detail, copied, refined.linear, refined.shift))
         if best > 0.9:
             break
     return best
@@ -268,51 +265,3 @@ def _refine(original: np.ndarray, start: Placement) -> Placement | None:
         if length < 0.03:
             break
     return Placement(start.copy, linear, shift)
-
-
-def _same_detail(original: np.ndarray, placement: Placement) -> float:
-    """The share of windows that correlate, weighted by their contrast: of those with corners in both, or of
-    all, whichever is less; 0 where too little is seen, or too few corners agree and not nearly all else."""
-    laid = _laid_over(original.shape, placement)
-    inside = ~np.isnan(laid)
-    a, b = np.where(inside, original, 0), np.where(inside, laid, 0)
-    count = np.maximum(_window(inside.astype(np.float32)), 1e-3)
-    mean_a, mean_b = _window(a) / count, _window(b) / count
-    variance_a = np.maximum(_window(a * a) / count - mean_a**2, 0)
-    variance_b = np.maximum(_window(b * b) / count - mean_b**2, 0)
-    covariance = _window(a * b) / count - mean_a * mean_b
-    same = covariance > 0.6 * np.sqrt((variance_a + 1) * (variance_b + 1))
-    contrast = np.minimum(np.sqrt(np.minimum(variance_a, variance_b)), 8.0)
-    weight = np.where(inside & (count > 0.3), contrast, 0)
-    corners = weight * (np.minimum(_cornerness(a), _cornerness(b)) > _CORNER)
-    least = min(original.size, placement.copy.detail.size)
-    if np.count_nonzero(same & (weight > _CONTRAST)) < _LEAST_SEEN * least:
-        return 0.0
-    overall = float(weight[same].sum() / weight.sum())
-    if overall >= _WITHOUT_CORNERS:
-        return overall
-    if np.count_nonzero(same & (corners > _CONTRAST)) < _LEAST_CORNERS * least:
-        return 0.0
-    return min(overall, float(corners[same].sum() / corners.sum()))
-
-
-def _laid_over(shape: tuple[int, ...], placement: Placement) -> np.ndarray:
-    """The copy's detail as the original's pixels see it, (h, w) float32; NaN outside of the copy."""
-    copy = placement.copy.detail
-    offset = (np.array(copy.shape) - 1) / 2 + placement.shift
-    offset = offset - placement.linear @ ((np.array(shape) - 1) / 2)
-    laid = ndimage.affine_transform(copy, placement.linear, offset, shape, order=1, cval=np.nan)
-    return np.asarray(laid, np.float32)
-
-
-def _window(values: np.ndarray) -> np.ndarray:
-    """Sums over a small window around each pixel, weighted by distance."""
-    return np.asarray(ndimage.gaussian_filter(values, 2.5, mode="constant", truncate=3.0))
-
-
-def _cornerness(picture: np.ndarray) -> np.ndarray:
-    """Least over largest eigenvalue of the structure tensor: 0 along stripes, 1 where no direction is."""
-    down, right = np.gradient(picture)
-    yy, xx, xy = _window(down * down), _window(right * right), _window(down * right)
-    spread = np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
-    return np.asarray(((yy + xx) / 2 - spread) / ((yy + xx) / 2 + spread + 1e-6))

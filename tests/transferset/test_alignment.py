@@ -51,3 +51,28 @@ def test_other_photographs_do_not_agree(photos: list[Image.Image]) -> None:
 def test_a_plain_image_shows_nothing_that_could_agree(shape: tuple[int, int]) -> None:
     plain = sketch(np.full((*shape, 3), 200, np.uint8))
     assert agreement(plain, plain) == 0
+
+
+def _parts(name: str) -> list[np.ndarray]:
+    """Separate parts, 92 pixels wide, of a photograph of something that repeats."""
+    folder = Path(pytest.importorskip("skimage").__file__).parent / "data"
+    rgb = np.asarray(Image.open(folder / name).convert("RGB"))
+    height, width, _ = rgb.shape
+    places = itertools.product(range(2, height - 92, 96), range(2, width - 92, 96))
+    return [rgb[top : top + 92, left : left + 92] for top, left in places]
+
+
+@pytest.mark.parametrize("name", ["brick.png", "page.png"])
+def test_parts_of_one_texture_are_seldom_taken_for_copies(name: str) -> None:
+    sketches = [sketch(part) for part in _parts(name)]
+    pairs = list(itertools.combinations(sketches, 2))[:: max(1, len(sketches) // 2)]
+    taken = sum(agreement(one, other) >= SAME_PICTURE for one, other in pairs)
+    assert taken <= 0.25 * len(pairs)
+
+
+@pytest.mark.parametrize("name", ["brick.png", "page.png"])
+def test_a_copy_of_a_texture_is_still_found(name: str) -> None:
+    for part in _parts(name)[:4]:
+        original, image = sketch(part), Image.fromarray(part)
+        for copy in (image, ImageOps.mirror(image), image.crop((10, 14, 80, 84)), image.resize((46, 46))):
+            assert agreement(original, sketch(np.asarray(copy))) >= SAME_PICTURE
