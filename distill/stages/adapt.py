@@ -34,7 +34,7 @@ from distill.models.teacher import (
     runtime_facts,
     write_teacher,
 )
-from distill.models.text_head import require_text_tower, text_head
+from distill.models.text_head import TextOptions, require_text_tower, text_head
 from distill.stages.adapt_options import AUTO, FROZEN, TEXT, AdaptOptions, AdaptReport, check
 from distill.stages.tuning import (
     Tuned,
@@ -82,7 +82,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
     )
-    if options.init == TEXT:
+    if options.init == TEXT or options.text != TextOptions():
         require_text_tower(backbone)
     student = None
     if options.tuning.mode != FROZEN:
@@ -109,7 +109,8 @@ def adapt(options: AdaptOptions) -> AdaptReport:
 
 def _uses_text(options: AdaptOptions, backbone: "Backbone") -> bool:
     trained = backbone.text is not None and not backbone.spec.is_random
-    return options.init == TEXT or (options.init == AUTO and trained)
+    told = options.init == TEXT or options.text != TextOptions()
+    return told or (options.init == AUTO and trained)
 
 
 def _tuning_arguments(options: AdaptOptions, images: int) -> dict[str, Any] | None:
