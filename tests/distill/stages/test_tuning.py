@@ -251,7 +251,8 @@ def test_options_that_do_not_fit(faint: Path, tmp_path: Path) -> None:
 
     refused("unknown --tune 'everything'", Tuning("everything"))
     refused("--blocks is for --tune partial", Tuning("full", blocks=2))
-    refused("the backbone is to stay frozen", Tuning(retention=1.0))
+    refused("--retention is for finetuning, and the backbone is to stay frozen", Tuning(retention=1.0))
+    refused("--blocks, --lr is for finetuning", Tuning(plan=Plan(batch_size=32, lr=0.1), blocks=2))
     refused("--layer-decay 1.5", Tuning("full", layer_decay=1.5))
     refused("--retention", Tuning("full", retention=-1))
     refused("unknown --init 'names'", Tuning(), init="names")
