@@ -23,7 +23,7 @@ from distill.stages.adapt_options import AdaptOptions, Tuning
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
-from distill.stages.tuning import held_out_path, read_logits
+from distill.stages.tuning_inputs import held_out_path, read_logits
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 from transferset.models.backbone import load_backbone
