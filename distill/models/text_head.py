@@ -42,8 +42,8 @@ def require_text_tower(backbone: "Backbone") -> None:
     """UsageError for a model that cannot embed the names of classes."""
     if backbone.text is None:
         raise UsageError(
-            f"--init text: {backbone.spec} has no text tower and can't embed class names",
-            hint="leave --init out, or adapt an open_clip model",
+            f"{backbone.spec} has no text tower and can't embed class names",
+            hint="leave out --init text, --class-names and --templates, or adapt an open_clip model",
         )
 
 

@@ -28,24 +28,16 @@ from distill.models.head_selection import (
 from distill.models.heads import LinearHead
 from distill.models.student import Student
 from distill.models.teacher import (
-    backbone_facts,
     check_runtime,
     parse_teacher_spec,
     runtime_facts,
     write_teacher,
 )
-from distill.models.text_head import require_text_tower, text_head
-from distill.stages.adapt_options import AUTO, FROZEN, TEXT, AdaptOptions, AdaptReport, check
-from distill.stages.tuning import (
-    Tuned,
-    TuningInputs,
-    build_adapted,
-    candidates_as_json,
-    logits_of,
-    remove_pieces,
-    tune,
-    tuning_recipe,
-)
+from distill.models.text_head import TextOptions, require_text_tower, text_head
+from distill.stages.adapt_config import config, uses_text
+from distill.stages.adapt_options import FROZEN, TEXT, AdaptOptions, AdaptReport, check
+from distill.stages.tuning import logits_of, remove_pieces, tune
+from distill.stages.tuning_inputs import Tuned, TuningInputs, build_adapted, candidates_as_json, tuning_recipe
 from transferset.console import say
 from transferset.errors import DataError
 from transferset.labelled import LabelledSet
@@ -82,7 +74,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
     )
-    if options.init == TEXT:
+    if options.init == TEXT or options.text != TextOptions():
         require_text_tower(backbone)
     student = None
     if options.tuning.mode != FROZEN:
@@ -93,7 +85,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
         if student is not None:
             resolved = run.resolved() or options.execution.resolve()
             stack.enter_context(torch_threads(resolved["threads"]))
-        run.open(_config(options, sets, backbone, resolved))
+        run.open(config(options, sets, backbone, resolved))
         done = run.report()
         if done is not None:
             say(f"{options.out} is complete: nothing to do")
@@ -105,53 +97,6 @@ def adapt(options: AdaptOptions) -> AdaptReport:
                 raise DataError(message, hint=RESTORE) from error
         device = resolved["device"] if resolved else ""
         return _Adapting(options, sets, backbone, run, student, device).run()
-
-
-def _uses_text(options: AdaptOptions, backbone: "Backbone") -> bool:
-    trained = backbone.text is not None and not backbone.spec.is_random
-    return options.init == TEXT or (options.init == AUTO and trained)
-
-
-def _tuning_arguments(options: AdaptOptions, images: int) -> dict[str, Any] | None:
-    """The recipe and the rest; None for a frozen backbone."""
-    if options.tuning.mode == FROZEN:
-        return None
-    recipe = asdict(tuning_recipe(options, images))
-    rest = {**asdict(options.tuning)}
-    del rest["plan"]
-    for free in ("checkpoint_every", "log_every", "seed"):
-        del recipe[free]
-    return {**recipe, **rest}
-
-
-def _config(
-    options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone", resolved: dict[str, Any] | None
-) -> dict[str, Any]:
-    """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
-    text = options.text.sentences(sets.classes) if _uses_text(options, backbone) else None
-    return {
-        "command": "adapt",
-        "arguments": {
-            "teacher": options.teacher,
-            "image_size": backbone.preprocessing.size,
-            "flip": options.flip,
-            "class_weight": options.class_weight,
-            "folds": options.folds,
-            "seed": options.seed,
-            "max_pixels": options.max_pixels,
-            "tuning": _tuning_arguments(options, len(sets.train.images)),
-            "text": [list(one) for one in text] if text else None,
-        },
-        "inputs": {
-            "classes": len(sets.classes),
-            "train_images": len(sets.train.images),
-            "val_images": len(sets.val.images),
-            "images_sha256": sets.fingerprint,
-            "weights_sha256": backbone.weights_sha256,
-        },
-        "resolved": resolved,
-        "backbone": backbone_facts(backbone, options.seed),
-    }
 
 
 class _Adapting:
@@ -221,7 +166,7 @@ class _Adapting:
     def choose(self, train: LabelledFeatures, judge: LabelledFeatures | None) -> Choice:
         """The head on the frozen model."""
         options, classes, text = self.options, self.sets.classes, None
-        if _uses_text(options, self.backbone):
+        if uses_text(options, self.backbone):
             with self.ledger.timed("class names"):
                 text = text_head(self.backbone, classes, options.text)
         with self.ledger.timed("head", len(train)):
@@ -255,6 +200,7 @@ class _Adapting:
             features=train,
             train=self.images(self.sets.train, train),
             val=self.images(self.sets.val, val) if val is not None and judges else None,
+            recipe=tuning_recipe(self.options, len(self.sets.train.images)),
             device=self.device,
             ledger=self.ledger,
         )

@@ -1,7 +1,7 @@
 """What `distill adapt` is given, and what it reports."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,19 @@ def _check_tuning(tuning: Tuning) -> None:
         raise UsageError(f"--retention {tuning.retention} must not be negative or infinite")
     if tuning.blocks < 1:
         raise UsageError(f"--blocks {tuning.blocks} must be at least 1")
-    if tuning.mode != PARTIAL and tuning.blocks != Tuning.blocks:
-        raise UsageError("--blocks is for --tune partial", hint="leave it out")
+    augmentation(tuning.augment)
     if tuning.mode == FROZEN and tuning != Tuning():
         raise UsageError(
-            "options of finetuning were given, and the backbone is to stay frozen",
-            hint=f"add --tune {LP_FT}, {FULL} or {PARTIAL}, or leave them out",
+            f"{_given(tuning)} is for finetuning, and the backbone is to stay frozen",
+            hint=f"add --tune {LP_FT}, {FULL} or {PARTIAL}, or leave it out",
         )
-    augmentation(tuning.augment)
+    if tuning.mode != PARTIAL and tuning.blocks != Tuning.blocks:
+        raise UsageError("--blocks is for --tune partial", hint="leave it out")
+
+
+def _given(tuning: Tuning) -> str:
+    """The options that were given, as the command line calls them."""
+    plain = Tuning()
+    old, new = ({**asdict(one), **asdict(one.plan)} for one in (plain, tuning))
+    names = [name for name in new if new[name] != old[name] and name not in ("plan", "mode")]
+    return ", ".join("--" + {"batch_size": "train-batch-size"}.get(n, n.replace("_", "-")) for n in names)

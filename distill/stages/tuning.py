@@ -1,9 +1,8 @@
 """The finetuning of a teacher's backbone, always against the frozen teacher on the same held-out images."""
 
-import copy
 import shutil
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +11,25 @@ import numpy as np
 from distill.data.batches import Batch, BatchReader, ViewPlan
 from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
-from distill.loop.checkpoints import Checkpoints, read_tensors, write_tensors
+from distill.loop.checkpoints import Checkpoints, read_tensors
 from distill.loop.ledger import Ledger
 from distill.loop.recipe import Recipe
-from distill.loop.run_directory import CHECKPOINTS, RunDirectory
+from distill.loop.run_directory import CHECKPOINTS
 from distill.loop.trainer import Hooks, Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import Supervised, balanced_weights
-from distill.models.adapted import Adapted
-from distill.models.head_selection import Choice, LabelledFeatures, held_out_folds
+from distill.models.head_selection import held_out_folds
 from distill.models.heads import LinearHead, fit_temperature, image_weights
 from distill.models.student import Student, predict
-from distill.stages.adapt_options import EPOCHS, FULL, LR, PARTIAL, AdaptOptions
+from distill.stages.adapt_options import FULL
+from distill.stages.tuning_inputs import (
+    Candidate,
+    Tuned,
+    TuningInputs,
+    held_out_path,
+    read_logits,
+    write_logits,
+)
 from distill.task import accuracy, balanced_accuracy
 from transferset.console import say
 from transferset.writes import read_json, write_json
@@ -31,72 +37,9 @@ from transferset.writes import read_json, write_json
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from transferset.models.backbone import Backbone
-    from transferset.models.runtime import FrozenModel
 
 DONE = "done.json"
 _HOPELESS = 1e6
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A teacher that was tried: `step` of finetuning (0: the frozen one), what held-out images say of it at
-    its own best `temperature` (`loss` is what is minimised), and `score`, that must not fall below the frozen
-    teacher's: top-1, or balanced accuracy where every class counts the same."""
-
-    step: int
-    loss: float
-    score: float
-    temperature: float
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """The candidates and the place of the `chosen` one; if it is not the frozen teacher, its `backbone` and
-    `head`, and its uncalibrated logits on the images that judged."""
-
-    candidates: tuple[Candidate, ...]
-    chosen: int
-    logits: np.ndarray
-    backbone: "Backbone | None" = None
-    head: LinearHead | None = None
-    skipped_steps: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class TuningInputs:
-    """The frozen teacher (`backbone` on its runtime `frozen`, the `choice` of its head) and the images: those
-    of `train`, with their `features`, and those of val where it judges."""
-
-    options: AdaptOptions
-    run: RunDirectory
-    classes: tuple[str, ...]
-    backbone: "Backbone"
-    frozen: "FrozenModel"
-    choice: Choice
-    features: LabelledFeatures
-    train: LabelledImages
-    val: LabelledImages | None
-    device: str
-    ledger: Ledger
-
-
-def build_adapted(options: AdaptOptions, backbone: "Backbone", classes: tuple[str, ...]) -> Student:
-    """The model that learns, as the loop wants it; UsageError for a number of blocks that it has not."""
-    import torch
-
-    module = Adapted(copy.deepcopy(backbone.module), len(classes), backbone.dimension)
-    module.requires_grad_(True)
-    if options.tuning.mode == PARTIAL:
-        module.tune_last(options.tuning.blocks)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Student(module, backbone.preprocessing, classes, str(backbone.spec))
-
-
-def tuning_recipe(options: AdaptOptions, images: int) -> Recipe:
-    """How long and how fast, for so many training images."""
-    recipe = options.tuning.plan.recipe(images, EPOCHS, LR, options.seed)
-    return replace(recipe, layer_decay=options.tuning.layer_decay)
 
 
 def tune(inputs: TuningInputs, student: Student) -> Tuned:
@@ -122,7 +65,7 @@ class _Tuning:
         self.student = student
         student.module.to(inputs.device)
         self.module: Any = student.module
-        self.recipe = tuning_recipe(self.options, len(inputs.train))
+        self.recipe = inputs.recipe
         self.weight = self.options.class_weight
         self.score = balanced_accuracy if self.weight == "balanced" else accuracy
         choice = inputs.choice
@@ -330,26 +273,3 @@ def logits_of(student: Student, images: LabelledImages, module: "nn.Module | Non
     """Logits (n, C) of images as evaluation shows them, by the student or another `module` like its own."""
     batches = images.rendered(student.preprocessing)
     return np.concatenate([predict(student, module or student.module, batch) for batch in batches])
-
-
-def candidates_as_json(tuned: Tuned) -> list[dict[str, Any]]:
-    """For report.json."""
-    return [asdict(candidate) for candidate in tuned.candidates]
-
-
-def held_out_path(directory: Path, step: int) -> Path:
-    """Where the logits of held-out images after a step are kept."""
-    return directory / f"held-out-{step:08d}.safetensors"
-
-
-def write_logits(path: Path, logits: np.ndarray) -> None:
-    """Write logits (n, C)."""
-    import torch
-
-    write_tensors(path, {"logits": torch.from_numpy(logits)})
-
-
-def read_logits(path: Path) -> np.ndarray:
-    """The inverse; DataError where the file is damaged."""
-    found: np.ndarray = read_tensors(path)["logits"].numpy()
-    return found

@@ -133,12 +133,13 @@ NUMBERS = [
     ("--views", "-1"), ("--temperature", "0"), ("--temperature", "nan"), ("--temperature", "inf"),
     ("--labelled-share", "1"), ("--labelled-share", "nan"), ("--label-smoothing", "1"),
     ("--label-smoothing", "nan"), ("--max-pixels", "0"), ("--max-error-rate", "1.5"),
-    ("--max-error-rate", "-0.1"),
+    ("--max-error-rate", "-0.1"), ("--layer-decay", "0"), ("--layer-decay", "nan"), ("--retention", "-1"),
+    ("--retention", "nan"), ("--blocks", "0"), ("--train-batch-size", "0"),
 ]  # fmt: skip
 WORDS = [
     ("--runtime", "fast"), ("--device", "toaster"), ("--class-weight", "heavy"), ("--method", "magic"),
-    ("--augment", "wild"), ("--split", "exam"), ("--student", "resnet"),
-    ("--student", "open_clip:RN50/openai"),
+    ("--augment", "wild"), ("--tune", "all"), ("--init", "names"), ("--split", "exam"),
+    ("--student", "resnet"), ("--student", "open_clip:RN50/openai"),
 ]  # fmt: skip
 
 

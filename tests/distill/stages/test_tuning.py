@@ -17,11 +17,13 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.metrics import log_softmax
 from distill.models.teacher import open_teacher
+from distill.models.text_head import TextOptions
 from distill.stages.adapt import adapt
 from distill.stages.adapt_options import AdaptOptions, Tuning
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.label import LabelOptions, label
-from distill.stages.tuning import held_out_path, read_logits
+from distill.stages.train import TrainOptions, train
+from distill.stages.tuning_inputs import held_out_path, read_logits
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 from transferset.models.backbone import load_backbone
@@ -145,6 +147,22 @@ def test_it_labels_as_it_answers(
     np.testing.assert_allclose(np.sort(stored, axis=0), np.sort(odds, axis=0), atol=2e-3)
 
 
+def test_a_student_learns_from_it(
+    tuned: Path, faint: Path, tmp_path: Path, write_tar: Callable[..., Path]
+) -> None:
+    images = sorted((faint / "train").rglob("*.png"))
+    tar = write_tar(
+        tmp_path / "shard.tar", {f"{place:02d}.png": path.read_bytes() for place, path in enumerate(images)}
+    )
+    options = TrainOptions(
+        shards=(str(tar),), teacher=tuned, student=TINY, out=tmp_path / "run", image_size=32,
+        plan=Plan(steps=2, batch_size=8), runtime="eager", execution=ONE_THREAD,
+    )  # fmt: skip
+    assert train(options).steps == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert json.loads((tuned / "report.json").read_text())["fingerprint"] in json.dumps(config)
+
+
 def test_it_never_loses_to_the_frozen_teacher(faint: Path, tmp_path: Path) -> None:
     frozen = adapt(_options(faint, tmp_path / "frozen", Tuning()))
     ruinous = replace(LP_FT, plan=Plan(steps=4, batch_size=12, lr=10.0))
@@ -233,11 +251,15 @@ def test_options_that_do_not_fit(faint: Path, tmp_path: Path) -> None:
 
     refused("unknown --tune 'everything'", Tuning("everything"))
     refused("--blocks is for --tune partial", Tuning("full", blocks=2))
-    refused("the backbone is to stay frozen", Tuning(retention=1.0))
+    refused("--retention is for finetuning, and the backbone is to stay frozen", Tuning(retention=1.0))
+    refused("--blocks, --lr is for finetuning", Tuning(plan=Plan(batch_size=32, lr=0.1), blocks=2))
     refused("--layer-decay 1.5", Tuning("full", layer_decay=1.5))
     refused("--retention", Tuning("full", retention=-1))
     refused("unknown --init 'names'", Tuning(), init="names")
     refused("no text tower and can't embed class names", Tuning(), init="text")
+    named = TextOptions(class_names={"red": "a red thing"})
+    refused("no text tower and can't embed class names", Tuning(), text=named)
+    refused("are for --init text", Tuning(), init="probe", text=named)
 
 
 def test_other_arguments_of_finetuning_are_refused(tuned: Path, faint: Path) -> None:
