@@ -2,6 +2,7 @@
 
 import gc
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from transferset.errors import OutOfMemoryError
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
+
+# What oneDNN says on a CPU where its memory does not suffice, of layers that have run on fewer images.
+_ONEDNN_WORDS = re.compile(r"could not (create|execute) a (primitive|memory)")
 
 Loss = Callable[[Any, "Tensor"], "Tensor"]
 
@@ -54,6 +58,7 @@ class Gradients:
         self._parameters = list(student.module.parameters())
         self._buffers = list(student.module.buffers())
         self._before = [buffer.clone() for buffer in self._buffers]
+        self._reason = ""
         self._least = 2 if _has_batch_norm(student) else 1
 
     def of(self, batch: Batch, seed: int, optimizer: "Optimizer", clip: float) -> Found:
@@ -86,8 +91,9 @@ class Gradients:
         try:
             return self._add_up(batch)
         except (RuntimeError, MemoryError) as error:
-            if not is_memory_error(error):
+            if not is_memory_error(error) and not _ONEDNN_WORDS.search(str(error)):
                 raise
+            self._reason = str(error).partition("\n")[0] or type(error).__name__
             return None
 
     def _add_up(self, batch: Batch) -> "Tensor":
@@ -119,7 +125,7 @@ class Gradients:
         if not self.divisible or size // 2 < self._least:
             reason = "" if self.divisible else ", which this loss compares with each other"
             raise OutOfMemoryError(
-                f"out of memory in step {batch.step + 1}, with {size} images at once{reason}",
+                f"out of memory in step {batch.step + 1}, with {size} images at once{reason}: {self._reason}",
                 hint="free some memory, or use a smaller --image-size, --batch-size or student",
             )
         self.student.module.zero_grad(set_to_none=True)

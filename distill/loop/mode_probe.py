@@ -21,7 +21,7 @@ FASTER = 1.15
 """Anything else than fp32, channels last and not compiled must be so many times as fast."""
 SHORT_STEPS = 50
 PROBE_PAYS_SECONDS = 60.0
-COMPILE_PAYS_SECONDS = 1800.0
+COMPILE_PAYS_SECONDS = 3600.0
 _IMAGES = 16
 _RUNS = 3
 # Of a mode that a device, a compiler or the memory has no room for.
@@ -79,9 +79,13 @@ class _Probe:
             return asked, []
         fastest = start = min(start, self.seconds(wanted))
         told.append(f"{wanted.precision} takes {1000 * start:.0f} ms for {self.images} images")
-        for name, mode in self._others(wanted).items():
+        others, hopeless = self._others(wanted), 0
+        for number, (name, mode) in enumerate(others.items()):
+            if number == 2 == hopeless:  # both halves of it are slow
+                break
             seconds = self.seconds(mode, at_most=2 * start)
             told.append(f"{name} {start / seconds:.2f}×")
+            hopeless += seconds > start
             if seconds * FASTER < start and seconds < fastest:
                 best, fastest = mode, seconds
         if asked.compiled:
@@ -108,6 +112,7 @@ class _Probe:
         if self.no_compiler or run < COMPILE_PAYS_SECONDS:
             told.append(self.no_compiler or "compile not tried: the run is short")
             return best, told
+        say("compiling the student, to see whether that pays: may take some minutes, and is done once")
         compiled = replace(best, compiled=True)
         ratio = seconds / self.seconds(compiled, at_most=2 * seconds)
         told.append(f"compiled {ratio:.2f}×")

@@ -18,6 +18,7 @@ from transferset.errors import OutOfMemoryError
 
 RECIPE = Recipe(steps=20, batch_size=4, lr=0.01, checkpoint_every=5, log_every=5)
 ALLOCATOR = RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+ONEDNN = RuntimeError("could not create a primitive")
 
 
 @pytest.mark.parametrize("parts", [2, 3, 4])
@@ -42,7 +43,7 @@ def test_accumulation_changes_batch_norm_only(tmp_path: Path) -> None:
     assert not same(plain, parted) and parted.window.summary({})["images_per_second"] > 0  # type: ignore[index]
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, ALLOCATOR])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, ALLOCATOR, ONEDNN])
 def test_what_does_not_fit_is_halved_and_done_again(
     tmp_path: Path, error: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,15 @@ def test_epochs_become_steps() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"steps": 1, "epochs": 1.0}, {"steps": 0}, {"lr": -1.0}, {"lr": float("nan")}, {"patience": -1}],
+    [
+        {"steps": 1, "epochs": 1.0},
+        {"steps": 0},
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"patience": -1},
+        {"accumulate": 0},
+        {"accumulate": 65},
+    ],
 )
 def test_impossible_plans_are_usage_errors(values: dict[str, float]) -> None:
     with pytest.raises(UsageError):

@@ -191,9 +191,11 @@ def test_pseudo_labels(shards: Path, teacher: Path, labelled: Path, tmp_path: Pa
 
 def test_options_that_do_not_fit(shards: Path, teacher: Path, labelled: Path, tmp_path: Path) -> None:
     one = Plan(steps=2, batch_size=1)
+    parted = Plan(steps=2, batch_size=8, accumulate=2)
     patient = Plan(steps=2, batch_size=8, patience=2)
     for values, message in (
         ({"feature_loss": "contrastive", "plan": one}, "--batch-size 1 with --feature-loss contrastive"),
+        ({"feature_loss": "contrastive", "plan": parted}, "--accumulate 2 with --feature-loss contrastive"),
         ({"plan": patient}, "--patience with --method task-agnostic"),
         ({"method": "pseudo-labels", "feature_loss": "cosine"}, "--feature-loss"),
     ):

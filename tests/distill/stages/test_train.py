@@ -114,6 +114,19 @@ def test_a_killed_run_ends_with_the_same_bits(
     assert metrics == list(range(3, 31, 3))
 
 
+def test_half_precision_and_parts_resume_with_the_same_bits(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Precision is resolved once, so that the resumed piece need not name it; parts are an argument."""
+    parts, half = ["--accumulate", "2"], ["--student-precision", "bf16"]
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    killed.resume([*_arguments(shards, teacher, whole), *parts, *half], TRAIN_STEP)
+    killed.kill([*_arguments(shards, teacher, out), *parts, *half], TRAIN_STEP, 9)
+    assert killed.resume([*_arguments(shards, teacher, out), *parts], TRAIN_STEP).calls == 24
+    assert _weights(out) == _weights(whole) != _weights(undisturbed)
+    assert json.loads((out / "config.json").read_text())["resolved"]["student_mode"]["precision"] == "bf16"
+
+
 def test_an_interrupted_run_says_so_and_resumes(
     undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path
 ) -> None:
