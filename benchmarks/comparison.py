@@ -5,8 +5,9 @@
 POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>/. Builds the index, draws a
 few labels a class for every seed, retrieves a random and a query-balanced transfer set with them, writes
 DIR/recipe.yaml and runs `distill compare` on it: labels only (tuned on val), and from either transfer set
-task-agnostic, task-oriented and pseudo-label transfer, each finetuned on the labels. Everything is written to
-DIR; the same command again resumes, several at once share the work, and the last one prints the table.
+task-agnostic, task-oriented and pseudo-label transfer, each finetuned on the labels; with --more-totals, a
+learning curve over the size of the retrieved set too. Everything is written to DIR; the same command again
+resumes, several at once share the work, and the last one prints the table.
 """
 
 import argparse
@@ -28,12 +29,13 @@ from distill.loop.execution import Execution
 from transferset.lock import DirectoryLock
 from transferset.writes import read_json, write_bytes, write_json
 
-STRATEGIES = {"random": "random", "retrieved": "query-balanced"}
+RETRIEVED, STRATEGY = "retrieved", "query-balanced"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is compared. `total`: images of a transfer set; `index`: a ready one (None: built)."""
+    """What is compared. `total`: images of a transfer set; `more_totals`: of further query-balanced ones, for
+    task-oriented transfer alone; `index`: a ready one (None: built)."""
 
     pool: list[Path]
     task: Path
@@ -42,6 +44,7 @@ class Setting:
     labels: list[int]
     seeds: list[int]
     total: int
+    more_totals: list[int]
     steps: int
     batch_size: int
     lr: float
@@ -55,6 +58,7 @@ class Setting:
     runtime: str
     threads: int | None
     only: str | None
+    near: bool
 
 
 def indexed(setting: Setting) -> Path:
@@ -79,10 +83,30 @@ def retrieved(setting: Setting, index: Path) -> None:
             home = setting.out / "sets" / f"{labels}-seed{seed}"
             with DirectoryLock(home, ".sets.lock", wait=True):
                 queries = draw_labels(task, labels, seed, home / "labels.parquet")
-                for name, strategy in STRATEGIES.items():
-                    chosen = SelectOptions(total=setting.total, strategy=strategy, seed=seed)
+                for name, (strategy, total) in sets_of(setting).items():
+                    chosen = SelectOptions(total=total, strategy=strategy, seed=seed)
                     exclude = (setting.task / "val", setting.task / "test")
-                    retrieve(index, queries.table, home / name, RetrieveOptions(chosen, exclude_dirs=exclude))
+                    options = RetrieveOptions(chosen, exclude_dirs=exclude, near=setting.near)
+                    retrieve(index, queries.table, home / name, options)
+
+
+def sets_of(setting: Setting) -> dict[str, tuple[str, int]]:
+    """Strategy and size of every transfer set, by name."""
+    sets = {"random": ("random", setting.total)}
+    sets |= {f"{RETRIEVED}-{total}": (STRATEGY, total) for total in setting.more_totals}
+    return {**sets, RETRIEVED: (STRATEGY, setting.total)}
+
+
+def recipe_sets(setting: Setting) -> dict[str, Any]:
+    """The transfer sets as the recipe names them; query-balanced ones differ in size only."""
+    found: dict[str, Any] = {}
+    for name in sets_of(setting):
+        found[name] = {"path": f"sets/{{labels}}-seed{{seed}}/{name}"}
+        if name.startswith(RETRIEVED):
+            found[name]["series"] = RETRIEVED
+        if name.startswith(f"{RETRIEVED}-"):
+            found[name]["methods"] = ["task-oriented"]
+    return found
 
 
 def recipe(setting: Setting) -> dict[str, Any]:
@@ -95,7 +119,7 @@ def recipe(setting: Setting) -> dict[str, Any]:
         "metric": setting.metric,
         "teacher": {"spec": setting.teacher, "image_size": setting.teacher_size},
         "student": {"spec": setting.student, "image_size": setting.image_size},
-        "transfer_sets": {name: f"sets/{{labels}}-seed{{seed}}/{name}" for name in STRATEGIES},
+        "transfer_sets": recipe_sets(setting),
         "methods": setting.methods,
         "train": {
             "steps": setting.steps,
@@ -117,6 +141,7 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[10], help="labelled images a class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--total", type=int, default=2_000, help="images of a transfer set")
+    parser.add_argument("--more-totals", type=int, nargs="+", default=[], help="for a learning curve")
     parser.add_argument("--steps", type=int, default=1_600)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=4e-3)
@@ -131,6 +156,8 @@ def main() -> None:
     parser.add_argument("--runtime", default="auto", help="of the teacher")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--only", help="run only cells whose name matches, such as '*-seed0'")
+    help_near = "keep near copies of val and test out by bytes and pixels alone: twenty views less of each"
+    parser.add_argument("--no-near", dest="near", action="store_false", help=help_near)
     setting = Setting(**vars(parser.parse_args()))
     if not setting.pool and setting.index is None:
         parser.error("give --pool or --index")

@@ -80,6 +80,10 @@ def compare(options: CompareOptions) -> Comparison:
     cells = cells_of(recipe)
     out = options.directory
     if options.report_only:
+        if not out.is_dir():
+            raise UsageError(
+                f"{out} does not exist: there is nothing to report", hint="leave --report-only out"
+            )
         outcomes = [outcome_of(out, cell) for cell in cells]
     else:
         runner = Runner(Shared(recipe, out, options.execution), chosen(cells, options.only))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distill.comparison.answers import Compared, Row, compared, reference
-from distill.comparison.recipe import Recipe
+from distill.comparison.recipe import ALL, Recipe
 
 LABELS, POOL = "labels", "pool images"
 HELPS, HURTS, OPEN = "yes", "no", "can't tell"
@@ -64,8 +64,14 @@ def _curves(groups: Sequence[list[Row]], over: str) -> list[Curve]:
         ordered = sorted(group, key=size)
         sizes = tuple(size(row) for row in ordered)
         if len(set(sizes)) == len(sizes):
-            found.append(Curve(ordered[-1].name, over, sizes, tuple(ordered)))
+            last = ordered[-1]
+            name = last.name if over == LABELS else f"{last.name} ({_budget(last.labels)})"
+            found.append(Curve(name, over, sizes, tuple(ordered)))
     return found
+
+
+def _budget(labels: str) -> str:
+    return "all labels" if labels == ALL else f"{labels} labels a class"
 
 
 def _label_images(row: Row) -> float:

@@ -57,28 +57,37 @@ def metric_name(metric: str) -> str:
 
 def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
     """The metric of every student against the FLOPs of its cell, mean ± standard deviation over seeds; the
-    teacher is a line."""
+    teacher is a line. Where there are several label budgets, they are written beside the points."""
     markers = _set_markers(rows)
+    budgets = {row.labels for row in rows}
+    last_teachers = {row.name: row for row in rows if row.method == TEACHER}
 
     def draw(axes: "Axes") -> None:
+        named: set[str] = set()
+        for row in last_teachers.values():
+            line: dict[str, Any] = {"color": _COLOURS[TEACHER], "linewidth": 1, "linestyle": ":"}
+            axes.axhline(100 * row.spread.mean, label=row.name, **line)
         for row, cost in zip(rows, costs, strict=True):
-            mean, deviation = 100 * row.spread.mean, 100 * row.spread.deviation
             if row.method == TEACHER:
-                axes.axhline(mean, color=_COLOURS[TEACHER], linewidth=1, linestyle=":", label=row.name)
                 continue
+            mean, flops = 100 * row.spread.mean, max(cost.flops, 1.0)
             axes.errorbar(
-                [max(cost.flops, 1.0)],
+                [flops],
                 [mean],
-                [deviation],
+                [100 * row.spread.deviation],
                 fmt=markers[row.key[1]],
                 color=_COLOURS[row.method],
                 capsize=3,
-                label=row.name,
+                label=None if row.name in named else row.name,
             )
+            named.add(row.name)
+            if len(budgets) > 1:
+                offset: dict[str, Any] = {"xytext": (6, 3), "textcoords": "offset points", "fontsize": 7}
+                axes.annotate(row.labels, (flops, mean), **offset)
         axes.set(xscale="log", xlabel="FLOPs of a cell, shared stages included", ylabel=_metric(rows))
         axes.set(title="Accuracy against cost")
 
-    return _png(draw, entries=len(rows))
+    return _png(draw, entries=len({row.name for row in rows}))
 
 
 def learning_curves(curves: Sequence[Curve]) -> bytes:
