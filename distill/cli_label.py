@@ -5,11 +5,12 @@ from dataclasses import asdict
 from distill import options
 from distill.tables import print_plan, print_store
 from transferset.console import print_json
+from transferset.errors import UsageError
 
 
 def label(
     shards: options.Shards,
-    teacher: options.Teacher,
+    teacher: options.LabellingTeacher,
     out: options.Store,
     more_shards: options.MoreShards = None,
     views: options.StoredViews = 8,
@@ -32,9 +33,14 @@ def label(
     from distill.stages.label import LabelOptions
     from distill.stages.label import label as run
 
+    if len(teacher) > 1:
+        raise UsageError(
+            f"{len(teacher)} --teacher: a store holds what one teacher says",
+            hint="label with each into a store of its own; train --labels-from A --labels-from B takes them",
+        )
     given = LabelOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
-        teacher=teacher,
+        teacher=teacher[0],
         out=out,
         views=views,
         augment=augment,

@@ -44,6 +44,9 @@ TeacherSpec = Annotated[
     str, typer.Option(help="embedded, open_clip:MODEL/PRETRAINED, timm:NAME, … the model to adapt.")
 ]
 Teacher = Annotated[Path, typer.Option(help="The directory that distill adapt wrote.")]
+LabellingTeacher = Annotated[
+    list[Path], typer.Option("--teacher", help="The directory that distill adapt wrote.")
+]
 TeacherImageSize = Annotated[
     int | None, typer.Option(min=1, help="Side of the teacher's input; default: the model's own.")
 ]

@@ -118,7 +118,7 @@ class Inputs:
     """Everything that was opened before the first step. `probe`: what a classifier is fitted on at the end.
     `heads`: those of the student, side by side; of these the ones in `scored` are scored on val. `labels`
     (n,): the class number of every sample, -1 for none, where a head learns them. `parameters`: of the final
-    student. `start_sha256`: of the run that it goes on from."""
+    student. `start`: hashes of what it goes on from."""
 
     method: Transfer
     shards: TransferShards
@@ -132,7 +132,7 @@ class Inputs:
     scored: tuple[Head, ...]
     parameters: int
     labels: np.ndarray | None = None
-    start_sha256: str | None = None
+    start: dict[str, str] = field(default_factory=dict)
 
 
 def check(options: TrainOptions, task: Task) -> Transfer:
@@ -179,7 +179,7 @@ def open_inputs(
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
     teaching = teaching or open_teaching(options, method, resolved)
     heads = student_heads(options, teaching.heads)
-    student, start_sha256 = _start(options, task, heads)
+    student, start = _start(options, task, heads)
     student.module.to(resolved["device"])
     _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
@@ -213,19 +213,21 @@ def open_inputs(
         scored,
         count,
         labels,
-        start_sha256,
+        start,
     )
 
 
-def _start(options: TrainOptions, task: Task, heads: tuple[Head, ...]) -> tuple[Student, str | None]:
-    """The student with all its heads; the hash of the run's student that it goes on from."""
+def _start(options: TrainOptions, task: Task, heads: tuple[Head, ...]) -> tuple[Student, dict[str, str]]:
+    """The student with all its heads; hashes of the run's student that it goes on from, and of itself with
+    the heads that it takes over."""
     if options.from_run is None:
         assert options.student is not None
         student = task.build_student(options.student, heads[0].classes, options.image_size, options.seed)
-        return (student if len(heads) == 1 else with_heads(student, heads, options.seed)), None
+        return (student if len(heads) == 1 else with_heads(student, heads, options.seed)), {}
     student = task.open_start(options.from_run)
-    start_sha256 = weights_sha256(student.module)
-    return continued(student, options.from_run, heads, options.seed), start_sha256
+    before = weights_sha256(student.module)
+    student = continued(student, options.from_run, heads, options.seed)
+    return student, {"start_sha256": before, "start_heads_sha256": weights_sha256(student.module)}
 
 
 def _knowing(heads: tuple[Head, ...], labelled: LabelledSet) -> tuple[Head, ...]:
@@ -316,7 +318,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
         "inputs": {
             "samples": len(inputs.samples),
             "samples_sha256": inputs.samples.fingerprint,
-            "start_sha256": inputs.start_sha256,
+            **inputs.start,
             "labels_sha256": _labels_sha256(inputs.labels),
             **teaching.inputs(),
             "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,

@@ -122,6 +122,12 @@ def test_what_is_required_is_asked_for(
         given += [option, tmp_path]
 
 
+def test_a_store_is_of_one_teacher(distill: Run, tmp_path: Path) -> None:
+    given = ["--shards", tmp_path, "--teacher", tmp_path, "--teacher", tmp_path, "--out", tmp_path / "store"]
+    code, _, err = distill("label", *given)
+    assert code == 2 and "a store holds what one teacher says" in err and "--labels-from" in err
+
+
 NUMBERS = [
     ("--threads", "0"), ("--threads", "-1"), ("--threads", "many"), ("--workers", "-1"),
     ("--batch-size", "0"),
