@@ -8,6 +8,7 @@ import typer
 from distill import cli_export, cli_label, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
+from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from distill.stages.result import StudentReport
@@ -28,6 +29,7 @@ def adapt(
     data: options.Labelled,
     teacher: options.TeacherSpec,
     out: options.TeacherOut,
+    image_root: options.ImageRoot = None,
     image_size: options.TeacherImageSize = None,
     flip: options.Flip = True,
     class_weight: options.ClassWeight = "none",
@@ -49,7 +51,7 @@ def adapt(
     from distill.stages.adapt import adapt as run
 
     given = AdaptOptions(
-        data=data,
+        data=with_image_root(data, image_root),
         teacher=teacher,
         out=out,
         image_size=image_size,
@@ -77,6 +79,7 @@ def train(
     labels_from: options.LabelsFrom = None,
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
+    image_root: options.ImageRoot = None,
     method: options.Method = "task-oriented",
     feature_loss: options.FeatureLoss = None,
     image_size: options.ImageSize = None,
@@ -113,7 +116,7 @@ def train(
         teacher=teacher,
         student=student[0],
         out=out,
-        data=data,
+        data=with_image_root(data, image_root),
         method=method,
         feature_loss=feature_loss,
         image_size=image_size,
@@ -145,6 +148,7 @@ def train(
 def finetune(
     data: options.Labelled,
     out: options.Out,
+    image_root: options.ImageRoot = None,
     from_run: options.FromRun = None,
     student: options.BaselineSpec = None,
     image_size: options.ImageSize = None,
@@ -178,7 +182,7 @@ def finetune(
 
     plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
     given = FinetuneOptions(
-        data=data,
+        data=with_image_root(data, image_root),
         out=out,
         from_run=from_run,
         student=student,
@@ -201,6 +205,7 @@ def finetune(
 def evaluate(
     model: options.Model,
     data: options.Labelled,
+    image_root: options.ImageRoot = None,
     split: options.Split = "test",
     predictions: options.Predictions = None,
     runtime: options.Runtime = "auto",
@@ -219,7 +224,7 @@ def evaluate(
 
     given = EvaluateOptions(
         model=model,
-        data=data,
+        data=with_image_root(data, image_root),
         split=split,
         predictions=predictions,
         runtime=runtime,

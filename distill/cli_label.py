@@ -5,6 +5,7 @@ from dataclasses import asdict
 from distill import options
 from distill.tables import print_plan, print_store
 from transferset.console import print_json
+from transferset.label_lists import with_image_root
 
 
 def label(
@@ -15,6 +16,7 @@ def label(
     views: options.StoredViews = 8,
     augment: options.Augment = "standard",
     data: options.StoredData = None,
+    image_root: options.ImageRoot = None,
     labelled_share: options.LabelledShare = 0.1,
     decode_size: options.DecodeSize = None,
     top_k: options.TopK = None,
@@ -38,7 +40,7 @@ def label(
         out=out,
         views=views,
         augment=augment,
-        data=data,
+        data=with_image_root(data, image_root),
         labelled_share=labelled_share,
         decode_size=decode_size,
         top_k=top_k,

@@ -5,13 +5,30 @@ from typing import Annotated
 
 import typer
 
+
+def _there(given: Path | None) -> Path | None:
+    """Labelled images are there; words such as train=LIST are left to who reads them."""
+    if given is not None and "=" not in str(given) and not given.exists():
+        raise typer.BadParameter(f"{given} does not exist")
+    return given
+
+
 # What goes in and out.
 Labelled = Annotated[
-    Path, typer.Option(exists=True, help="Labelled images: class folders, split folders, or a table.")
+    Path,
+    typer.Option(
+        callback=_there,
+        help="Labelled images: class folders, split folders, a table image,label[,split], a list path,label"
+        " (.txt), a folder with train.txt, val.txt, test.txt, or train=LIST,val=LIST,test=LIST.",
+    ),
 ]
 MixedIn = Annotated[
     Path | None,
-    typer.Option(exists=True, help="Labelled images, mixed in without their labels; val selects."),
+    typer.Option(callback=_there, help="Labelled images, mixed in without their labels; val selects."),
+]
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the names in the lists or the table of --data are relative to."),
 ]
 LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
 Shards = Annotated[
@@ -156,9 +173,7 @@ ExportOut = Annotated[
 ]
 CompareOn = Annotated[
     Path | None,
-    typer.Option(
-        "--data", exists=True, help="Real images to compare on: class or split folders, a table, or a folder."
-    ),
+    typer.Option("--data", help="Real images to compare on: class or split folders, a table, or a folder."),
 ]
 CompareSplit = Annotated[
     str | None,
@@ -210,7 +225,7 @@ Store = Annotated[
 StoredViews = Annotated[int, typer.Option(min=1, help="Views of every image that the teacher looks at.")]
 StoredData = Annotated[
     Path | None,
-    typer.Option("--data", exists=True, help="Labelled images that train is to mix in: as there."),
+    typer.Option("--data", callback=_there, help="Labelled images that train is to mix in: as there."),
 ]
 DecodeSize = Annotated[
     int | None,

@@ -55,4 +55,4 @@ def load_adaptation_sets(data: Path) -> AdaptationSets:
             f"{data}: no training image of class {', '.join(unknown[:5])}, which val has",
             hint="add training images, or remove the class from val",
         )
-    return AdaptationSets(data if data.is_dir() else data.parent, train, val, classes)
+    return AdaptationSets(labelled.root, train, val, classes)

@@ -105,7 +105,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     numbers = {name: number for number, name in enumerate(model.classes)}
     labels = np.array([numbers[str(images.images[place].label)] for place in places], dtype=np.int64)
     if options.predictions is not None:
-        _write_predictions(options, [images.images[place] for place in places], labels, logits, model.classes)
+        answered = [images.images[place] for place in places]
+        _write_predictions(options, labelled.root, answered, labels, logits, model.classes)
     return Evaluation(
         model=str(options.model),
         kind=model.kind,
@@ -227,6 +228,7 @@ def _read_estimate(path: Path, teacher: bool) -> tuple[str | None, dict[str, Any
 
 def _write_predictions(
     options: EvaluateOptions,
+    root: Path,
     images: list[LabelledImage],
     labels: np.ndarray,
     logits: np.ndarray,
@@ -237,7 +239,6 @@ def _write_predictions(
     import pyarrow as pa
 
     assert options.predictions is not None
-    root = options.data if options.data.is_dir() else options.data.parent
     probabilities = np.exp(log_softmax(logits)).astype(np.float32)
     table = pa.table(
         {
