@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_export, cli_label, options
+from distill import cli_check, cli_export, cli_label, options
 from distill.tables import print_evaluation, print_teacher
 from transferset.console import print_json, print_table, run_cli
 from transferset.label_lists import with_image_root
@@ -30,6 +30,7 @@ def adapt(
     teacher: options.TeacherSpec,
     out: options.TeacherOut,
     image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     image_size: options.TeacherImageSize = None,
     flip: options.Flip = True,
     class_weight: options.ClassWeight = "none",
@@ -52,6 +53,7 @@ def adapt(
 
     given = AdaptOptions(
         data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         teacher=teacher,
         out=out,
         image_size=image_size,
@@ -80,6 +82,7 @@ def train(
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
     image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     method: options.Method = "task-oriented",
     feature_loss: options.FeatureLoss = None,
     image_size: options.ImageSize = None,
@@ -117,6 +120,7 @@ def train(
         student=student[0],
         out=out,
         data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         method=method,
         feature_loss=feature_loss,
         image_size=image_size,
@@ -149,6 +153,7 @@ def finetune(
     data: options.Labelled,
     out: options.Out,
     image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     from_run: options.FromRun = None,
     student: options.BaselineSpec = None,
     image_size: options.ImageSize = None,
@@ -183,6 +188,7 @@ def finetune(
     plan = Plan(steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
     given = FinetuneOptions(
         data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         out=out,
         from_run=from_run,
         student=student,
@@ -237,7 +243,7 @@ def evaluate(
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-for command in (*cli_label.COMMANDS, *cli_export.COMMANDS):
+for command in (*cli_label.COMMANDS, *cli_export.COMMANDS, *cli_check.COMMANDS):
     app.command()(command)
 
 

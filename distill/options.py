@@ -26,6 +26,13 @@ MixedIn = Annotated[
     Path | None,
     typer.Option(callback=_there, help="Labelled images, mixed in without their labels; val selects."),
 ]
+DropNearCopies = Annotated[
+    bool,
+    typer.Option(
+        "--drop-near-copies",
+        help="Leave out training images that look like val or test images; exact copies go in any case.",
+    ),
+]
 ImageRoot = Annotated[
     Path | None,
     typer.Option(help="Folder that the names in the lists or the table of --data are relative to."),
@@ -165,6 +172,11 @@ Threads = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode and render ahead; 0: none.")]
 CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
+
+# Checks of labelled splits.
+CheckReport = Annotated[
+    Path | None, typer.Option("--out", dir_okay=False, help="Write a page that shows what was found (.html).")
+]
 
 # Exports.
 Run = Annotated[Path, typer.Option("--model", help="A finished run of distill train or finetune.")]

@@ -119,8 +119,8 @@ def _agreement(original: Sketch, copy: Sketch, placements: "list[Placement]") ->
 
 def promise(original: Sketch, copy: Sketch, scale: float, mirrored: bool) -> float:
     """A cheap first look at one way to lay the second over the first, -1 to 1: the correlation at the best
-    shift for sizes near `scale` (of the original's), mirrored or not. It costs a twentieth of `agreement`, and
-    proves nothing: it puts pairs in an order."""
+    shift for sizes near `scale` (of the original's), mirrored or not. It costs a twentieth of `agreement`,
+    and proves nothing: it puts pairs in an order."""
     tried = _near(original, copy, scale, mirrored)
     ranks, _ = _correlate(original.coarse, copy, tried)
     areas = [height * width * (_COARSE / SIDE) ** 2 for (height, width), _ in tried]

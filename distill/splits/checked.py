@@ -86,7 +86,8 @@ def messages(overlap: Overlap, cleaning: Cleaned, drop_near: bool) -> list[str]:
     repeated = [pair for pair in overlap.within(overlap.exact) if pair.second in gone]
     if repeated:
         found.append(
-            f"{len(repeated)} images repeat others of their class ({_first(overlap, repeated[0])}): each counts once"
+            f"{len(repeated)} images repeat others of their class ({_first(overlap, repeated[0])}):"
+            " each counts once"
         )
     if near:
         what = "left out" if drop_near else "kept (--drop-near-copies leaves them out)"
@@ -97,7 +98,8 @@ def messages(overlap: Overlap, cleaning: Cleaned, drop_near: bool) -> list[str]:
     if conflicts:
         labels = f"{overlap.image(conflicts[0].first).label} and {overlap.image(conflicts[0].second).label}"
         found.append(
-            f"{len(conflicts)} images stand under two labels ({visible(labels)}: {_first(overlap, conflicts[0])})"
+            f"{len(conflicts)} images stand under two labels"
+            f" ({visible(labels)}: {_first(overlap, conflicts[0])})"
         )
     if cleaning.kept_for_class:
         found.append(

@@ -32,7 +32,8 @@ def find_overlap(
 ) -> Overlap:
     """Look at every image of the set, compare all with all, within splits and between them.
 
-    The most promising suspects are laid over each other, at most one for every two images (2,000 at least): so the cost stays bounded, and `unchecked` says how many were left. What an earlier command has found is
+    The most promising suspects are laid over each other, at most one for every two images (2,000 at least):
+    so the cost stays bounded, and `unchecked` says how many were left. What an earlier command has found is
     taken from the cache (`cache_folder`). An image that cannot be read is left to who uses it.
     """
     workers = cores() if workers is None else max(1, workers)

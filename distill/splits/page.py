@@ -31,8 +31,8 @@ def _body(overlap: Overlap, cleaning: Cleaned) -> str:
     ]
     if overlap.unchecked:
         parts.append(
-            f'<p class="warning">{overlap.unchecked:,} less promising suspects were not compared: near copies '
-            "among them are not shown.</p>"
+            f'<p class="warning">{overlap.unchecked:,} less promising suspects were not compared: '
+            "near copies among them are not shown.</p>"
         )
     if not overlap.pairs:
         parts.append("<p>No copies were found.</p>")

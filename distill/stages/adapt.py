@@ -19,7 +19,6 @@ from distill.models.head_selection import (
     LabelledFeatures,
     choose_head,
     why_val_does_not_suffice,
-    without_copies,
 )
 from distill.models.heads import CLASS_WEIGHTS
 from distill.models.teacher import (
@@ -30,10 +29,11 @@ from distill.models.teacher import (
     runtime_facts,
     write_teacher,
 )
+from distill.splits.checked import check_splits
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.images import MAX_PIXELS
-from transferset.labelled import LabelledSet
+from transferset.labelled import LabelledSet, load_labelled
 from transferset.lock import DirectoryLock
 from transferset.writes import write_json
 
@@ -52,8 +52,9 @@ class AdaptOptions:
 
     `teacher`: a model spec. `image_size`: of the teacher's input, by default the model's own. `flip`: the
     head also learns from mirrored images. `class_weight`: `none` or `balanced` (every class counts the same,
-    for rare ones). `folds`: of the cross-validation where val does not decide. `max_error_rate`: share of
-    unreadable images that is an error.
+    for rare ones). `folds`: of the cross-validation where val does not decide. `drop_near_copies`: leave out
+    training images that look like val or test images (exact copies go in any case). `max_error_rate`: share
+    of unreadable images that is an error.
     """
 
     data: Path
@@ -63,6 +64,7 @@ class AdaptOptions:
     flip: bool = True
     class_weight: str = "none"
     folds: int = 5
+    drop_near_copies: bool = False
     seed: int = 0
     runtime: str = "auto"
     precision: str = "auto"
@@ -116,9 +118,17 @@ def adapt(options: AdaptOptions) -> AdaptReport:
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
     )
+    checked = check_splits(
+        load_labelled(options.data),
+        drop_near=options.drop_near_copies,
+        max_pixels=options.max_pixels,
+        workers=options.execution.workers,
+    )
+    sets = load_adaptation_sets(options.data, checked.labelled)
     run = RunDirectory(options.out)
     with DirectoryLock(options.out):
         run.open(_config(options, sets, backbone))
+        checked.record(options.out)
         done = run.report()
         if done is not None:
             say(f"{options.out} is complete: nothing to do")
@@ -191,10 +201,9 @@ class _Adapting:
             device=options.execution.device,
             threads=options.execution.threads,
         )
-        train, train_ids = self.features("train", self.sets.train, model, flops)
-        val, val_ids = self.features("val", self.sets.val, model, flops)
+        train = self.features("train", self.sets.train, model, flops)
+        val = self.features("val", self.sets.val, model, flops)
         self.check_classes(train.labels)
-        train, val = without_copies(train, train_ids, val, val_ids)
         judge = val if len(val) else None
         self.tell(train.labels, judge)
         with self.ledger.timed("head", len(train)):
@@ -213,8 +222,8 @@ class _Adapting:
 
     def features(
         self, split: str, images: LabelledSet, model: "FrozenModel", flops: float
-    ) -> tuple[LabelledFeatures, np.ndarray]:
-        """Features and labels of the readable images of a split, with their item ids."""
+    ) -> LabelledFeatures:
+        """Features and labels of the readable images of a split."""
         views = VIEWS if split == "train" and self.options.flip else VIEWS[:1]
         key = features_key(self.backbone.fingerprint, model, views)
         store = FeatureStore(self.options.out / FEATURES, key, views, model.dimension)
@@ -232,7 +241,7 @@ class _Adapting:
             check_readable(paths, found.reasons, self.options.max_error_rate, what)
         numbers = {name: number for number, name in enumerate(self.sets.classes)}
         labels = [numbers[str(images.images[place].label)] for place in found.places]
-        return LabelledFeatures(found.features, np.array(labels, np.int64)), found.ids
+        return LabelledFeatures(found.features, np.array(labels, np.int64))
 
     def record(self, paths: list[Path], reasons: dict[int, str]) -> None:
         """The error list."""

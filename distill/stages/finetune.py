@@ -65,6 +65,7 @@ def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentRe
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, resolved)
             run.open(config(options, inputs, resolved))
+            inputs.checked.record(options.out)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")

@@ -65,6 +65,8 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, method, resolved)
             run.open(config(options, inputs, resolved))
+            if inputs.checked is not None:
+                inputs.checked.record(options.out)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")

@@ -16,6 +16,7 @@ from distill.loop.recipe import Recipe
 from distill.methods.transfer import TASK_ORIENTED, Transfer
 from distill.models.head_selection import check_choosable
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
+from distill.splits.checked import CheckedSet, check_splits
 from distill.stages.probe import check_probe_fits
 from distill.stages.teaching import (
     DEFAULT_AUGMENT,
@@ -48,7 +49,7 @@ class TrainOptions:
     `temperature`: of the comparison, beyond the teacher's own fitted one (None: the method's default).
     `runtime`, `precision`: what the teacher runs on. `labels_from`: a store of `distill label`, which takes
     the teacher's place and says which views there are; a `teacher` that is given too must be the one that
-    labelled.
+    labelled. `drop_near_copies`: leave out training images of `data` that look like val or test images.
     """
 
     shards: tuple[str | Path, ...]
@@ -64,6 +65,7 @@ class TrainOptions:
     augment: str | None = None
     temperature: float | None = None
     labelled_share: float = 0.1
+    drop_near_copies: bool = False
     seed: int = 0
     runtime: str = "auto"
     labels_from: Path | None = None
@@ -84,6 +86,7 @@ class Inputs:
     probe: LabelledImages | None
     val: LabelledImages | None
     recipe: Recipe
+    checked: CheckedSet | None = None
 
 
 def check(options: TrainOptions, task: Task) -> Transfer:
@@ -134,9 +137,14 @@ def open_inputs(
     _tell_if_enlarged(teaching, student)
     if not method.trains_classifier:
         check_probe_fits(student)
-    labelled, probe, val = None, None, None
+    labelled, probe, val, checked = None, None, None, None
     if options.data is not None:
-        labelled = load_labelled(options.data)
+        checked = check_splits(
+            load_labelled(options.data),
+            drop_near=options.drop_near_copies,
+            workers=options.execution.workers,
+        )
+        labelled = checked.labelled
         val = _read(options, labelled.split("val"), "val", student)
         if not method.trains_classifier:
             probe = _read_for_probe(options, labelled, student, val)
@@ -144,7 +152,7 @@ def open_inputs(
     mixture = mix(shards.samples, labelled, options.labelled_share)
     teaching, mixture = teaching.on(mixture, options.execution.readers)
     recipe = options.plan.recipe(len(mixture.samples), DEFAULT_EPOCHS, lr, options.seed)
-    return Inputs(method, shards, mixture.samples, teaching, student, probe, val, recipe)
+    return Inputs(method, shards, mixture.samples, teaching, student, probe, val, recipe, checked)
 
 
 def _tell_if_enlarged(teaching: Teaching, student: Student) -> None:

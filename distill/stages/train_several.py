@@ -44,6 +44,8 @@ def train_several(
                 teaching = opened[-1].teaching
             for run, inputs in zip(runs, opened, strict=True):
                 RunDirectory(run.out).open(config(run, inputs, resolved))
+                if inputs.checked is not None:
+                    inputs.checked.record(run.out)
             return _train(options, runs, opened, task)
 
 
