@@ -209,9 +209,10 @@ def finetune(
 
 @app.command()
 def evaluate(
-    model: options.Model,
+    model: options.Models,
     data: options.Labelled,
     image_root: options.ImageRoot = None,
+    against: options.Against = None,
     split: options.Split = "test",
     predictions: options.Predictions = None,
     runtime: options.Runtime = "auto",
@@ -229,7 +230,7 @@ def evaluate(
     from distill.stages.evaluate import evaluate as run
 
     given = EvaluateOptions(
-        model=model,
+        model=model[0],
         data=with_image_root(data, image_root),
         split=split,
         predictions=predictions,
@@ -239,6 +240,13 @@ def evaluate(
         max_error_rate=max_error_rate,
         execution=Execution(device, threads, workers),
     )
+    if len(model) > 1 or against:
+        from distill.stages.evaluate_several import evaluate_several
+        from distill.tables_evaluation import print_comparison
+
+        found = evaluate_several(given, model, against or ())
+        print_json(found.to_dict()) if as_json else print_comparison(found)
+        return
     evaluation = run(given)
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 

@@ -99,6 +99,19 @@ Model = Annotated[
     Path, typer.Option(help="A teacher, a run of train or finetune, an export, or an ONNX file in an export.")
 ]
 
+Models = Annotated[
+    list[Path],
+    typer.Option(
+        "--model",
+        help="A teacher, a run of train or finetune, an export, or an ONNX file in an export; repeated: runs"
+        " (seeds) of one recipe, with mean and spread.",
+    ),
+]
+Against = Annotated[
+    list[Path] | None,
+    typer.Option(help="Runs of another recipe: the paired difference on the same images; may be repeated."),
+]
+
 # How a head is found.
 Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored images.")]
 ClassWeight = Annotated[
