@@ -82,7 +82,7 @@ def messages(overlap: Overlap, cleaning: Cleaned, drop_near: bool) -> list[str]:
         found.append(
             f"{len(exact)} images are copies of others in another split ({_between(overlap, exact)})"
         )
-        found[-1] += f"; {sum(p.second in gone or p.first in gone for p in exact)} are left out"
+        found[-1] += f"; training leaves {sum(p.second in gone or p.first in gone for p in exact)} out"
     repeated = [pair for pair in overlap.within(overlap.exact) if pair.second in gone]
     if repeated:
         found.append(

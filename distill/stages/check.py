@@ -61,8 +61,8 @@ def check(options: CheckOptions) -> CheckReport:
             hint="sort the images into one folder for each class, or give a table with a label column",
         )
     overlap = find_overlap(labelled, max_pixels=options.max_pixels, workers=options.workers)
-    cleaning = cleaned(overlap, near=True)
-    mistakes = (*messages(overlap, cleaning, drop_near=True), *_damage(overlap), *_lacking(labelled))
+    cleaning = cleaned(overlap, near=False)
+    mistakes = (*messages(overlap, cleaning, drop_near=False), *_damage(overlap), *_lacking(labelled))
     found = CheckReport(
         data=str(options.data),
         classes=_counts(labelled),

@@ -26,7 +26,8 @@ def left_out(found: CheckedSet, root: Path) -> set[str]:
 def test_a_set_without_copies_is_left_alone(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = checked(splits, drop_near=True)
     assert found.labelled == load_labelled(splits) and not found.overlap.pairs
-    assert "images" not in capsys.readouterr().err.replace("0 images", "").split("check splits")[0]
+    told = capsys.readouterr().err
+    assert not any(word in told for word in ("copies of", "repeat", "look like", "labels"))
 
 
 def test_a_training_image_that_is_a_test_image_is_left_out(
@@ -38,7 +39,7 @@ def test_a_training_image_that_is_a_test_image_is_left_out(
     assert [pair.kind for pair in found.overlap.exact] == [BYTES]
     told = capsys.readouterr().err
     assert "1 images are copies of others in another split (1 in train and test; the first: " in told
-    assert "train/cat/copy.png = test/cat/0.png); 1 are left out" in told
+    assert "train/cat/copy.png = test/cat/0.png); training leaves 1 out" in told
 
 
 def test_other_bytes_with_the_same_pixels_are_an_exact_copy(splits: Path) -> None:
