@@ -40,11 +40,11 @@ class CheckedSet:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         images = self.overlap.labelled.images
-        used = {image.path for image in self.labelled.images}
+        gone = {pair.second for pair in self.cleaning.dropped}
         ids: dict[str, list[str]] = {"train": [], "val": []}
-        for image, identity in zip(images, self.overlap.ids):
+        for place, (image, identity) in enumerate(zip(images, self.overlap.ids)):
             split = image.split or "train"
-            if identity is not None and split in ids and image.path in used:
+            if identity is not None and split in ids and place not in gone:
                 ids[split].append(identity)
         dropped = [
             {

@@ -161,3 +161,16 @@ def test_a_cache_that_can_not_be_written(
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("TRANSFERSET_CACHE", str(tmp_path / "file"))
     assert not checked(splits).overlap.pairs
+
+
+def test_the_same_file_in_the_lists_of_two_splits(splits: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("train/cat/0.png,cat\ntrain/dog/0.png,dog\ntest/cat/0.png,cat\n")
+    (tmp_path / "test.txt").write_text("test/cat/0.png,cat\n")
+    word = Path(f"train={tmp_path / 'train.txt'},test={tmp_path / 'test.txt'},root={splits}")
+    found = checked(word)
+    assert [(image.split, image.path.parent.name) for image in found.labelled.images] == [
+        ("train", "cat"),
+        ("train", "dog"),
+        ("test", "cat"),
+    ]
+    assert len(found.to_dict()["item_ids"]["train"]) == 2
