@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from curate import options
 from curate.commands import bench, copies, fetch, refine, suggest, upkeep
 from transferset.console import print_json, print_table, run_cli, say
+from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from curate.index import BuildReport
@@ -166,6 +167,7 @@ def retrieve(
     index: options.Index,
     out: options.Out,
     query_dir: options.QueryDir = None,
+    image_root: options.ImageRoot = None,
     total: options.Total = None,
     per_query: options.PerQuery = None,
     strategy: options.Strategy = "query-balanced",
@@ -241,7 +243,7 @@ def retrieve(
         device=device,
         near=not no_near,
     )
-    _print_retrieved(run(index, query_dir, out, given), json)
+    _print_retrieved(run(index, with_image_root(query_dir, image_root), out, given), json)
 
 
 def _print_retrieved(report: "RetrieveReport", json: bool) -> None:

@@ -25,14 +25,20 @@ PoolRoots = Annotated[
 LabelledDir = Annotated[
     Path,
     typer.Option(
-        "--query-dir", help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label."
+        "--query-dir",
+        help="Labelled images: DIR/<class>/*.jpg, a flat folder, a table image,label, or a list path,label.",
     ),
 ]
 QueryDir = Annotated[
     Path | None,
     typer.Option(
-        help="Labelled images: DIR/<class>/*.jpg, a flat folder, or a table image,label.", show_default=False
+        help="Labelled images: DIR/<class>/*.jpg, a flat folder, a table image,label, or a list path,label.",
+        show_default=False,
     ),
+]
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the names in the list or the table of --query-dir are relative to."),
 ]
 ExcludeDirs = Annotated[
     list[Path] | None,

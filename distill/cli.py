@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from distill import cli_adapt, cli_compare, cli_export, cli_label, cli_replay, options
+from distill import cli_adapt, cli_check, cli_compare, cli_export, cli_label, cli_replay, options
 from distill.tables import print_evaluation
 from transferset.console import print_json, print_table, run_cli
+from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from distill.stages.result import StudentReport
@@ -39,6 +40,8 @@ def train(
     labels_from: options.LabelsFrom = None,
     more_shards: options.MoreShards = None,
     data: options.MixedIn = None,
+    image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     method: options.Method = "task-oriented",
     feature_loss: options.FeatureLoss = None,
     image_size: options.ImageSize = None,
@@ -83,7 +86,8 @@ def train(
         teacher=tuple(teacher or ()),
         student=student[0] if student else None,
         out=out,
-        data=data,
+        data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         method=method,
         feature_loss=feature_loss,
         image_size=image_size,
@@ -122,6 +126,8 @@ def train(
 def finetune(
     data: options.Labelled,
     out: options.Out,
+    image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     from_run: options.FromRun = None,
     student: options.BaselineSpec = None,
     image_size: options.ImageSize = None,
@@ -160,7 +166,8 @@ def finetune(
         steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience, accumulate
     )
     given = FinetuneOptions(
-        data=data,
+        data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         out=out,
         from_run=from_run,
         student=student,
@@ -181,8 +188,10 @@ def finetune(
 
 @app.command()
 def evaluate(
-    model: options.Model,
+    model: options.Models,
     data: options.Labelled,
+    image_root: options.ImageRoot = None,
+    against: options.Against = None,
     split: options.Split = "test",
     predictions: options.Predictions = None,
     runtime: options.Runtime = "auto",
@@ -200,8 +209,8 @@ def evaluate(
     from distill.stages.evaluate import evaluate as run
 
     given = EvaluateOptions(
-        model=model,
-        data=data,
+        model=model[0],
+        data=with_image_root(data, image_root),
         split=split,
         predictions=predictions,
         runtime=runtime,
@@ -210,11 +219,18 @@ def evaluate(
         max_error_rate=max_error_rate,
         execution=Execution(device, threads, workers),
     )
+    if len(model) > 1 or against:
+        from distill.stages.evaluate_several import evaluate_several
+        from distill.tables_evaluation import print_comparison
+
+        found = evaluate_several(given, model, against or ())
+        print_json(found.to_dict()) if as_json else print_comparison(found)
+        return
     evaluation = run(given)
     print_json(evaluation.to_dict()) if as_json else print_evaluation(evaluation)
 
 
-MORE = (cli_label, cli_export, cli_replay, cli_compare)
+MORE = (cli_check, cli_label, cli_export, cli_replay, cli_compare)
 for command in (command for module in MORE for command in module.COMMANDS):
     app.command()(command)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from distill import options
 from distill.tables import print_teacher
 from transferset.console import print_json
+from transferset.label_lists import with_image_root
 
 MAX_PIXELS = 100_000_000  # of transferset.images, which is slow to import
 
@@ -13,6 +14,8 @@ def adapt(
     data: options.Labelled,
     teacher: options.TeacherSpec,
     out: options.TeacherOut,
+    image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     image_size: options.TeacherImageSize = None,
     flip: options.Flip = True,
     class_weight: options.ClassWeight = "none",
@@ -59,7 +62,8 @@ def adapt(
         class_names=parse_class_names(class_names) if class_names is not None else {},
     )
     given = AdaptOptions(
-        data=data,
+        data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         teacher=teacher,
         out=out,
         image_size=image_size,

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from distill import options
 from distill.tables import print_export, print_students
 from transferset.console import print_json
+from transferset.label_lists import with_image_root
 
 MAX_PIXELS = 100_000_000  # of transferset.images, which is slow to import
 
@@ -13,6 +14,7 @@ def export(
     model: options.Run,
     out: options.ExportOut,
     data: options.CompareOn = None,
+    image_root: options.ImageRoot = None,
     split: options.CompareSplit = None,
     onnx: options.Onnx = False,
     int8: options.Int8 = False,
@@ -35,7 +37,7 @@ def export(
     given = ExportOptions(
         model=model,
         out=out,
-        data=data,
+        data=with_image_root(data, image_root),
         split=split,
         onnx=onnx,
         int8=int8,

@@ -6,6 +6,7 @@ from distill import options
 from distill.tables import print_plan, print_store
 from transferset.console import print_json
 from transferset.errors import UsageError
+from transferset.label_lists import with_image_root
 
 
 def label(
@@ -16,6 +17,8 @@ def label(
     views: options.StoredViews = 8,
     augment: options.Augment = "standard",
     data: options.StoredData = None,
+    image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
     labelled_share: options.LabelledShare = 0.1,
     decode_size: options.DecodeSize = None,
     top_k: options.TopK = None,
@@ -44,7 +47,8 @@ def label(
         out=out,
         views=views,
         augment=augment,
-        data=data,
+        data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
         labelled_share=labelled_share,
         decode_size=decode_size,
         top_k=top_k,

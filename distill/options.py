@@ -5,13 +5,37 @@ from typing import Annotated
 
 import typer
 
+
+def _there(given: Path | None) -> Path | None:
+    """Labelled images are there; words such as train=LIST are left to who reads them."""
+    if given is not None and "=" not in str(given) and not given.exists():
+        raise typer.BadParameter(f"{given} does not exist")
+    return given
+
+
 # What goes in and out.
 Labelled = Annotated[
-    Path, typer.Option(exists=True, help="Labelled images: class folders, split folders, or a table.")
+    Path,
+    typer.Option(
+        callback=_there,
+        help="Labelled images: class folders, split folders, a table image,label[,split], a list path,label"
+        " (.txt), a folder with train.txt, val.txt, test.txt, or train=LIST,val=LIST,test=LIST.",
+    ),
 ]
 MixedIn = Annotated[
     Path | None,
-    typer.Option(exists=True, help="Labelled images to mix in; val selects."),
+    typer.Option(callback=_there, help="Labelled images to mix in; val selects."),
+]
+DropNearCopies = Annotated[
+    bool,
+    typer.Option(
+        "--drop-near-copies",
+        help="Leave out training images that look like val or test images; exact copies go in any case.",
+    ),
+]
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that the names in the lists or the table of --data are relative to."),
 ]
 LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
 Shards = Annotated[
@@ -78,6 +102,19 @@ ImageSize = Annotated[
 ]
 Model = Annotated[
     Path, typer.Option(help="A teacher, a run of train or finetune, an export, or an ONNX file in an export.")
+]
+
+Models = Annotated[
+    list[Path],
+    typer.Option(
+        "--model",
+        help="A teacher, a run of train or finetune, an export, or an ONNX file in an export; repeated: runs"
+        " (seeds) of one recipe, with mean and spread.",
+    ),
+]
+Against = Annotated[
+    list[Path] | None,
+    typer.Option(help="Runs of another recipe: the paired difference on the same images; may be repeated."),
 ]
 
 # Several teachers, several heads.
@@ -231,6 +268,11 @@ Threads = Annotated[
 Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode and render ahead; 0: none.")]
 CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
 
+# Checks of labelled splits.
+CheckReport = Annotated[
+    Path | None, typer.Option("--out", dir_okay=False, help="Write a page that shows what was found (.html).")
+]
+
 # Exports.
 Run = Annotated[Path, typer.Option("--model", help="A finished run of distill train or finetune.")]
 ExportOut = Annotated[
@@ -238,9 +280,7 @@ ExportOut = Annotated[
 ]
 CompareOn = Annotated[
     Path | None,
-    typer.Option(
-        "--data", exists=True, help="Real images to compare on: class or split folders, a table, or a folder."
-    ),
+    typer.Option("--data", help="Real images to compare on: class or split folders, a table, or a folder."),
 ]
 CompareSplit = Annotated[
     str | None,
@@ -292,7 +332,7 @@ Store = Annotated[
 StoredViews = Annotated[int, typer.Option(min=1, help="Views of every image that the teacher looks at.")]
 StoredData = Annotated[
     Path | None,
-    typer.Option("--data", exists=True, help="Labelled images that train is to mix in: as there."),
+    typer.Option("--data", callback=_there, help="Labelled images that train is to mix in: as there."),
 ]
 DecodeSize = Annotated[
     int | None,

@@ -1,11 +1,14 @@
 """Fixtures that every test may use: pictures made on the spot, and real data beside the project where it is
 there."""
 
+import atexit
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ["TRANSFERSET_CACHE"] = tempfile.mkdtemp(prefix="transferset-cache-")
+atexit.register(shutil.rmtree, os.environ["TRANSFERSET_CACHE"], ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -33,7 +33,7 @@ def same_detail(original: np.ndarray, copy: np.ndarray, linear: np.ndarray, shif
     both, or of all, whichever is less; 0 where too little is seen, or too few corners agree and not nearly
     all else, or the place is one of several that agree as well.
     """
-    laid = _laid_over(original.shape, copy, linear, shift)
+    laid = laid_over(original.shape, copy, linear, shift)
     inside = ~np.isnan(laid)
     least = min(original.size, copy.size)
     share = _windows(np.where(inside, original, 0), np.where(inside, laid, 0), inside, least)
@@ -45,6 +45,14 @@ def same_detail(original: np.ndarray, copy: np.ndarray, linear: np.ndarray, shif
     allowed = _UNIQUE_WHOLE if whole else _UNIQUE
     unique = elsewhere < _REPEATS or here >= _IDENTICAL or 1 - here < allowed * (1 - elsewhere)
     return share if unique else 0.0
+
+
+def laid_over(shape: tuple[int, ...], copy: np.ndarray, linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """The copy as the original's pixels see it, (h, w) float32; NaN outside of the copy."""
+    offset = (np.array(copy.shape) - 1) / 2 + shift
+    offset = offset - linear @ ((np.array(shape) - 1) / 2)
+    laid = ndimage.affine_transform(copy, linear, offset, shape, order=1, cval=np.nan)
+    return np.asarray(laid, np.float32)
 
 
 def _windows(a: np.ndarray, b: np.ndarray, inside: np.ndarray, least: int) -> float:
@@ -83,14 +91,6 @@ def places(original: np.ndarray, laid: np.ndarray) -> tuple[float, float]:
         far[rows, : _NEAR + 1] = far[rows, -_NEAR:] = False
     enough = overlap >= _LEAST_OF_SMALLER * np.count_nonzero(mask)
     return float(correlation[0, 0]), float(correlation[far & enough].max(initial=-1))
-
-
-def _laid_over(shape: tuple[int, ...], copy: np.ndarray, linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The copy as the original's pixels see it, (h, w) float32; NaN outside of the copy."""
-    offset = (np.array(copy.shape) - 1) / 2 + shift
-    offset = offset - linear @ ((np.array(shape) - 1) / 2)
-    laid = ndimage.affine_transform(copy, linear, offset, shape, order=1, cval=np.nan)
-    return np.asarray(laid, np.float32)
 
 
 def _window(values: np.ndarray) -> np.ndarray:

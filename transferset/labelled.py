@@ -4,15 +4,16 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES
+from transferset.label_lists import IMAGE_ROOT_HINT, Lists, folder_lists, is_list, parse_lists, read_list
 
 SPLITS = ("train", "val", "test")
-_TABLES = {".csv", ".parquet"}
+_TABLES, _LISTS = {".csv", ".parquet"}, {".txt"}
 
 
 @dataclass(frozen=True)
@@ -54,23 +55,23 @@ class LabelledSet:
 
 def load_labelled(path: Path) -> LabelledSet:
     """List a labelled set: `PATH/<class>/…`, `PATH/{train,val,test}/<class>/…`, a flat folder of images
-    (one unnamed class), or a CSV or Parquet table with the columns image[,label[,split]], its paths
-    relative to the table.
+    (one unnamed class), a CSV or Parquet table with the columns image[,label[,split]], its paths relative
+    to the table; or file lists (`transferset.label_lists`): one, a folder with train.txt, val.txt and
+    test.txt, or a word such as `train=a.txt,val=b.txt,root=images`.
 
     Raises UsageError if `path` is none of these, DataError for a class without an image, an empty folder or a
-    faulty table.
+    faulty table or list.
     """
     path = Path(path)
-    if path.is_dir():
-        images = _read_folder(path)
-        root = path
-    elif path.is_file() and path.suffix.lower() in _TABLES:
-        images = _read_table(path)
-        root = path.parent
-    elif path.exists():
-        raise UsageError(f"{path} is neither a folder nor a .csv or .parquet table")
+    lists = parse_lists(path)
+    if lists is None and path.is_dir():
+        lists = folder_lists(path)
+    if lists is not None:
+        images, root = _read_lists(lists)
+    elif path.is_dir():
+        images, root = _read_folder(path), path
     else:
-        raise UsageError(f"{path} does not exist")
+        images, root = _read_file(path, None), path.parent
     if not images:
         raise DataError(
             f"{path} holds no image", hint=f"images are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -80,6 +81,40 @@ def load_labelled(path: Path) -> LabelledSet:
         key=lambda image: (order.get(image.split or "", -1), image.label or "", os.fsencode(image.path))
     )
     return LabelledSet(root, tuple(images))
+
+
+def _read_lists(lists: Lists) -> tuple[list[LabelledImage], Path]:
+    images: list[LabelledImage] = []
+    for split, path in lists.files.items():
+        found = _read_file(path, lists.root)
+        own = next((image.split for image in found if image.split is not None), None)
+        if split is not None and own is not None:
+            raise UsageError(
+                f"{path} has a column split, and is given as {split}=",
+                hint=f"give {path} alone, or a list without splits",
+            )
+        if split is not None and any(image.label is None for image in found):
+            raise DataError(f"{path} has no labels", hint="each line is path,label")
+        images += [replace(image, split=split or image.split) for image in found]
+    return images, lists.root or _common_folder([path.parent for path in lists.files.values()])
+
+
+def _common_folder(folders: list[Path]) -> Path:
+    if len(set(folders)) == 1:
+        return folders[0]
+    return Path(os.path.commonpath([folder.absolute() for folder in folders]))
+
+
+def _read_file(path: Path, root: Path | None) -> list[LabelledImage]:
+    """The images of a list or a table; names are relative to `root`, or to the file."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in _TABLES | _LISTS:
+        raise UsageError(f"{path} is neither a folder nor a .txt list nor a .csv or .parquet table")
+    if suffix != ".parquet" and is_list(path):
+        return [LabelledImage(row.path, row.label, None) for row in read_list(path, root)]
+    return _read_table(path, path.parent if root is None else root)
 
 
 def _read_folder(root: Path) -> list[LabelledImage]:
@@ -162,25 +197,25 @@ def _images_below(folder: Path) -> list[Path]:
     return images
 
 
-def _read_table(path: Path) -> list[LabelledImage]:
-    columns, rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _parquet_rows(path)
+def _read_table(path: Path, base: Path) -> list[LabelledImage]:
+    columns, rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     if "image" not in columns:
         raise DataError(
             f"{path} has no column `image` (its columns: {', '.join(columns) or 'none'})",
             hint="the columns are image, label and, if there are splits, split",
         )
-    images = [_image_of_row(path, number, row) for number, row in rows]
+    images = [_image_of_row(path, base, number, row) for number, row in rows]
     _check_table(path, images)
     return images
 
 
-def _image_of_row(path: Path, number: int, row: dict[str, str]) -> LabelledImage:
+def _image_of_row(path: Path, base: Path, number: int, row: dict[str, str]) -> LabelledImage:
     name, label, split = (row.get(column, "").strip() for column in ("image", "label", "split"))
     if not name or "\0" in name:
         raise DataError(f"{path}, row {number}: no image")
     if split and split not in SPLITS:
         raise DataError(f"{path}, row {number}: the split {split!r} is none of {', '.join(SPLITS)}")
-    return LabelledImage(path.parent / name, label or None, split or None)
+    return LabelledImage(base / name, label or None, split or None)
 
 
 def _check_table(path: Path, images: list[LabelledImage]) -> None:
@@ -194,7 +229,7 @@ def _check_table(path: Path, images: list[LabelledImage]) -> None:
     if images and not any(image.path.is_file() for image in images):
         raise DataError(
             f"{path}: none of its images exists (the first: {images[0].path})",
-            hint="paths in the table are relative to the table's folder",
+            hint=f"paths in the table are relative to its folder: {IMAGE_ROOT_HINT}",
         )
 
 

@@ -30,10 +30,12 @@ class AdaptationSets:
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def load_adaptation_sets(data: Path) -> AdaptationSets:
-    """Raises UsageError where there are no labels, DataError where they cannot be learnt: no train split, a
+def load_adaptation_sets(data: Path, labelled: LabelledSet | None = None) -> AdaptationSets:
+    """The sets of `data`, or of what is left of it, `labelled`.
+
+    Raises UsageError where there are no labels, DataError where they cannot be learnt: no train split, a
     single class, classes that only val has."""
-    labelled = load_labelled(data)
+    labelled = load_labelled(data) if labelled is None else labelled
     if not labelled.classes:
         raise UsageError(
             f"{data} has no labels",
@@ -55,4 +57,4 @@ def load_adaptation_sets(data: Path) -> AdaptationSets:
             f"{data}: no training image of class {', '.join(unknown[:5])}, which val has",
             hint="add training images, or remove the class from val",
         )
-    return AdaptationSets(data if data.is_dir() else data.parent, train, val, classes)
+    return AdaptationSets(labelled.root, train, val, classes)

@@ -9,7 +9,7 @@ import numpy as np
 from distill.data.folds import stratified_folds
 from distill.metrics import negative_log_likelihood
 from distill.models.heads import LinearHead, blended, fit_heads, fit_temperature, image_weights
-from transferset.console import progress, say
+from transferset.console import progress
 from transferset.errors import DataError
 
 if TYPE_CHECKING:
@@ -177,29 +177,6 @@ class _Fitter:
             heads.append(head)
             self.bar.advance()
         return heads
-
-
-def without_copies(
-    train: LabelledFeatures, train_ids: np.ndarray, val: LabelledFeatures, val_ids: np.ndarray
-) -> tuple[LabelledFeatures, LabelledFeatures]:
-    """Every training image once for each of its labels, and no val image that is also a training image:
-    copies would stand on both sides of what is held out."""
-    seen: dict[bytes, set[int]] = {}
-    kept = []
-    for row, (identity, label) in enumerate(zip(map(bytes, train_ids), train.labels.tolist())):
-        labels = seen.setdefault(identity, set())
-        if label not in labels:
-            labels.add(label)
-            kept.append(row)
-    fresh = [row for row, identity in enumerate(map(bytes, val_ids)) if identity not in seen]
-    conflicts = sum(len(labels) > 1 for labels in seen.values())
-    if conflicts:
-        say(f"{conflicts} training images stand in more than one class, byte for byte")
-    if len(kept) < len(train):
-        say(f"{len(train) - len(kept)} training images are copies of others of their class: each counts once")
-    if len(fresh) < len(val):
-        say(f"{len(val) - len(fresh)} val images are also training images: they are left out of val")
-    return train.subset(np.array(kept, np.int64)), val.subset(np.array(fresh, np.int64))
 
 
 def why_val_does_not_suffice(labels: np.ndarray, classes: int, class_weight: str) -> str | None:

@@ -23,7 +23,6 @@ from distill.models.head_selection import (
     LabelledFeatures,
     choose_head,
     why_val_does_not_suffice,
-    without_copies,
 )
 from distill.models.heads import LinearHead
 from distill.models.student import Student
@@ -34,13 +33,14 @@ from distill.models.teacher import (
     write_teacher,
 )
 from distill.models.text_head import TextOptions, require_text_tower, text_head
+from distill.splits.checked import check_splits
 from distill.stages.adapt_config import config, uses_text
 from distill.stages.adapt_options import FROZEN, TEXT, AdaptOptions, AdaptReport, check
 from distill.stages.tuning import logits_of, remove_pieces, tune
 from distill.stages.tuning_inputs import Tuned, TuningInputs, build_adapted, candidates_as_json, tuning_recipe
 from transferset.console import say
 from transferset.errors import DataError
-from transferset.labelled import LabelledSet
+from transferset.labelled import LabelledSet, load_labelled
 from transferset.lock import DirectoryLock
 from transferset.writes import read_json, write_json
 
@@ -70,12 +70,19 @@ def adapt(options: AdaptOptions) -> AdaptReport:
 
     check(options)
     resolve_device(options.execution.device)
-    sets = load_adaptation_sets(options.data)
+    load_adaptation_sets(options.data)
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
     )
     if options.init == TEXT or options.text != TextOptions():
         require_text_tower(backbone)
+    checked = check_splits(
+        load_labelled(options.data),
+        drop_near=options.drop_near_copies,
+        max_pixels=options.max_pixels,
+        workers=options.execution.workers,
+    )
+    sets = load_adaptation_sets(options.data, checked.labelled)
     student = None
     if options.tuning.mode != FROZEN:
         student = build_adapted(options, backbone, sets.classes)
@@ -86,6 +93,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
             resolved = run.resolved() or options.execution.resolve()
             stack.enter_context(torch_threads(resolved["threads"]))
         run.open(config(options, sets, backbone, resolved))
+        checked.record(options.out)
         done = run.report()
         if done is not None:
             say(f"{options.out} is complete: nothing to do")
@@ -126,10 +134,9 @@ class _Adapting:
         options, classes = self.options, self.sets.classes
         flops = flops_per_image(self.backbone.module, self.backbone.preprocessing.size, backward=False)
         model = self.frozen()
-        train, train_ids = self.features("train", self.sets.train, model, flops)
-        val, val_ids = self.features("val", self.sets.val, model, flops)
+        train = self.features("train", self.sets.train, model, flops)
+        val = self.features("val", self.sets.val, model, flops)
         self.check_classes(train.labels)
-        train, val = without_copies(train, train_ids, val, val_ids)
         judge = val if len(val) else None
         self.tell(train.labels, judge)
         choice = self.choose(train, judge)
@@ -220,8 +227,8 @@ class _Adapting:
 
     def features(
         self, split: str, images: LabelledSet, model: "FrozenModel", flops: float
-    ) -> tuple[LabelledFeatures, np.ndarray]:
-        """Features and labels of the readable images of a split, with their item ids."""
+    ) -> LabelledFeatures:
+        """Features and labels of the readable images of a split."""
         views = VIEWS if split == "train" and self.options.flip else VIEWS[:1]
         key = features_key(self.backbone.fingerprint, model, views)
         store = FeatureStore(self.options.out / FEATURES, key, views, model.dimension)
@@ -239,7 +246,7 @@ class _Adapting:
             check_readable(paths, found.reasons, self.options.max_error_rate, what)
         numbers = {name: number for number, name in enumerate(self.sets.classes)}
         labels = [numbers[str(images.images[place].label)] for place in found.places]
-        return LabelledFeatures(found.features, np.array(labels, np.int64), found.places), found.ids
+        return LabelledFeatures(found.features, np.array(labels, np.int64), found.places)
 
     def record(self, paths: list[Path], reasons: dict[int, str]) -> None:
         """The error list."""

@@ -49,8 +49,9 @@ class AdaptOptions:
 
     `teacher`: a model spec. `image_size`: of the teacher's input, by default the model's own. `flip`: the
     head also learns from mirrored images. `class_weight`: `none` or `balanced` (every class counts the same,
-    for rare ones). `folds`: of the cross-validation where val does not decide. `max_error_rate`: share of
-    unreadable images that is an error. `init`: what the head starts from: `probe` the labels alone, `text`
+    for rare ones). `folds`: of the cross-validation where val does not decide. `drop_near_copies`: leave out
+    training images that look like val or test images (exact copies go in any case). `max_error_rate`: share
+    of unreadable images that is an error. `init`: what the head starts from: `probe` the labels alone, `text`
     also the names of the classes, in the sentences of the field `text`, `auto` those where the model has a
     trained text tower.
     """
@@ -62,6 +63,7 @@ class AdaptOptions:
     flip: bool = True
     class_weight: str = "none"
     folds: int = 5
+    drop_near_copies: bool = False
     seed: int = 0
     runtime: str = "auto"
     precision: str = "auto"

@@ -15,6 +15,7 @@ from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
 from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
 from distill.models.classifier import Classifier, open_classifier
 from distill.models.student import refuse_without_classifier
+from distill.splits.checked import OVERLAP
 from distill.task import BALANCED, TOP1
 from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
@@ -51,7 +52,8 @@ class Evaluation:
 
     `split` is what was evaluated; None if the data have no test split and the metrics are the `estimate`
     (says on what held-out images) that was stored with the model. A student's stored estimate knows only the
-    metric that it was selected by.
+    metric that it was selected by. `learnt`: how many of the images the model itself was trained with or
+    chosen by (None: not known).
     """
 
     model: str
@@ -61,13 +63,24 @@ class Evaluation:
     estimate: str | None
     metrics: dict[str, Any]
     unreadable: dict[str, str]
+    learnt: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """One flat JSON object."""
-        facts = {
-            name: getattr(self, name) for name in ("model", "kind", "data", "split", "estimate", "unreadable")
-        }
+        names = ("model", "kind", "data", "split", "estimate", "unreadable", "learnt")
+        facts = {name: getattr(self, name) for name in names}
         return {**facts, **self.metrics}
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model said of the readable images: their `places` (n,) in the set, `labels` and `predicted`
+    (n,), numbers of `classes`."""
+
+    places: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    classes: tuple[str, ...]
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
@@ -78,6 +91,11 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     the data is not the model's, or nothing of a class can be read; NumericError for logits that are not
     finite.
     """
+    return evaluate_with_answers(options)[0]
+
+
+def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers | None]:
+    """`evaluate`, and what the model said of each image; None where there were none to ask about."""
     if options.split not in (*SPLITS, ALL):
         raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
     from transferset.models.runtime import resolve_device
@@ -89,7 +107,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         )
     images = labelled if options.split == ALL else labelled.split(options.split)
     if not images.images:
-        return _stored_estimate(options, labelled)
+        return _stored_estimate(options, labelled), None
     device = resolve_device(options.execution.device)
     with torch_threads(options.execution.threads or cores()):
         model = open_classifier(
@@ -100,13 +118,15 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             threads=options.execution.threads,
         )
         _check_classes(images, model, options)
-        logits, places, reasons = _ask(options, model, images)
+        logits, places, ids, reasons = _ask(options, model, images)
     _check_answers(images, places, reasons, logits, options)
     numbers = {name: number for number, name in enumerate(model.classes)}
     labels = np.array([numbers[str(images.images[place].label)] for place in places], dtype=np.int64)
     if options.predictions is not None:
-        _write_predictions(options, [images.images[place] for place in places], labels, logits, model.classes)
-    return Evaluation(
+        answered = [images.images[place] for place in places]
+        _write_predictions(options, labelled.root, answered, labels, logits, model.classes)
+    learnt = _learnt(options, images, places, ids)
+    evaluation = Evaluation(
         model=str(options.model),
         kind=model.kind,
         data=str(options.data),
@@ -114,7 +134,26 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         estimate=None,
         metrics=classification_metrics(logits, labels, model.classes).to_dict(),
         unreadable={str(images.images[place].path): reason for place, reason in reasons.items()},
+        learnt=learnt,
     )
+    answers = Answers(np.array(places, np.int64), labels, logits.argmax(axis=1), model.classes)
+    return evaluation, answers
+
+
+def _learnt(options: EvaluateOptions, images: LabelledSet, places: list[int], ids: list[str]) -> int | None:
+    """How many of the images the model has learnt from, or was chosen by, byte for byte; None: not known."""
+    path = locate(options.model)[0] / OVERLAP
+    if not path.is_file():
+        return None
+    known = read_object(path).get("item_ids", {})
+    seen = {identity for part in known.values() for identity in part}
+    found = [place for place, identity in zip(places, ids) if identity in seen]
+    if found and options.split == "test":
+        say(
+            f"warning: {len(found)} of {len(places)} test images are images that the model was trained with"
+            f" or chosen by (the first: {images.images[found[0]].path}): the scores are too high"
+        )
+    return len(found)
 
 
 def _check_classes(images: LabelledSet, model: Classifier, options: EvaluateOptions) -> None:
@@ -131,14 +170,16 @@ def _check_classes(images: LabelledSet, model: Classifier, options: EvaluateOpti
 
 def _ask(
     options: EvaluateOptions, model: Classifier, images: LabelledSet
-) -> tuple[np.ndarray, list[int], dict[int, str]]:
-    """Logits (n, C) of the readable images, their places in the set, and why the others are not readable."""
+) -> tuple[np.ndarray, list[int], list[str], dict[int, str]]:
+    """Logits (n, C) of the readable images, their places in the set, their item ids, and why the others are
+    not readable."""
     paths = [image.path for image in images.images]
     rendering = Rendering(
         model.preprocessing, options.batch_size, options.execution.readers, options.max_pixels
     )
     reasons: dict[int, str] = {}
     places: list[int] = []
+    ids: list[str] = []
     outputs = [np.empty((0, len(model.classes)), np.float32)]
     with progress("evaluate", len(paths), "images") as bar:
         for batch in rendering.batches(paths):
@@ -147,8 +188,9 @@ def _ask(
             if batch.pixels is not None and rows:
                 outputs.append(model.logits(batch.pixels)[rows])
             places += [batch.start + row for row in rows]
+            ids += [batch.ids[row].tobytes().hex() for row in rows]
             bar.advance(len(batch))
-    return np.concatenate(outputs), places, reasons
+    return np.concatenate(outputs), places, ids, reasons
 
 
 def _check_answers(
@@ -227,6 +269,7 @@ def _read_estimate(path: Path, teacher: bool) -> tuple[str | None, dict[str, Any
 
 def _write_predictions(
     options: EvaluateOptions,
+    root: Path,
     images: list[LabelledImage],
     labels: np.ndarray,
     logits: np.ndarray,
@@ -237,7 +280,6 @@ def _write_predictions(
     import pyarrow as pa
 
     assert options.predictions is not None
-    root = options.data if options.data.is_dir() else options.data.parent
     probabilities = np.exp(log_softmax(logits)).astype(np.float32)
     table = pa.table(
         {

@@ -69,6 +69,7 @@ def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentRe
             inputs = open_inputs(options, task, resolved)
             mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
             run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
+            inputs.checked.record(options.out)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")

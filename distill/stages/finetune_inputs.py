@@ -12,6 +12,7 @@ from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.recipe import HeadFirst, Recipe
 from distill.models.student import Student, reset_classifier
+from distill.splits.checked import CheckedSet, check_splits
 from distill.stages.probe import check_probe_fits
 from distill.task import BALANCED, TOP1, Task
 from transferset.console import say
@@ -40,7 +41,8 @@ class FinetuneOptions:
     `head_epochs`: train the classifier alone first, for that many passes, on top of the plan.
     `backbone_lr_scale`: of the learning rate, for all but the classifier. `retention`: weight of the
     divergence from what the student of `from_run` says of the same views. `class_balanced`: every class
-    counts the same, in the loss and where the best is chosen.
+    counts the same, in the loss and where the best is chosen. `drop_near_copies`: leave out training images
+    that look like val or test images (exact copies go in any case).
     """
 
     data: Path
@@ -56,6 +58,7 @@ class FinetuneOptions:
     backbone_lr_scale: float = 1.0
     retention: float = 0.0
     class_balanced: bool = False
+    drop_near_copies: bool = False
     seed: int = 0
     execution: Execution = field(default_factory=Execution)
 
@@ -73,6 +76,7 @@ class Inputs:
     train: LabelledImages
     val: LabelledImages | None
     recipe: Recipe
+    checked: CheckedSet
 
 
 def check(options: FinetuneOptions) -> None:
@@ -115,6 +119,8 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
         raise UsageError(
             f"{options.data} has no labels", hint="sort the images into one folder for each class"
         )
+    checked = check_splits(labelled, drop_near=options.drop_near_copies, workers=options.execution.workers)
+    labelled = checked.labelled
     student = _start(options, task, labelled)
     student.module.to(resolved["device"])
     training = labelled.split("train") if labelled.has_splits else labelled
@@ -140,7 +146,7 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
         first = math.ceil(options.head_epochs * len(train) / recipe.batch_size)
         head = HeadFirst(first, options.backbone_lr_scale)
         recipe = replace(recipe, steps=first + recipe.steps, head=head)
-    return Inputs(student, train, val, recipe)
+    return Inputs(student, train, val, recipe, checked)
 
 
 def _start(options: FinetuneOptions, task: Task, labelled: LabelledSet) -> Student:

@@ -17,6 +17,7 @@ from distill.data.transfer_shards import open_transfer_shards
 from distill.data.views import augmentation
 from distill.loop.execution import Execution, torch_threads
 from distill.loop.run_directory import RunDirectory
+from distill.splits.checked import check_splits
 from distill.stages.label_table import write_table
 from distill.stages.label_writer import Opened, StoreWriter
 from transferset.console import say
@@ -33,7 +34,8 @@ class LabelOptions:
     """What `distill label` is given.
 
     `views` K of every image, drawn with `seed` by `augment` as `train` draws them. `data`: labelled images
-    that `train --data` is going to mix in at `labelled_share`; they get as many more views as they are
+    that `train --data` is going to mix in at `labelled_share`, with the same
+    `drop_near_copies`; they get as many more views as they are
     repeated. `decode_size`: short side that large JPEGs may be reduced to (None: the teacher's input; give
     the student's if that is larger). `top_k`: keep that many classes (None: all up to 256, else 64).
     `table`: write one row an image there (Parquet). `batch_size`, `runtime`: of the teacher.
@@ -46,6 +48,7 @@ class LabelOptions:
     augment: str = "standard"
     data: Path | None = None
     labelled_share: float = 0.1
+    drop_near_copies: bool = False
     decode_size: int | None = None
     top_k: int | None = None
     table: Path | None = None
@@ -112,7 +115,13 @@ def _open(options: LabelOptions, resolved: dict[str, Any]) -> Opened:
     shards = open_transfer_shards(options.shards)
     if shards.dropped:
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
-    labelled = load_labelled(options.data) if options.data is not None else None
+    labelled = None
+    if options.data is not None:  # as train does: the store must hold the same images
+        labelled = check_splits(
+            load_labelled(options.data),
+            drop_near=options.drop_near_copies,
+            workers=options.execution.workers,
+        ).labelled
     mixture = mix(shards.samples, labelled, options.labelled_share).identified(options.execution.readers)
     teacher = open_teacher(
         options.teacher,

@@ -81,6 +81,8 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
             inputs = open_inputs(options, task, method, resolved)
             mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
             run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
+            if inputs.checked is not None:
+                inputs.checked.record(options.out)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")

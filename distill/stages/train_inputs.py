@@ -22,6 +22,7 @@ from distill.models.head_selection import check_choosable
 from distill.models.joint_heads import Head, parameters
 from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
+from distill.splits.checked import CheckedSet, check_splits
 from distill.stages.combined_teaching import AVERAGE, HEADS
 from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
@@ -57,7 +58,8 @@ class TrainOptions:
     fitted one (None: the method's default). `runtime`, `precision`: what the teacher runs on. `labels_from`:
     a store of `distill label`, which takes the teacher's place and says which views there are; a `teacher`
     that is given too must be the one that labelled. `metric`: what val scores, `top1` or
-    `balanced_accuracy`.
+    `balanced_accuracy`. `drop_near_copies`: leave out training images of `data` that look like val or test
+    images.
 
     Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
     student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
@@ -82,6 +84,7 @@ class TrainOptions:
     augment: str | None = None
     temperature: float | None = None
     labelled_share: float = 0.1
+    drop_near_copies: bool = False
     seed: int = 0
     runtime: str = "auto"
     labels_from: Path | tuple[Path, ...] | None = None
@@ -133,6 +136,7 @@ class Inputs:
     parameters: int
     labels: np.ndarray | None = None
     start: dict[str, str] = field(default_factory=dict)
+    checked: CheckedSet | None = None
 
 
 def check(options: TrainOptions, task: Task) -> Transfer:
@@ -188,10 +192,15 @@ def open_inputs(
     if method.output == "patches":
         assert isinstance(teaching, OnlineTeaching)
         teaching, student = teaching_patches(teaching, student, options.seed)
-    labelled, probe, val = None, None, None
+    labelled, probe, val, checked = None, None, None, None
     scored = heads[:1]
     if options.data is not None:
-        labelled = load_labelled(options.data)
+        checked = check_splits(
+            load_labelled(options.data),
+            drop_near=options.drop_near_copies,
+            workers=options.execution.workers,
+        )
+        labelled = checked.labelled
         scored = heads if options.label_weight else _knowing(heads, labelled)
         val = _read(options, labelled.split("val"), "val", student, scored[0].classes)
         if not method.trains_classifier:
@@ -214,6 +223,7 @@ def open_inputs(
         count,
         labels,
         start,
+        checked,
     )
 
 

@@ -61,6 +61,8 @@ def _open(run: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> Mode:
     directory = RunDirectory(run.out)
     mode = resolve_mode(directory.resolved(), inputs.student, inputs.recipe, run.execution)
     directory.open(config(run, inputs, {**resolved, "student_mode": mode.to_dict()}))
+    if inputs.checked is not None:
+        inputs.checked.record(run.out)
     return mode
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from distill.data.batches import Batch, BatchReader, ViewPlan
 from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
-from distill.loop.checkpoints import Checkpoints, read_tensors
+from distill.loop.checkpoints import Checkpoints
 from distill.loop.ledger import Ledger
 from distill.loop.recipe import Recipe
 from distill.loop.run_directory import CHECKPOINTS

@@ -11,7 +11,6 @@ from distill.models.head_selection import (
     choose_head,
     held_out_folds,
     why_val_does_not_suffice,
-    without_copies,
 )
 from transferset.errors import DataError
 
@@ -148,23 +147,3 @@ def test_every_view_teaches_and_only_the_first_is_judged() -> None:
 
 def ids(*numbers: int) -> np.ndarray:
     return np.array([[number] * 16 for number in numbers], dtype=np.uint8).reshape(-1, 16)
-
-
-def test_copies_count_once_and_do_not_stand_on_both_sides(capsys: pytest.CaptureFixture[str]) -> None:
-    train, val = clouds([2, 2, 2], seed=0), clouds([1, 1, 1], seed=1)
-    kept, judges = without_copies(train, ids(1, 1, 2, 3, 4, 2), val, ids(9, 3, 8))
-    assert kept.labels.tolist() == [0, 1, 1, 2, 2], "the second 1 is a copy, the second 2 has another label"
-    assert np.array_equal(kept.features, train.features[[0, 2, 3, 4, 5]])
-    assert judges.labels.tolist() == [0, 2]
-    told = capsys.readouterr().err
-    assert "1 training images stand in more than one class, byte for byte" in told
-    assert "1 training images are copies of others of their class" in told
-    assert "1 val images are also training images" in told
-
-
-def test_without_copies_nothing_changes_and_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    train, none = clouds([2, 2], seed=0), clouds([], seed=0)
-    kept, judges = without_copies(train, ids(1, 2, 3, 4), none, ids())
-    assert np.array_equal(kept.features, train.features)
-    assert len(judges) == 0
-    assert capsys.readouterr().err == ""
