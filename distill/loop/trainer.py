@@ -5,7 +5,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from distill.loop.gradients import Found, Gradients
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.mode import PLAIN, Arithmetic, Mode
 from distill.loop.optimizer import adamw, optimizer_tensors, restore_optimizer
+from distill.loop.progression import Progression
 from distill.loop.recipe import Recipe
 from distill.loop.schedule import averaging_decay
 from distill.loop.stop import stop_requests
@@ -51,27 +52,6 @@ class Hooks:
     title: str = "train"
     divisible: bool = True
     replay: Path | None = None
-
-
-@dataclass
-class Progression:
-    """Where a run is: what a checkpoint holds beside the tensors. `scores`: (step, score) of all evaluations;
-    `divided`: (step, parts of a batch from that step on), where the memory did not suffice for fewer."""
-
-    step: int = 0
-    scores: list[tuple[int, float]] = field(default_factory=list)
-    skipped: int = 0
-    skipped_in_row: int = 0
-    divided: list[tuple[int, int]] = field(default_factory=list)
-
-    def best(self) -> tuple[int, float] | None:
-        """Step and score of the best evaluation, the earliest of equals."""
-        return max(self.scores, key=lambda entry: (entry[1], -entry[0]), default=None)
-
-    def since_best(self) -> int:
-        """How many evaluations have brought nothing better."""
-        best = self.best()
-        return sum(step > best[0] for step, _ in self.scores) if best else 0
 
 
 class Trainer:
