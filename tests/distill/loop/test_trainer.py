@@ -42,7 +42,7 @@ def _batch(step: int) -> Batch:
     rng = np.random.default_rng(step)
     images = rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     labels = (images[..., 0].mean(axis=(1, 2)) > images[..., 1].mean(axis=(1, 2))).astype(np.int64)
-    return Batch(step, COUNT, COUNT, COUNT + step, images, COUNT > 0, None, labels)
+    return Batch(step, COUNT, COUNT, COUNT + step, images, COUNT > 0, targets=labels)
 
 
 def _trainer(
