@@ -1,0 +1,30 @@
+"""Feature term: beside the teacher's class probabilities the student matches the teacher's features."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distill.methods.feature_matching import CosineMatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FeatureTerm:
+    """The loss `own` of the first `classes` outputs with the teacher's logits, plus `weight` times 1 - cosine
+    of the others, a linear projection of the student's pooled features, with the teacher's features.
+
+    Features as a hint beside the outputs: A. Romero et al., "FitNets: Hints for Thin Deep Nets" (2015), here
+    of the last layer, in the same steps, and by `CosineMatch`, which the features' length does not change.
+    """
+
+    own: Callable[["Tensor", "Tensor"], "Tensor"]
+    classes: int
+    weight: float
+
+    def __call__(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """`outputs` (n, classes + D) logits and projected features, `targets` (n, classes + D) logits and
+        features of the teacher -> scalar, a mean over the batch where `own` is one."""
+        matched = self.own(outputs[:, : self.classes], targets[:, : self.classes])
+        return matched + self.weight * CosineMatch()(outputs[:, self.classes :], targets[:, self.classes :])
