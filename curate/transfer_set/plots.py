@@ -1,10 +1,6 @@
-"""The report's plots as PNG. The same numbers and the same matplotlib give the same bytes."""
+"""The report's plots as PNG."""
 
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -14,31 +10,15 @@ from curate.selection.background import EDGES, Background
 from curate.selection.selection import Selection
 from curate.transfer_set.measures import Span
 from curate.transfer_set.saturation import Saturation
-from transferset.console import one_line
+from transferset.plots import png, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BARS = 30
 """Up to so many classes have a bar each; more make one curve."""
-_WIDTH, _HEIGHT, _DPI = 5.2, 3.0, 150
+_WIDTH, _HEIGHT = 5.2, 3.0
 _SET, _POOL, _MARK = "#2f6db5", "#9aa0a8", "#c9651b"
-_LOOK: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": "#333333",
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e6e8",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-}
 
 
 def per_query(selection: Selection) -> bytes:
@@ -65,7 +45,9 @@ def per_class(classes: Sequence[str | None], counts: Sequence[int]) -> bytes:
 
     def bars(axes: "Axes") -> None:
         axes.barh(range(len(counts)), counts, color=_SET, height=0.7)
-        axes.set_yticks(range(len(counts)), [_short(label) for label in classes], parse_math=False)
+        axes.set_yticks(
+            range(len(counts)), [short(label or "(no class)") for label in classes], parse_math=False
+        )
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set(title="Images a class", xlabel="images")
@@ -158,36 +140,7 @@ def covered(curve: np.ndarray, random: float) -> bytes:
 
 
 def _png(draw: "Callable[[Axes], None]", height: float = _HEIGHT) -> bytes:
-    """A figure with one pair of axes; no time and no version stand in the file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    buffer = io.BytesIO()
-    with _own_look():
-        figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
-        FigureCanvasAgg(figure)
-        draw(figure.add_subplot())
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-@contextmanager
-def _own_look() -> Iterator[None]:
-    """matplotlib's defaults and ours, whatever the user's matplotlibrc says; theirs are back afterwards.
-    Signs that the font lacks are boxes and no news."""
-    import matplotlib
-
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_LOOK)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+    return png(draw, _WIDTH, height)
 
 
 def _whole_numbers(axes: "Axes", which: str) -> None:
@@ -196,8 +149,3 @@ def _whole_numbers(axes: "Axes", which: str) -> None:
     for name in ("x", "y"):
         if which in (name, "both"):
             getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(6, integer=True))
-
-
-def _short(label: str | None, length: int = 26) -> str:
-    name = "(no class)" if label is None else one_line(label)
-    return name if len(name) <= length else name[: length - 1] + "…"

@@ -1,10 +1,6 @@
-"""The comparison's plots as PNG. The same numbers and the same matplotlib give the same bytes."""
+"""The comparison's plots as PNG."""
 
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +11,13 @@ from distill.comparison.curves import LABELS, Curve
 from distill.comparison.recipe import LABELS_ONLY, PRETRAINED, TEACHER
 from distill.methods.transfer import PSEUDO_LABELS, TASK_AGNOSTIC, TASK_ORIENTED
 from distill.metrics import CALIBRATION_BINS
-from transferset.console import one_line
+from transferset.plots import png, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAMED_CLASSES = 30
-_WIDTH, _HEIGHT, _DPI = 5.6, 3.6, 150
+_WIDTH, _HEIGHT = 5.6, 3.6
 _COLOURS = {
     TASK_ORIENTED: "#2f6db5",
     TASK_AGNOSTIC: "#c9651b",
@@ -31,23 +27,6 @@ _COLOURS = {
     TEACHER: "#222222",
 }
 _MARKERS = "os^Dv<>P*X"
-_LOOK: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#888888",
-    "axes.labelcolor": "#333333",
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e6e8",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.constrained_layout.use": True,
-}
 
 
 def metric_name(metric: str) -> str:
@@ -129,7 +108,7 @@ def per_class(rows: Sequence[Row]) -> bytes:
         for number, (row, recall) in enumerate(zip(rows, recalls, strict=True)):
             ticks = np.arange(len(order)) + (number - (len(rows) - 1) / 2) * height
             axes.barh(ticks, 100 * recall[order], height, color=_shade(rows, number), label=row.name)
-        names = [_short(first.classes[present[place]]) for place in order]
+        names = [short(first.classes[present[place]]) for place in order]
         axes.set_yticks(range(len(order)), names, parse_math=False)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
@@ -179,12 +158,12 @@ def confusion(row: Row) -> bytes:
         np.add.at(counts, (one.labels, one.probabilities.argmax(axis=1)), 1)
     present = counts.sum(axis=1) > 0
     shares = 100 * counts[present] / counts[present].sum(axis=1, keepdims=True)
-    names = [_short(name, 18) for name in first.classes]
+    names = [short(name, 18) for name in first.classes]
 
     def draw(axes: "Axes") -> None:
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         axes.grid(visible=False)
-        axes.set(title=f"Confusion: {_short(row.name, 50)}", xlabel="called", ylabel="class")
+        axes.set(title=f"Confusion: {short(row.name, 50)}", xlabel="called", ylabel="class")
         if classes <= NAMED_CLASSES:
             axes.set_xticks(range(classes), names, rotation=60, ha="right", parse_math=False)
             rows = [name for name, there in zip(names, present, strict=True) if there]
@@ -226,40 +205,4 @@ def _shade(rows: Sequence[Row], number: int) -> Any:
 def _png(
     draw: "Callable[[Axes], None]", height: float = _HEIGHT, width: float = _WIDTH, entries: int = 0
 ) -> bytes:
-    """A figure with one pair of axes and below them a legend, if it has `entries`; no time and no version
-    stand in the file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    buffer = io.BytesIO()
-    with _own_look():
-        figure = Figure(figsize=(width, height + 0.2 * ((entries + 1) // 2)), dpi=_DPI)
-        FigureCanvasAgg(figure)
-        draw(figure.add_subplot())
-        if entries:
-            figure.legend(loc="outside lower center", ncols=2)
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-@contextmanager
-def _own_look() -> Iterator[None]:
-    """matplotlib's defaults and ours, whatever the user's matplotlibrc says; theirs are back afterwards."""
-    import matplotlib
-
-    logger = logging.getLogger("matplotlib")
-    level = logger.level
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_LOOK)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-
-
-def _short(label: str, length: int = 26) -> str:
-    name = one_line(label)
-    return name if len(name) <= length else name[: length - 1] + "…"
+    return png(draw, width, height, legend_below=entries, legend_fontsize=8)

@@ -18,7 +18,7 @@ from distill.stages.teaching import (
 )
 
 if TYPE_CHECKING:
-    from distill.stages.train_inputs import TrainOptions
+    from distill.stages.train_options import TrainOptions
 
 
 def open_teaching(options: "TrainOptions", method: Transfer, resolved: dict[str, Any]) -> Teaching:

@@ -36,14 +36,13 @@ from distill.stages.result import (
 from distill.stages.train_heads import write_heads
 from distill.stages.train_inputs import (
     Inputs,
-    TrainOptions,
-    check,
     chooses_step,
     classifier_to_be,
     config,
     decode_size,
     open_inputs,
 )
+from distill.stages.train_options import TrainOptions, check
 from distill.task import CLASSIFICATION, TOP1, Task
 from transferset.console import say
 from transferset.lock import DirectoryLock

@@ -21,7 +21,7 @@ from transferset.writes import read_json, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from distill.stages.train_inputs import TrainOptions
+    from distill.stages.train_options import TrainOptions
 
 LABELS_HEAD = "labels"
 

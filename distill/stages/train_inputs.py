@@ -1,9 +1,8 @@
-"""What `distill train` is given, opened and checked before its first step, and how config.json records it."""
+"""What `distill train` is given, opened, and how config.json records it."""
 
 import hashlib
 import math
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,26 +11,20 @@ from distill.data.labelled_images import LabelledImages, read_labelled_images
 from distill.data.mixture import Mixture, mix
 from distill.data.samples import Samples
 from distill.data.transfer_shards import TransferShards, open_transfer_shards
-from distill.data.views import augmentation, augmentation_name
-from distill.loop.execution import Execution
-from distill.loop.plan import Plan
+from distill.data.views import augmentation_name
 from distill.loop.recipe import HeadFirst, Recipe
 from distill.methods.dual_head import UNLABELLED
-from distill.methods.transfer import TASK_ORIENTED, Transfer
+from distill.methods.transfer import Transfer
 from distill.models.head_selection import check_choosable
 from distill.models.joint_heads import Head, parameters
 from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
 from distill.splits.checked import CheckedSet, check_splits
-from distill.stages.combined_teaching import AVERAGE, HEADS
 from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
 from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
-from distill.stages.train_heads import (
-    check_teachers,
-    extended_arguments,
-    student_heads,
-)
+from distill.stages.train_heads import extended_arguments, student_heads
+from distill.stages.train_options import TrainOptions
 from distill.task import TOP1, Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError
@@ -42,78 +35,6 @@ from transferset.models.weights import weights_sha256
 DEFAULT_EPOCHS = 60.0
 # At 64 images a batch. From random weights half of it learnt visibly less in the same steps.
 RANDOM_LR, WEIGHTS_LR = 4e-3, 1e-3
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What `distill train` is given.
-
-    `data`: labelled images; those of its train split (all, without splits) are mixed in, repeated so that
-    they make up about `labelled_share` of an epoch; its val split is scored regularly and the best student is
-    kept. With a `label_weight` they teach by their labels too, through a second head (see `DualHead`); which
-    head the final student has is chosen on val, and is the teacher's without. A `method` that matches
-    features, by `feature_loss`, scores nothing on the way: the classifier is fitted at the end, on these
-    labels. `views` K: the same K views of every image come again after K epochs, so that the teacher looks at
-    each only once (0: new views every epoch). `temperature`: of the comparison, beyond the teacher's own
-    fitted one (None: the method's default). `runtime`, `precision`: what the teacher runs on. `labels_from`:
-    a store of `distill label`, which takes the teacher's place and says which views there are; a `teacher`
-    that is given too must be the one that labelled. `metric`: what val scores, `top1` or
-    `balanced_accuracy`. `drop_near_copies`: leave out training images of `data` that look like val or test
-    images.
-
-    Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
-    student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
-    every view and its mirror image, and the probabilities are averaged. With `heads` the run holds the first
-    teacher's student, and in `heads/NAME` one for each teacher, all with the same backbone; val does not
-    choose among their steps, since it knows one task only, and scores the student at the end.
-
-    `from_run`: a finished run that the student goes on from, in place of `student`; a head of the run is
-    taken over by the teacher that has the same classes. `head_epochs` and `backbone_lr_scale` as in finetune.
-    """
-
-    shards: tuple[str | Path, ...]
-    teacher: Path | tuple[Path, ...] | None
-    student: str | None
-    out: Path
-    data: Path | None = None
-    method: str = TASK_ORIENTED
-    feature_loss: str | None = None
-    image_size: int | None = None
-    plan: Plan = field(default_factory=Plan)
-    views: int | None = None
-    augment: str | None = None
-    temperature: float | None = None
-    labelled_share: float = 0.1
-    drop_near_copies: bool = False
-    seed: int = 0
-    runtime: str = "auto"
-    labels_from: Path | tuple[Path, ...] | None = None
-    precision: str = "auto"
-    label_weight: float = 0.0
-    combine: str = AVERAGE
-    teacher_weights: tuple[float, ...] = ()
-    teacher_flip: bool = False
-    from_run: Path | None = None
-    head_epochs: float = 0.0
-    backbone_lr_scale: float = 1.0
-    metric: str = TOP1
-    execution: Execution = field(default_factory=Execution)
-
-    @property
-    def teachers(self) -> tuple[Path, ...]:
-        """All of `teacher`."""
-        return _several(self.teacher)
-
-    @property
-    def stores(self) -> tuple[Path, ...]:
-        """All of `labels_from`."""
-        return _several(self.labels_from)
-
-
-def _several(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
-    if paths is None:
-        return ()
-    return tuple(paths) if isinstance(paths, list | tuple) else (paths,)
 
 
 @dataclass(frozen=True)
@@ -137,36 +58,6 @@ class Inputs:
     labels: np.ndarray | None = None
     start: dict[str, str] = field(default_factory=dict)
     checked: CheckedSet | None = None
-
-
-def check(options: TrainOptions, task: Task) -> Transfer:
-    """The method; UsageError for options that don't fit each other."""
-    method = task.transfer(options.method, temperature=options.temperature, feature_loss=options.feature_loss)
-    if options.plan.batch_size < method.least_batch:
-        raise UsageError(
-            f"--batch-size {options.plan.batch_size} with --feature-loss {method.feature_loss}, which"
-            " compares the images of a batch",
-            hint=f"give at least {method.least_batch}",
-        )
-    if options.plan.accumulate > 1 and method.least_batch > 1:
-        raise UsageError(
-            f"--accumulate {options.plan.accumulate} with --feature-loss {method.feature_loss}, which"
-            " compares the images of a batch",
-            hint="leave it out; a smaller --batch-size takes less memory",
-        )
-    if options.plan.patience and (options.combine == HEADS or not method.trains_classifier):
-        what = f"--combine {HEADS}" if options.combine == HEADS else f"--method {options.method}"
-        raise UsageError(f"--patience with {what}: nothing is scored before the end", hint="leave it out")
-    check_teachers(options, method)
-    if options.augment is not None:
-        augmentation(options.augment)
-    if options.views is not None and options.views < 0:
-        raise UsageError(
-            f"--views {options.views} must not be negative", hint="0 means new views in every epoch"
-        )
-    if not 0 <= options.labelled_share < 1:
-        raise UsageError(f"--labelled-share {options.labelled_share} must be at least 0 and less than 1")
-    return method
 
 
 def open_inputs(
