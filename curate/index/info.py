@@ -16,6 +16,7 @@ from curate.index.plan import read_plan
 from curate.pools import Roots
 from curate.pools.remote import is_remote
 from transferset.errors import DataError
+from transferset.writes import size_of
 
 
 def info(index: Path) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def info(index: Path) -> dict[str, Any]:
         "damaged_tars": _damaged_tars(written, roots),
         "parts": len(listed),
         "unfinished_parts": len([part for part in written if part.number not in listed]),
-        "bytes": sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
+        "bytes": size_of(index),
         "pools": [{"path": path, "found": _is_found(path)} for path in paths],
         "forgotten": _forgotten(index, sha256, int(manifest["rows"])),
         "faiss": manifest["faiss"],
