@@ -114,7 +114,7 @@ def size_of(directory: Path) -> int:
     for folder, _, names in os.walk(directory):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                total += os.path.getsize(os.path.join(folder, name))
+                total += Path(folder, name).stat().st_size
     return total
 
 

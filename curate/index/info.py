@@ -23,8 +23,9 @@ def info(index: Path) -> dict[str, Any]:
     """Describe the index at `index`, as JSON types.
 
     `pools` says for each root where it is and whether it can be found; `caches` which caches fit the present
-    parts; `views_bytes` is the size of the stored views of excluded images; `unfinished_parts` counts parts that a build has written and not yet entered (run it again);
-    `damaged_tars` are tars that were cut off or damaged when they were indexed: what was whole has rows.
+    parts; `views_bytes` is the size of the stored views of excluded images; `unfinished_parts` counts parts
+    that a build has written and not yet entered (run it again); `damaged_tars` are tars that were cut off or
+    damaged when they were indexed: what was whole has rows.
 
     Raises DataError as `open_index` does.
     """
