@@ -15,7 +15,7 @@ def own_set(folder: Path, names: Collection[str]) -> str | None:
     """What `curate` has written, or begun to write, to a folder that holds `names`: "transfer set", …; None:
     nothing. Manifests of other programs are no matter."""
     if _BEGUN.parts[0] in names and _is_file(folder / _BEGUN):
-        return "transfer set that is not finished"
+        return "half-written set"
     if _MANIFEST not in names:
         return None
     try:
