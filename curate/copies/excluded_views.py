@@ -44,7 +44,8 @@ def excluded_views(
             vectors[places[identity]] = rows
             del missing[identity]
         if stored.damaged:
-            say(f"note: {stored.damaged} damaged files in {stored.cache} removed; their views are embedded")
+            files = "file" if stored.damaged == 1 else "files"
+            say(f"note: {stored.damaged} damaged {files} of {stored.cache} passed over, embedding again")
         if missing:
             embedded = _embed(list(missing.values()), places, vectors, stored, model, pipeline)
     say(
