@@ -41,7 +41,7 @@ class Guarded:
 @pytest.fixture
 def guarded(small_pool: Any, tmp_path: Path, tinted: Make, encode: Make) -> Guarded:
     """Six excluded images: four pictures, one of them twice, and a file that is none."""
-    shutil.copytree(small_pool.index, tmp_path / "index")
+    shutil.copytree(small_pool.index, tmp_path / "index", ignore=shutil.ignore_patterns(VIEWS_CACHE))
     folder = tmp_path / "test"
     folder.mkdir()
     for number in range(4):

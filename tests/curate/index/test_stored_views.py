@@ -147,7 +147,7 @@ def test_forgotten_items_are_neither_given_out_nor_stored(tmp_path):
 
 @pytest.fixture
 def own(small_pool, tmp_path) -> Path:
-    shutil.copytree(small_pool.index, tmp_path / "index")
+    shutil.copytree(small_pool.index, tmp_path / "index", ignore=shutil.ignore_patterns(VIEWS_CACHE))
     return tmp_path / "index"
 
 
