@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.trees import tree
+
 Make = Callable[..., Any]
 COUNT, KILLED_AT = 8, 4
 
@@ -63,17 +65,12 @@ def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_pyth
     """What a run that nobody kills writes."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
     _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
-    return _tree(out)
+    return tree(out)
 
 
 def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     assert run.returncode == 0, run.stderr
     return run
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(
@@ -102,5 +99,5 @@ def test_a_killed_run_goes_on(
 
     resumed = _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     assert ("searching" in resumed.stderr) == searched, "what was chosen is not chosen again"
-    assert _tree(out) == unbroken
+    assert tree(out) == unbroken
     assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished images are kept"
