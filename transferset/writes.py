@@ -108,6 +108,16 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def size_of(directory: Path) -> int:
+    """Bytes of all files below `directory`; what other processes remove meanwhile is passed over."""
+    total = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(folder, name).stat().st_size
+    return total
+
+
 def sweep_temporaries(directory: Path, besides: str | None = None) -> None:
     """Remove what a killed writer left in `directory` (not below it). Call it only while holding its lock.
 

@@ -1,23 +1,21 @@
 """The near checks of a retrieval: thresholds, the excluded images' views, near-duplicates; and their cost."""
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from curate.copies.calibration import calibrate
+from curate.copies.excluded_views import excluded_views
 from curate.encoding.pipeline import PipelineOptions
-from curate.encoding.views import VIEWS, embed_views
 from curate.index.encoder import OpenEncoder, resume
 from curate.index.index import Index
 from curate.index.options import BuildOptions
 from curate.selection.guard import ExcludedSet, LeakageGuard
-from curate.selection.near_copies import NearCopies, stack_views
+from curate.selection.near_copies import NearCopies
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.plan import require_usable
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.images import MAX_PIXELS
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
@@ -65,25 +63,16 @@ def find_calibration(
 
 
 def near_copies(
-    excluded: ExcludedSet, model: FrozenModel, calibration: Calibration, pipeline: PipelineOptions
+    excluded: ExcludedSet,
+    index: Index,
+    model: FrozenModel,
+    calibration: Calibration,
+    pipeline: PipelineOptions,
 ) -> NearCopies:
-    """The excluded images with their views embedded, which is told with its cost."""
+    """The excluded images with the vectors of their views, stored ones of `index` or new ones."""
     images = excluded.images
-
-    def counted() -> Any:
-        with progress("embedding views of the excluded images", len(images), "images") as bar:
-            for one in embed_views(model, images, lambda image: image.path.read_bytes(), pipeline):
-                yield one
-                bar.advance()
-
-    start = time.perf_counter()
-    vectors = stack_views(counted(), model.dimension)
-    say(
-        f"leakage guard: {VIEWS * len(images)} views of {len(images)} excluded images embedded in "
-        f"{time.perf_counter() - start:.1f} s, {vectors.nbytes / 1e6:.0f} MB"
-    )
     return NearCopies(
-        vectors,
+        excluded_views(images, index, model, pipeline),
         lambda number: images[number].path.read_bytes(),
         calibration,
         pipeline.max_pixels or MAX_PIXELS,
@@ -102,6 +91,6 @@ def make_checks(
         duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.workers or 1)
     if excluded is not None and index.has_bytes:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
-        copies = None if near is None else near_copies(excluded, encoder.model, near, pipeline)
+        copies = None if near is None else near_copies(excluded, index, encoder.model, near, pipeline)
         guard = LeakageGuard(excluded, index, short_side, max_pixels, copies)
     return guard, duplicates

@@ -17,7 +17,6 @@ from transferset.console import progress
 from transferset.copies import item_id, pixel_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import ImageError, decode
-from transferset.models.runtime import FrozenModel
 from transferset.tars import TarReader
 
 
@@ -95,18 +94,19 @@ def guard(
     rest = [one for one in rest if one.identity not in known]
     if near and rest:
         calibration = _calibration(manifest, index)
-        leaks += _near_leaks(rest, excluded, IndexEncoder(index, device).model, calibration, chosen)
+        leaks += _near_leaks(rest, excluded, IndexEncoder(index, device), calibration, chosen)
     return GuardReport(Path(transfer_set), len(samples), len(excluded.images), near, tuple(leaks))
 
 
 def _near_leaks(
     samples: list[_Stored],
     excluded: ExcludedSet,
-    model: FrozenModel,
+    encoder: IndexEncoder,
     calibration: Calibration,
     pipeline: PipelineOptions,
 ) -> list[Leak]:
-    copies = near_copies(excluded, model, calibration, pipeline)
+    model = encoder.model
+    copies = near_copies(excluded, encoder.index, model, calibration, pipeline)
     rows = np.empty((len(samples), model.dimension), np.float16)
     with progress("embedding the transfer set", len(samples), "images") as bar:
         for place, outcome in enumerate(encode_items(model, samples, _checked, pipeline)):

@@ -21,6 +21,8 @@ from transferset.parallel import ordered_map
 T = TypeVar("T")
 
 VIEWS = 20
+VIEWS_VERSION = 1
+"""Goes up when a view or the order of views changes: stored vectors of them are no use then."""
 _CROP = 0.7
 _FRAME = 0.12
 _BATCHES_A_GROUP = 4

@@ -137,5 +137,5 @@ def _guard(fetched: "Index", near: Calibration | None, against: Against) -> Leak
     short_side = Preprocessing.from_dict(plan.preprocessing).resize_short_side
     copies = None
     if near is not None:
-        copies = near_copies(against.excluded, against.checker.model, near, against.pipeline)
+        copies = near_copies(against.excluded, against.index, against.checker.model, near, against.pipeline)
     return LeakageGuard(against.excluded, fetched, short_side, against.pipeline.max_pixels, copies)

@@ -16,10 +16,11 @@ from curate.index.options import BuildReport
 from curate.index.part_copy import Purge, copy_part
 from curate.index.plan import Plan, read_plan
 from curate.index.stages import Stages
+from curate.index.stored_views import drop_views
 from transferset.console import progress
 from transferset.errors import DataError
 from transferset.lock import DirectoryLock
-from transferset.writes import read_json, sweep_temporaries
+from transferset.writes import read_json, size_of, sweep_temporaries
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,14 @@ def _compact(
                 live[live.index(part)] = copy_part(index, number, part, purges[part.number])
                 bar.advance()
         _finish(index, plan, sorted(live, key=lambda part: part.number))
+        drop_views(index, leaving[0].ids)
     return CompactReport(
         index,
         forgotten=sum(int(purge.forgotten.sum()) for purge in purges.values()),
         gone=sum(int((purge.gone & ~purge.forgotten).sum()) for purge in purges.values()),
         parts=len(dirty),
         images=sum(int(purge.kept.sum()) for purge in purges.values()),
-        bytes=sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
+        bytes=size_of(index),
         out_of_reach=tuple(leaving[1].out_of_reach),
         dry_run=options.dry_run,
     )

@@ -22,7 +22,7 @@ from curate.index.plan import Plan
 from curate.index.search import make_searcher
 from curate.index.stages import Stages
 from transferset.errors import DataError
-from transferset.writes import read_json
+from transferset.writes import read_json, size_of
 
 
 def finish(
@@ -57,7 +57,7 @@ def finish(
         shutil.rmtree(part_directory(index, number), ignore_errors=True)
     for cache in (IDS, FAISS):
         _keep_only(index / cache, sha256[:GENERATION_DIGITS])
-    report.bytes = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())
+    report.bytes = size_of(index)
 
 
 def _bring_ids(index: Path, parts: Sequence[Part], sha256: str) -> ItemIds:

@@ -9,21 +9,23 @@ import pyarrow.parquet as pq
 
 from curate.index.faiss_file import read_about
 from curate.index.ids import generation, load_ids
-from curate.index.layout import ERRORS, FAISS, IDS, THRESHOLDS
+from curate.index.layout import ERRORS, FAISS, IDS, THRESHOLDS, VIEWS_CACHE
 from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, finished_parts, read_manifest
 from curate.index.plan import read_plan
 from curate.pools import Roots
 from curate.pools.remote import is_remote
 from transferset.errors import DataError
+from transferset.writes import size_of
 
 
 def info(index: Path) -> dict[str, Any]:
     """Describe the index at `index`, as JSON types.
 
     `pools` says for each root where it is and whether it can be found; `caches` which caches fit the present
-    parts; `unfinished_parts` counts parts that a build has written and not yet entered (run it again);
-    `damaged_tars` are tars that were cut off or damaged when they were indexed: what was whole has rows.
+    parts; `views_bytes` is the size of the stored views of excluded images; `unfinished_parts` counts parts
+    that a build has written and not yet entered (run it again); `damaged_tars` are tars that were cut off or
+    damaged when they were indexed: what was whole has rows.
 
     Raises DataError as `open_index` does.
     """
@@ -50,7 +52,7 @@ def info(index: Path) -> dict[str, Any]:
         "damaged_tars": _damaged_tars(written, roots),
         "parts": len(listed),
         "unfinished_parts": len([part for part in written if part.number not in listed]),
-        "bytes": sum(path.stat().st_size for path in index.rglob("*") if path.is_file()),
+        "bytes": size_of(index),
         "pools": [{"path": path, "found": _is_found(path)} for path in paths],
         "forgotten": _forgotten(index, sha256, int(manifest["rows"])),
         "faiss": manifest["faiss"],
@@ -59,6 +61,7 @@ def info(index: Path) -> dict[str, Any]:
             "ids": generation(index, IDS, sha256).is_dir(),
             "faiss": read_about(generation(index, FAISS, sha256)) is not None,
         },
+        "views_bytes": size_of(index / VIEWS_CACHE),
         "versions": manifest["versions"],
     }
 

@@ -19,6 +19,7 @@ from curate.index.layout import (
     PARTS_TABLE,
     PLAN,
     THRESHOLDS,
+    VIEWS_CACHE,
     WHITENING,
     part_directory,
 )
@@ -27,6 +28,7 @@ from curate.index.manifest import finished_part, read_manifest
 from curate.index.numbering import Numbering
 from curate.index.part import Part
 from curate.index.plan import read_plan
+from curate.index.stored_views import is_whole, stored_files
 from transferset.console import progress
 from transferset.errors import DataError
 from transferset.writes import sha256_file
@@ -149,6 +151,7 @@ def _caches(index: Path, manifest: dict[str, Any], parts: list[Part]) -> Iterato
         whole = path.is_file() and sha256_file(path) == manifest[THRESHOLDS].get("whitening")
         again = None if whole else f"run curate calibrate --index {index}"
         yield Checked(WHITENING, None if whole else "it is missing or does not have its checksum", again)
+    yield from _views(index)
     sha256 = manifest["parts"]["sha256"]
     folder = generation(index, IDS, sha256)
     numbering = Numbering(parts)
@@ -172,3 +175,17 @@ def _caches(index: Path, manifest: dict[str, Any], parts: list[Part]) -> Iterato
             else faiss_damage(folder, about)
         )
         yield Checked(f"{FAISS}/{folder.name}", problem, problem and f"delete {folder}, then {_BUILD_AGAIN}")
+
+
+def _views(index: Path) -> Iterator[Checked]:
+    for path in stored_files(index / VIEWS_CACHE):
+        name = path.relative_to(index).as_posix()
+        repair = f"delete {path}: what it held is embedded again when it is needed"
+        try:
+            whole = is_whole(path)
+        except FileNotFoundError:  # a running retrieve has removed it
+            continue
+        except OSError as error:
+            yield Checked(name, error.strerror or str(error), repair)
+        else:
+            yield Checked(name) if whole else Checked(name, "it does not have its checksum", repair)

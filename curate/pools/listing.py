@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curate.pools.embeddings import EMBEDDINGS_FOLDER, PIECE_ROWS, find_embeddings, holds_embeddings
 from curate.pools.items import PoolListing, Source
+from curate.pools.own_sets import own_set
 from curate.pools.remote import RemotePath, is_remote
 from curate.pools.remote_listing import list_remote
 from curate.pools.roots import Roots, absolute, joined
@@ -28,7 +29,7 @@ def list_pools(pools: Sequence[Path | str], roots: Roots) -> PoolListing:
     ready embeddings, globs of these).
 
     Folders that no root covers become roots. The index's own folder, hidden files and folders are passed
-    over.
+    over, and so are transfer sets below a pool, which hold images of it again.
     Order: tars and tables, then loose files; in each by root and by the bytes of the path. UsageError where a
         pool does not exist, or where one has images and another one has not.
     """
@@ -287,6 +288,11 @@ def _walk(folder: str, own: str, listing: PoolListing, above: set[tuple[int, int
         return
     identity = (status.st_dev, status.st_ino)
     if identity in above or os.path.realpath(folder) == own:
+        return
+    kind = own_set(Path(folder), {entry.name for entry in entries}) if above else None
+    if kind is not None:
+        reason = f"a {kind} that curate wrote, with images of a pool; to index it, name it as --pool"
+        listing.skipped.append((folder, reason))
         return
     for entry in entries:
         if entry.name.startswith("."):

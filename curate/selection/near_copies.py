@@ -2,7 +2,7 @@
 views, confirmed on pixels."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -186,10 +186,3 @@ def embeddings_of(index: "Index", positions: np.ndarray) -> np.ndarray:
         chosen = np.flatnonzero(parts == part)
         rows[chosen] = index.embeddings(part)[positions[chosen] & ROW_MASK]
     return rows
-
-
-def stack_views(found: Iterable[np.ndarray | None], dimension: int) -> np.ndarray:
-    """(n, VIEWS, d) float16 of what `embed_views` gives; zeros for what it could not read."""
-    nothing = np.zeros((VIEWS, dimension), np.float16)
-    rows = [nothing if one is None else one.astype(np.float16) for one in found]
-    return np.stack(rows) if rows else np.empty((0, VIEWS, dimension), np.float16)

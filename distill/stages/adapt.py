@@ -70,14 +70,15 @@ def adapt(options: AdaptOptions) -> AdaptReport:
 
     check(options)
     resolve_device(options.execution.device)
-    load_adaptation_sets(options.data)
+    labelled = load_labelled(options.data)
+    load_adaptation_sets(options.data, labelled)  # what cannot be learnt is told before weights are fetched
     backbone = load_backbone(
         parse_teacher_spec(options.teacher), image_size=options.image_size, seed=options.seed
     )
     if options.init == TEXT or options.text != TextOptions():
         require_text_tower(backbone)
     checked = check_splits(
-        load_labelled(options.data),
+        labelled,
         drop_near=options.drop_near_copies,
         max_pixels=options.max_pixels,
         workers=options.execution.workers,

@@ -16,7 +16,7 @@ CHANNELS = ("blue", "green", "red")
 
 def make_noise(channel: int, seed: int) -> np.ndarray:
     """(40, 48, 3) uint8 in which one channel is stronger."""
-    rgb = np.random.default_rng(seed).integers(0, 120, (40, 48, 3), dtype=np.uint8)
+    rgb = np.random.default_rng((channel, seed)).integers(0, 120, (40, 48, 3), dtype=np.uint8)
     rgb[..., 2 - channel] += 60
     return rgb
 

@@ -20,6 +20,7 @@ import pytest
 
 from curate.index.index import Index, open_index
 from tests.curate.fetch import web
+from tests.trees import tree
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +115,7 @@ def unbroken(task: Task, tmp_path_factory: pytest.TempPathFactory, run_python: M
     out = _copy(task, tmp_path_factory.mktemp("unbroken"))
     _succeed(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
     assert len(list((out / "shards").glob("*.tar"))) == SHARDS
-    return _tree(out)
+    return tree(out)
 
 
 def _copy(task: Task, folder: Path) -> Path:
@@ -124,11 +125,6 @@ def _copy(task: Task, folder: Path) -> Path:
 def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     assert run.returncode == 0, run.stderr
     return run
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(("moment", "hits"), [("within the downloads", 44), ("before the manifest", 0)])
@@ -145,7 +141,7 @@ def test_a_killed_run_goes_on(
     resumed = _succeed(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
     assert "going on with the images that were fetched before" in resumed.stderr
     assert task.site.hits.total() - before == hits, "what is there is not downloaded again"
-    assert _tree(out) == unbroken
+    assert tree(out) == unbroken
 
 
 def test_a_full_disk_is_told_and_the_same_command_goes_on(
@@ -157,7 +153,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     assert "Traceback" not in full.stderr
     assert not list(out.rglob(".tmp-*"))
     _succeed(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
-    assert _tree(out) == unbroken
+    assert tree(out) == unbroken
 
 
 @pytest.mark.soak
@@ -177,7 +173,7 @@ def test_a_run_killed_again_and_again(task: Task, unbroken: dict[str, bytes], tm
             if process.wait() == -9:
                 kills[_state(out)] += 1
         assert _start(command).wait() == 0
-        assert _tree(out) == unbroken, f"trial {trials}, {dict(kills)}"
+        assert tree(out) == unbroken, f"trial {trials}, {dict(kills)}"
         trials += 1
     print(f"\n{trials} runs, {kills.total()} kills: {dict(kills)}")
 

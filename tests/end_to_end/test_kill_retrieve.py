@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.trees import tree
+
 Make = Callable[..., Any]
 SHARDS, SINGLE_SHARDS = 6, 60
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,17 +77,12 @@ def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_pyth
     """What a run that nobody kills writes."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
     _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
-    return _tree(out)
+    return tree(out)
 
 
 def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     assert run.returncode == 0, run.stderr
     return run
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +105,7 @@ def test_a_killed_run_goes_on(
 
     resumed = _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     assert "going on with the selection" in resumed.stderr, "searching again would be doing what was done"
-    assert _tree(out) == unbroken
+    assert tree(out) == unbroken
     assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished shards are kept"
 
 
@@ -123,7 +120,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     assert "Traceback" not in full.stderr
     assert not list(out.rglob(".tmp-*")) and not (out / "manifest.json").exists()
     _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
-    assert _tree(out) == unbroken
+    assert tree(out) == unbroken
 
 
 @pytest.mark.soak
@@ -132,7 +129,7 @@ def test_a_run_killed_again_and_again(task: list[str], tmp_path: Path) -> None:
     rng = random.Random(0)
     command = [sys.executable, "-m", "curate.cli", *task, "--shard-size", "1", "--out"]
     assert _start([*command, str(tmp_path / "whole")]).wait() == 0
-    expected = _tree(tmp_path / "whole")
+    expected = tree(tmp_path / "whole")
     kills: Counter[str] = Counter()
     trials = 0
     while kills.total() < KILLS:
@@ -144,7 +141,7 @@ def test_a_run_killed_again_and_again(task: list[str], tmp_path: Path) -> None:
             if process.wait() == -9:
                 kills[_state(out)] += 1
         assert _start([*command, str(out)]).wait() == 0
-        assert _tree(out) == expected, f"trial {trials}, {dict(kills)}"
+        assert tree(out) == expected, f"trial {trials}, {dict(kills)}"
         trials += 1
     print(f"\n{trials} runs, {kills.total()} kills: {dict(kills)}")
 

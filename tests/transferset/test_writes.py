@@ -17,6 +17,7 @@ from transferset.writes import (
     atomic_path,
     read_json,
     sha256_file,
+    size_of,
     sweep_temporaries,
     write_bytes,
     write_json,
@@ -145,3 +146,10 @@ def test_parquet_is_the_same_at_another_time(tmp_path: Path) -> None:
 def test_sha256_of_a_file(tmp_path: Path) -> None:
     write_bytes(tmp_path / "a", b"abc")
     assert sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_size_of_a_folder_passes_over_what_vanishes(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a" / "b" / "c", b"12345")
+    write_bytes(tmp_path / "d", b"678")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert size_of(tmp_path) == 8 and size_of(tmp_path / "nowhere") == 0

@@ -1,9 +1,14 @@
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from curate.index import BuildOptions, build_index
 from curate.pools import Roots, list_pools
+from curate.retrieval import RetrieveOptions, retrieve
+from curate.selection.selection import SelectOptions
 from transferset.errors import UsageError
 
 
@@ -98,3 +103,33 @@ def test_what_may_not_be_read_is_left_out_so_that_the_next_build_tries_again(tmp
     found = list_pools([tmp_path], Roots(tmp_path / "index"))
     assert [source.path for source in found.sources] == ["a.tar", "c.jpg"]
     assert found.skipped == [(f"{tmp_path}/b.tar", "cannot be read: Permission denied")]
+
+
+def test_transfer_sets_below_a_pool_are_left_out_and_that_is_told(tmp_path):
+    fill(tmp_path, "a.jpg", "set/shards/000000.tar", "begun/shards/000000.tar", "begun/.plan/arguments.json")
+    fill(tmp_path, "wids/b.tar", "broken/c.jpg", "broken/manifest.json")
+    ours = {"kind": "transfer set", "transferset_version": "0", "arguments": {}}
+    (tmp_path / "set/manifest.json").write_text(json.dumps(ours))
+    (tmp_path / "wids/manifest.json").write_text(json.dumps({"kind": "wids", "shards": []}))
+    found = list_pools([tmp_path], Roots(tmp_path / "index"))
+    assert [source.path for source in found.sources] == ["wids/b.tar", "a.jpg", "broken/c.jpg"]
+    assert [(Path(path).name, "name it as --pool" in why) for path, why in found.skipped] == [
+        ("begun", True),
+        ("set", True),
+    ]
+    assert listed([tmp_path / "set"], tmp_path / "index") == [(0, "shards/000000.tar")]
+
+
+def test_what_retrieve_writes_into_its_pool_is_not_indexed(small_pool, query_dir, tmp_path):
+    pool = tmp_path / "pool"
+    shutil.copytree(small_pool.pool, pool)
+    build_index(
+        [pool],
+        tmp_path / "index",
+        BuildOptions(encoder="timm:test_efficientnet@none", image_size=32, faiss=False),
+    )
+    options = RetrieveOptions(SelectOptions(total=4), workers=2, near=False)
+    retrieve(tmp_path / "index", query_dir, pool / "out", options)
+    again = build_index([pool], tmp_path / "index", BuildOptions())
+    assert (again.new_images, again.gone) == (0, [])
+    assert [(path, reason[:14]) for path, reason in again.skipped] == [(str(pool / "out"), "a transfer set")]

@@ -63,7 +63,7 @@ def test_adapt(disk: Path, tmp_path: Path, labelled: Path, distill: Run) -> None
     out.mkdir()
     before: dict[str, bytes] = {}
     reached: set[str] = set()
-    for pages in (0, 4, 14, 6, 3):
+    for pages in (0, 5, 14, 6, 3):
         leave(disk, pages * PAGE)
         assert_full(distill(*given, "--out", out), disk)
         after = files(out)

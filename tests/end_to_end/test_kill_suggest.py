@@ -1,0 +1,103 @@
+"""`curate suggest` killed at chosen moments: the same command goes on, with the same files."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.trees import tree
+
+Make = Callable[..., Any]
+COUNT, KILLED_AT = 8, 4
+
+# The command in a process of its own that kills itself (SIGKILL, so that nothing is cleaned up) at a moment.
+KILLED = f"""
+import os, signal, sys
+from curate.suggestion import suggested, writing
+from transferset import writes
+
+def die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+moment = sys.argv.pop(1)
+if moment == "before the choice is stored":
+    store = suggested.write_json
+    suggested.write_json = lambda path, what: die() if path.name == "arguments.json" else store(path, what)
+elif moment == "within an image":
+    sync, count = writes._sync, 0
+    def dying_sync(path):
+        global count
+        count += path.parent.name == "images"
+        return die() if count == {KILLED_AT} else sync(path)
+    writes._sync = dying_sync
+elif moment == "before the manifest":
+    writing.write_json = die
+from curate.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def task(
+    tmp_path_factory: pytest.TempPathFactory, picture: Make, encode: Make, run_python: Make
+) -> list[str]:
+    """A pool, its index and queries; the command line without --out."""
+    root = tmp_path_factory.mktemp("task")
+    for folder, count, first in (("pool", 40, 0), ("queries/a", 2, 900), ("queries/b", 2, 950)):
+        (root / folder).mkdir(parents=True)
+        for seed in range(first, first + count):
+            (root / folder / f"{seed}.png").write_bytes(encode(picture(32, 32, seed=seed), "png"))
+    build = [
+        "-m", "curate.cli", "build-index", "--pool", str(root / "pool"), "--index", str(root / "index"),
+        "--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager",
+    ]  # fmt: skip
+    _succeed(run_python(build))
+    return [
+        "suggest", "--index", str(root / "index"), "--query-dir", str(root / "queries"),
+        "--count", str(COUNT), "--workers", "1", "--no-near",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
+    """What a run that nobody kills writes."""
+    out = tmp_path_factory.mktemp("unbroken") / "out"
+    _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    return tree(out)
+
+
+def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+@pytest.mark.parametrize(
+    ("moment", "searched", "images"),
+    [
+        ("before the choice is stored", True, 0),
+        ("within an image", False, KILLED_AT - 1),
+        ("before the manifest", False, COUNT),
+    ],
+)
+def test_a_killed_run_goes_on(
+    moment: str,
+    searched: bool,
+    images: int,
+    task: list[str],
+    unbroken: dict[str, bytes],
+    tmp_path: Path,
+    run_python: Make,
+) -> None:
+    out = tmp_path / "out"
+    killed = run_python(["-c", KILLED, moment, *task, "--out", str(out)])
+    assert killed.returncode == -9, killed.stderr
+    assert not (out / "manifest.json").exists()
+    whole = {path: path.stat().st_mtime_ns for path in out.glob("images/[0-9a-f]*")}
+    assert len(whole) == images
+
+    resumed = _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    assert ("searching" in resumed.stderr) == searched, "what was chosen is not chosen again"
+    assert tree(out) == unbroken
+    assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished images are kept"
