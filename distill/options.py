@@ -192,6 +192,10 @@ FeatureLoss = Annotated[
     str | None,
     typer.Option(help="Of task-agnostic: cosine, smooth-l1, contrastive or patches; default: cosine."),
 ]
+FeatureWeight = Annotated[
+    float,
+    typer.Option(min=0, help="Of the teacher's features, matched beside its class probabilities; 0: not."),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
 Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]

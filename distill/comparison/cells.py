@@ -19,7 +19,11 @@ from transferset.errors import UsageError
 from transferset.writes import read_json, write_json
 
 FORMAT_VERSION = 1
-ONE_METHODS = {"feature_loss": TASK_AGNOSTIC, "temperature": TASK_ORIENTED}
+ONE_METHODS = {
+    "feature_loss": TASK_AGNOSTIC,
+    "feature_weight": TASK_ORIENTED,
+    "temperature": TASK_ORIENTED,
+}
 """Options that only one method has."""
 CELL, RESULT, FAILED = "cell.json", "result.json", "failed.json"
 

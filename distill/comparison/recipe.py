@@ -80,6 +80,7 @@ class Schedule:
     labelled_share: float = 0.1
     temperature: float | None = None
     feature_loss: str | None = None
+    feature_weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,7 @@ _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "labelled_share": (_share, _SHARE),
     "temperature": (positive, _POSITIVE),
     "feature_loss": (one_of(*FEATURE_LOSSES), " or ".join(FEATURE_LOSSES)),
+    "feature_weight": (_not_negative, "a number of at least 0"),
     "label_smoothing": (_share, _SHARE),
     "head_epochs": (_not_negative, "a number of at least 0"),
     "backbone_lr_scale": (positive, "a number above 0, at most 1"),

@@ -93,11 +93,15 @@ def _transfer(shared: Shared, cell: Cell, folder: Path) -> Work:
 
 def _from_store(shared: Shared, cell: Cell, run: Path, images: int) -> bool:
     """Whether the student learns from stored outputs: what was begun goes on as it was begun."""
-    if cell.method == TASK_AGNOSTIC:
+    if cell.method == TASK_AGNOSTIC or _feature_weight(shared, cell):
         return False
     if (run / CONFIG).exists():
         return "store_sha256" in read_config(run, "train").get("inputs", {})
     return shared.storing_pays(cell, images)
+
+
+def _feature_weight(shared: Shared, cell: Cell) -> float:
+    return (shared.recipe.schedule.feature_weight or 0.0) if cell.method == TASK_ORIENTED else 0.0
 
 
 def _train_options(shared: Shared, cell: Cell, out: Path, teacher: Path, store: Path | None) -> TrainOptions:
@@ -112,6 +116,7 @@ def _train_options(shared: Shared, cell: Cell, out: Path, teacher: Path, store: 
         data=shared.draw(cell.labels, cell.seed).table,
         method=cell.method,
         feature_loss=schedule.feature_loss if cell.method == TASK_AGNOSTIC else None,
+        feature_weight=_feature_weight(shared, cell),
         temperature=schedule.temperature if cell.method == TASK_ORIENTED else None,
         image_size=recipe.student.image_size,
         plan=_plan(schedule),

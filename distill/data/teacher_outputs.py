@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from transferset.writes import atomic_file
 @dataclass(frozen=True)
 class Answers:
     """What is asked of a teacher: `ask` takes uint8 (n, H, W, 3) views and gives (n, width) float32, called
-    `name` in errors; an image costs `flops_per_image`."""
+    `name` in errors; an image costs `flops_per_image`. `dtype`: what they are rounded to, and kept as."""
 
     name: str
     width: int
     ask: Callable[[np.ndarray], np.ndarray]
     flops_per_image: float
+    dtype: Literal["<f4", "<f2"] = "<f4"
 
 
 class TeacherOutputs:
@@ -30,11 +32,11 @@ class TeacherOutputs:
     `number` of those that the batches have images for.
 
     With K repeating views (`path` given) the answers of the first K epochs go to a file, row `round * n +
-    place` of an npy array (K * n, width) float32 (sparse until it is full), and from epoch K on come out of
-    it: the teacher costs nothing then. The file is part of the run: a resumed run reads what was computed
-    before the kill, so its weights are those of an undisturbed run even where the last bit of a teacher's
-    output depends on what else is in its batch. Rows are written with pwrite, so that a full disk is an error
-    and not a crash; `flush` before a checkpoint.
+    place` of an npy array (K * n, width) of their dtype (sparse until it is full), and from epoch K on come
+    out of it: the teacher costs nothing then. The file is part of the run: a resumed run reads what was
+    computed before the kill, so its weights are those of an undisturbed run even where the last bit of a
+    teacher's output depends on what else is in its batch. Rows are written with pwrite, so that a full disk
+    is an error and not a crash; `flush` before a checkpoint.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class TeacherOutputs:
         self.found = path is None or path.exists()
         if path is not None:
             if not self.found:
-                _create(path, (views * samples, answers.width))
-            self._stored = _open(path, (views * samples, answers.width))
+                _create(path, (views * samples, answers.width), answers.dtype)
+            self._stored = _open(path, (views * samples, answers.width), answers.dtype)
             self._start = path.stat().st_size - self._stored.nbytes
             self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
@@ -72,9 +74,10 @@ class TeacherOutputs:
         targets = np.empty((len(batch.places), self._answers.width), dtype=np.float32)
         rows = batch.rounds * self._samples + batch.places
         if batch.fresh.any():
-            targets[batch.fresh] = self._ask(batch)
+            answers = self._ask(batch)
+            targets[batch.fresh] = answers
             if self._stored is not None:
-                for row, answer in zip(rows[batch.fresh], targets[batch.fresh], strict=True):
+                for row, answer in zip(rows[batch.fresh], answers, strict=True):
                     self._write(answer.tobytes(), self._start + int(row) * answer.nbytes)
         if self._stored is not None and not batch.fresh.all():
             targets[~batch.fresh] = self._stored[rows[~batch.fresh]]
@@ -82,7 +85,8 @@ class TeacherOutputs:
 
     def _ask(self, batch: Batch) -> np.ndarray:
         start = time.perf_counter()
-        answers = self._answers.ask(batch.teacher_images[self._number])
+        with np.errstate(over="ignore"):  # told below
+            answers = self._answers.ask(batch.teacher_images[self._number]).astype(self._answers.dtype)
         self.seconds += time.perf_counter() - start
         self.images += len(answers)
         if not np.isfinite(answers).all():
@@ -119,23 +123,24 @@ class TeacherOutputs:
         self._stored = None
 
 
-def _create(path: Path, shape: tuple[int, int]) -> None:
+def _create(path: Path, shape: tuple[int, int], dtype: str) -> None:
     """An npy file of this shape whose rows are holes."""
     with atomic_file(path) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        file.truncate(file.tell() + shape[0] * shape[1] * 4)
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + shape[0] * shape[1] * np.dtype(dtype).itemsize)
 
 
-def _open(path: Path, shape: tuple[int, int]) -> np.ndarray:
+def _open(path: Path, shape: tuple[int, int], dtype: str) -> np.ndarray:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} is damaged: {error}", hint="remove the run's directory and train again"
         ) from error
-    if stored.shape != shape or stored.dtype != np.float32:
+    if stored.shape != shape or stored.dtype != np.dtype(dtype):
         raise DataError(
-            f"{path} holds {stored.dtype} {stored.shape} and not float32 {shape}", hint="see config.json"
+            f"{path} holds {stored.dtype} {stored.shape} and not {np.dtype(dtype)} {shape}",
+            hint="see config.json",
         )
     array: np.ndarray = stored
     return array

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
-Output = Literal["logits", "features", "patches"]
+Output = Literal["logits", "features", "logits and features", "patches"]
 
 TASK_ORIENTED, PSEUDO_LABELS, TASK_AGNOSTIC = "task-oriented", "pseudo-labels", "task-agnostic"
 METHODS = (TASK_ORIENTED, PSEUDO_LABELS, TASK_AGNOSTIC)
@@ -24,13 +24,15 @@ FEATURE_LOSSES = ("cosine", "smooth-l1", "contrastive", "patches")
 @dataclass(frozen=True)
 class Transfer:
     """One way. `output` of the teacher is the target; `loss(student's outputs, targets)` compares, at
-    `temperature` and by `feature_loss` where the way has them. `least_batch`: images it takes to compare."""
+    `temperature` and by `feature_loss` where the way has them. `least_batch`: images it takes to compare.
+    `feature_weight`: what the teacher's features count beside its logits (see `FeatureTerm`); 0: nothing."""
 
     loss: Loss
     output: Output = "logits"
     temperature: float | None = None
     feature_loss: str | None = None
     least_batch: int = 1
+    feature_weight: float = 0.0
 
     @property
     def trains_classifier(self) -> bool:
@@ -38,12 +40,21 @@ class Transfer:
         return self.output == "logits"
 
 
-def transfer_method(name: str, *, temperature: float | None, feature_loss: str | None) -> Transfer:
+def transfer_method(
+    name: str, *, temperature: float | None, feature_loss: str | None, feature_weight: float = 0.0
+) -> Transfer:
     """The way by its name; None: its default. UsageError for unknown names and what does not go together."""
     if name not in METHODS:
         raise UsageError(f"unknown --method {name!r}", hint=f"one of: {', '.join(METHODS)}")
     if temperature is not None and not 0 < temperature < math.inf:
         raise UsageError(f"--temperature {temperature} must be positive and finite")
+    if not 0 <= feature_weight < math.inf:
+        raise UsageError(f"--feature-weight {feature_weight} must not be negative or infinite")
+    if feature_weight and name != TASK_ORIENTED:
+        raise UsageError(
+            f"--feature-weight with --method {name}: it is what features count beside class probabilities",
+            hint=f"leave it out, or give --method {TASK_ORIENTED}",
+        )
     if name == TASK_AGNOSTIC:
         return _feature_matching(feature_loss or FEATURE_LOSSES[0], temperature)
     if feature_loss is not None:
@@ -53,7 +64,8 @@ def transfer_method(name: str, *, temperature: float | None, feature_loss: str |
         )
     if name == TASK_ORIENTED:
         temperature = 1.0 if temperature is None else temperature
-        return Transfer(TaskOriented(temperature), temperature=temperature)
+        loss = TaskOriented(temperature)
+        return Transfer(loss, temperature=temperature, feature_weight=feature_weight)
     if temperature is not None:
         raise UsageError(f"--temperature with --method {name}, which has none", hint="leave it out")
     return Transfer(PseudoLabels())

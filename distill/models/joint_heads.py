@@ -1,7 +1,7 @@
-"""Several classifiers over one student: neighbouring rows of its last layer, which is one linear layer."""
+"""Several heads over one student: neighbouring rows of its last layer, which is one linear layer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from distill.models.student import Student, classifier_parameters
@@ -12,16 +12,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Head:
-    """A classifier called `name` for `classes`, whose logits begin at column `start` of the outputs."""
+    """A classifier called `name` for `classes`, or a projection to `features` of a teacher, whose outputs
+    begin at column `start`."""
 
     name: str
     classes: tuple[str, ...]
     start: int = 0
+    features: int = 0
 
     @property
     def stop(self) -> int:
         """The column behind its last one."""
-        return self.start + len(self.classes)
+        return self.start + len(self.classes) + self.features
 
     @property
     def columns(self) -> slice:
@@ -33,8 +35,13 @@ def side_by_side(heads: Sequence[Head]) -> tuple[Head, ...]:
     """The same heads, each beginning where the one before ends."""
     placed: list[Head] = []
     for head in heads:
-        placed.append(Head(head.name, head.classes, placed[-1].stop if placed else 0))
+        placed.append(replace(head, start=placed[-1].stop if placed else 0))
     return tuple(placed)
+
+
+def classifiers(heads: Sequence[Head]) -> tuple[Head, ...]:
+    """Those that know classes."""
+    return tuple(head for head in heads if head.classes)
 
 
 def parameters(student: Student, heads: Sequence[Head]) -> int:

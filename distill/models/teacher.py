@@ -55,13 +55,20 @@ class Teacher:
         return self.head.logits(self.model(batch))
 
     def answers(self, output: "Output") -> Answers:
-        """One of its outputs: the calibrated logits, or the features of the backbone as it gives them, alone
-        or with those of its grid."""
+        """One of its outputs: the calibrated logits, the features of the backbone as it gives them, alone or
+        with those of its grid, or logits and features side by side, which are kept as float16."""
         if (output == "patches") != (self.grid is not None):
             raise ValueError(f"a teacher with grid {self.grid} is not asked for {output}")
         if output in ("features", "patches"):
             return Answers(output, self.model.dimension, self.model, self.flops_per_image)
+        if output == "logits and features":
+            width = len(self.classes) + self.model.dimension
+            return Answers(output, width, self._logits_and_features, self.flops_per_image, dtype="<f2")
         return Answers(output, len(self.classes), self.logits, self.flops_per_image)
+
+    def _logits_and_features(self, batch: np.ndarray) -> np.ndarray:
+        features = self.model(batch)
+        return np.concatenate([self.head.logits(features), features], axis=1)
 
 
 def open_teacher(

@@ -16,11 +16,12 @@ from distill.data.teacher_outputs import Answers, TeacherOutputs
 from distill.data.views import augmentation
 from distill.loop.ledger import Stage
 from distill.loop.run_directory import REPORT, read_object
+from distill.methods.feature_term import FeatureTerm
 from distill.methods.patch_matching import PatchMatch, resampled
 from distill.methods.top_k import top_k_loss
 from distill.methods.transfer import Loss, Transfer
 from distill.models.averaging import log_mean_probabilities
-from distill.models.joint_heads import Head
+from distill.models.joint_heads import Head, side_by_side
 from distill.models.patch_student import patch_student
 from distill.models.student import Student
 from transferset.console import say
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 DEFAULT_VIEWS, DEFAULT_AUGMENT = 8, "standard"
 ONE = "teacher"  # what the head of a single teacher is called
+FEATURES = "features"  # and the projection to its features
 
 
 class Outputs(Protocol):
@@ -116,7 +118,10 @@ class OnlineTeaching:
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        return (Head(ONE, tuple(self.teacher.classes)),)
+        classifier = Head(ONE, tuple(self.teacher.classes))
+        if not self.method.feature_weight:
+            return (classifier,)
+        return side_by_side([classifier, Head(FEATURES, (), features=self.teacher.model.dimension)])
 
     @property
     def width(self) -> int:
@@ -140,11 +145,12 @@ class OnlineTeaching:
 
     def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
         views = self.plan.views
-        gigabytes = views * samples * self.width * 4 / 1e9
+        answers = self._answers()
+        gigabytes = views * samples * answers.width * np.dtype(answers.dtype).itemsize / 1e9
         if gigabytes > 1:
             say(f"note: {gigabytes:.1f} GB of the teacher's answers are kept meanwhile; --views 0 keeps none")
         return TeacherOutputs(
-            self._answers(),
+            answers,
             path=path if views else None,
             samples=samples,
             views=views,
@@ -152,7 +158,8 @@ class OnlineTeaching:
         )
 
     def _answers(self) -> Answers:
-        plain = self.teacher.answers(self.method.output)
+        beside = self.method.feature_weight > 0
+        plain = self.teacher.answers("logits and features" if beside else self.method.output)
         grid, patches = self.teacher.grid, self.patches
         if grid is not None and patches is not None:
 
@@ -169,7 +176,11 @@ class OnlineTeaching:
         return replace(plain, ask=of_both, flops_per_image=2 * plain.flops_per_image)
 
     def loss(self, method: Transfer) -> Loss:
-        return method.loss if self.patches is None else PatchMatch(self.patches)
+        if self.patches is not None:
+            return PatchMatch(self.patches)
+        if method.feature_weight:
+            return FeatureTerm(method.loss, len(self.teacher.classes), method.feature_weight)
+        return method.loss
 
     def unreadable(self) -> Mapping[int, str]:
         return {}

@@ -20,7 +20,7 @@ from distill.loop.trainer import Hooks, Trainer
 from distill.methods.dual_head import UNLABELLED, DualHead
 from distill.methods.transfer import Loss
 from distill.metrics import wilson_interval
-from distill.models.joint_heads import only_head
+from distill.models.joint_heads import classifiers, only_head
 from distill.models.patch_student import without_projection
 from distill.models.student import Student, reset_classifier
 from distill.stages.feed import Feed
@@ -158,9 +158,11 @@ class Training:
     ) -> tuple[StudentReport, dict[str, "Tensor"]]:
         """Report and weights of the student with one head: of a teacher's and the labels' the better one on
         val (the teacher's without val); of several teachers' the first one, every head being kept beside
-        it."""
+        it. A projection to features is left out."""
         inputs, student = self.inputs, self.inputs.student
         kept, scores = inputs.heads[0], []
+        if len(classifiers(inputs.heads)) == 1:
+            return report, only_head(student, weights, kept)
         if inputs.val is not None:
             student.module.load_state_dict(weights)
             scores = self.head_scores(inputs.val)(student.module)

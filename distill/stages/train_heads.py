@@ -27,7 +27,7 @@ LABELS_HEAD = "labels"
 
 
 def student_heads(options: "TrainOptions", taught: tuple[Head, ...]) -> tuple[Head, ...]:
-    """What the teachers teach, and beside it, with --label-weight, the head that learns the labels."""
+    """What the teachers teach, and beside it, with --label-weight, the head that learns the labels, last."""
     if not options.label_weight:
         return taught
     return side_by_side([*taught, Head(LABELS_HEAD, taught[0].classes)])
@@ -46,6 +46,8 @@ def check_teachers(options: "TrainOptions", method: Transfer) -> None:
     _check_labels(options, method)
     if options.teacher_flip and options.stores:
         raise UsageError("--teacher-flip with --labels-from: the teacher has looked already")
+    if method.feature_weight:
+        _check_features(options)
     if options.teacher_flip and method.output != "logits":
         raise UsageError("--teacher-flip averages probabilities, and this method has none")
     _check_start(options)
@@ -95,6 +97,21 @@ def _check_labels(options: "TrainOptions", method: Transfer) -> None:
         raise UsageError(f"--label-weight with --combine {HEADS}", hint="finetune on the labels afterwards")
 
 
+def _check_features(options: "TrainOptions") -> None:
+    if options.stores:
+        raise UsageError(
+            "--feature-weight with --labels-from: a store holds what the teacher says of classes",
+            hint="give --teacher; with --views K it looks at every view once only",
+        )
+    if len(options.teachers) > 1:
+        raise UsageError(
+            f"--feature-weight with {len(options.teachers)} teachers: features of one teacher can be matched",
+            hint="give one --teacher",
+        )
+    if options.teacher_flip:
+        raise UsageError("--feature-weight with --teacher-flip, which averages probabilities only")
+
+
 def _check_start(options: "TrainOptions") -> None:
     if (options.student is None) == (options.from_run is None):
         raise UsageError(
@@ -122,6 +139,7 @@ def extended_arguments(options: "TrainOptions") -> dict[str, Any]:
         "combine": options.combine if several else None,
         "teacher_weights": list(options.teacher_weights) or None,
         "teacher_flip": options.teacher_flip or None,
+        "feature_weight": options.feature_weight or None,
     }
 
 

@@ -16,7 +16,7 @@ from distill.loop.recipe import HeadFirst, Recipe
 from distill.methods.dual_head import UNLABELLED
 from distill.methods.transfer import Transfer
 from distill.models.head_selection import check_choosable
-from distill.models.joint_heads import Head, parameters
+from distill.models.joint_heads import Head, classifiers, parameters
 from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
 from distill.splits.checked import CheckedSet, check_splits
@@ -92,7 +92,7 @@ def open_inputs(
             workers=options.execution.workers,
         )
         labelled = checked.labelled
-        scored = heads if options.label_weight else _knowing(heads, labelled)
+        scored = classifiers(heads) if options.label_weight else _knowing(classifiers(heads), labelled)
         val = _read(options, labelled.split("val"), "val", student, scored[0].classes)
         if not method.trains_classifier:
             probe = _read_for_probe(options, labelled, student, val)
@@ -257,7 +257,8 @@ def classifier_to_be(inputs: Inputs) -> str:
 def chooses_step(inputs: Inputs) -> bool:
     """Whether val, if there is one, chooses among the steps: not where features are matched, and not where
     several teachers have a head each, of which val knows one and would choose against the others."""
-    return inputs.method.trains_classifier and (len(inputs.heads) == 1 or inputs.labels is not None)
+    one = len(classifiers(inputs.heads)) == 1
+    return inputs.method.trains_classifier and (one or inputs.labels is not None)
 
 
 def decode_size(inputs: Inputs) -> int:

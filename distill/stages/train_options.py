@@ -22,13 +22,14 @@ class TrainOptions:
     kept. With a `label_weight` they teach by their labels too, through a second head (see `DualHead`); which
     head the final student has is chosen on val, and is the teacher's without. A `method` that matches
     features, by `feature_loss`, scores nothing on the way: the classifier is fitted at the end, on these
-    labels. `views` K: the same K views of every image come again after K epochs, so that the teacher looks at
-    each only once (0: new views every epoch). `temperature`: of the comparison, beyond the teacher's own
-    fitted one (None: the method's default). `runtime`, `precision`: what the teacher runs on. `labels_from`:
-    a store of `distill label`, which takes the teacher's place and says which views there are; a `teacher`
-    that is given too must be the one that labelled. `metric`: what val scores, `top1` or
-    `balanced_accuracy`. `drop_near_copies`: leave out training images of `data` that look like val or test
-    images.
+    labels. `feature_weight`: of the teacher's features beside its class probabilities, matched through a
+    projection that the final student lacks. `views` K: the same K views of every image come again after K
+    epochs, so that the teacher looks at each only once (0: new views every epoch). `temperature`: of the
+    comparison, beyond the teacher's own fitted one (None: the method's default). `runtime`, `precision`: what
+    the teacher runs on. `labels_from`: a store of `distill label`, which takes the teacher's place and says
+    which views there are; a `teacher` that is given too must be the one that labelled. `metric`: what val
+    scores, `top1` or `balanced_accuracy`. `drop_near_copies`: leave out training images of `data` that look
+    like val or test images.
 
     Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
     student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
@@ -47,6 +48,7 @@ class TrainOptions:
     data: Path | None = None
     method: str = TASK_ORIENTED
     feature_loss: str | None = None
+    feature_weight: float = 0.0
     image_size: int | None = None
     plan: Plan = field(default_factory=Plan)
     views: int | None = None
@@ -87,7 +89,12 @@ def _several(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
 
 def check(options: TrainOptions, task: Task) -> Transfer:
     """The method; UsageError for options that don't fit each other."""
-    method = task.transfer(options.method, temperature=options.temperature, feature_loss=options.feature_loss)
+    method = task.transfer(
+        options.method,
+        temperature=options.temperature,
+        feature_loss=options.feature_loss,
+        feature_weight=options.feature_weight,
+    )
     if options.plan.batch_size < method.least_batch:
         raise UsageError(
             f"--batch-size {options.plan.batch_size} with --feature-loss {method.feature_loss}, which"
