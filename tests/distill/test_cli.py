@@ -137,6 +137,7 @@ NUMBERS = [
     ("--eval-every", "-1"), ("--checkpoint-every", "-1"), ("--patience", "-1"), ("--cache-mb", "-1"),
     ("--decode-size", "0"), ("--top-k", "0"),
     ("--views", "-1"), ("--temperature", "0"), ("--temperature", "nan"), ("--temperature", "inf"),
+    ("--feature-weight", "-1"), ("--feature-weight", "nan"),
     ("--labelled-share", "1"), ("--labelled-share", "nan"), ("--label-smoothing", "1"),
     ("--label-smoothing", "nan"), ("--max-pixels", "0"), ("--max-error-rate", "1.5"),
     ("--max-error-rate", "-0.1"), ("--layer-decay", "0"), ("--layer-decay", "nan"), ("--retention", "-1"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distill.comparison.cells import cells_of
+from distill.comparison.cells import cells_of, identity
 from distill.comparison.recipe import load_recipe
 from transferset.errors import UsageError
 
@@ -41,6 +41,20 @@ def test_balanced_accuracy_balances_the_teacher(write_recipe: Write) -> None:
     assert balanced.teachers[0].options == {"class_weight": "balanced"}
 
 
+def test_a_feature_weight_is_of_task_oriented_transfer_alone(write_recipe: Write) -> None:
+    """And cells that were made before there was one are still the same."""
+
+    def train_of(method: str, **train: float) -> dict[str, Any]:
+        recipe = load_recipe(write_recipe(methods=[method], train={"steps": 4, **train}))
+        cell = next(cell for cell in cells_of(recipe) if cell.method == method)
+        return dict(identity(cell, recipe, "labels", "set")["train"])
+
+    assert train_of("task-oriented", feature_weight=20)["feature_weight"] == 20
+    for method in ("task-agnostic", "pseudo-labels"):
+        assert train_of(method, feature_weight=20) == train_of(method)
+    assert "feature_weight" not in train_of("task-oriented")
+
+
 def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
     assert load_recipe(write_recipe(finetune=False)).finetuning is None
 
@@ -61,6 +75,7 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"student": {"spec": "embedded", "size": 3}}, "unknown key student.size"),
         ({"train": {"steps": 4, "epochs": 2}}, "train has both steps and epochs"),
         ({"train": {"lr": -1}}, "train.lr must be a number above 0"),
+        ({"train": {"feature_weight": -1}}, "train.feature_weight must be a number of at least 0"),
         ({"train": [1]}, "train must be a mapping"),
         ({"methods": ["magic"]}, "methods must be a list out of"),
         ({"methods": ["pretrained"]}, "needs student.pretrained"),

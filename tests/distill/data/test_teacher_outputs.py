@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,39 @@ def test_without_repeating_views_everything_is_asked(batches: BatchReader) -> No
         assert np.allclose(batch.targets, batch.images.mean(axis=(1, 2)), atol=1e-4)
     assert teacher.asked == STEPS * 4
     outputs.flush()
+
+
+def test_answers_of_half_precision_are_rounded_before_they_are_used(
+    batches: BatchReader, tmp_path: Path
+) -> None:
+    """What is kept is what was used, so that a resumed run goes on with the same numbers."""
+
+    class Half(PixelTeacher):
+        @property
+        def answers(self) -> Answers:
+            return replace(super().answers, dtype="<f2")
+
+    outputs = _outputs(Half(), tmp_path / "outputs.npy")
+    targets = [outputs.fill(batches.read(step)).targets for step in range(STEPS)]
+    outputs.flush()
+    stored = np.load(tmp_path / "outputs.npy")
+    assert stored.dtype == np.float16 and stored.shape == (VIEWS * COUNT, 3)
+    for target in targets:
+        assert target is not None and target.dtype == np.float32
+        assert np.array_equal(target, target.astype(np.float16))
+
+
+def test_an_answer_too_large_to_be_kept_is_a_numeric_error(batches: BatchReader, tmp_path: Path) -> None:
+    class Large(PixelTeacher):
+        @property
+        def answers(self) -> Answers:
+            return Answers("features", 3, self.ask, 2.0, dtype="<f2")
+
+        def ask(self, batch: np.ndarray) -> np.ndarray:
+            return np.full((len(batch), 3), 1e5, np.float32)
+
+    with pytest.raises(NumericError, match="teacher's features for the batch of step 0"):
+        _outputs(Large(), tmp_path / "outputs.npy").fill(batches.read(0))
 
 
 def test_damage_is_told(batches: BatchReader, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from distill.methods.feature_matching import ContrastiveMatch, CosineMatch, SmoothL1Match
@@ -15,6 +17,14 @@ def test_probabilities_are_matched_at_a_temperature() -> None:
     assert _method("task-oriented") == Transfer(TaskOriented(1.0), "logits", 1.0)
     assert _method("task-oriented", 2.0).loss == TaskOriented(2.0)
     assert _method("task-oriented").trains_classifier
+
+
+def test_features_may_count_beside_probabilities() -> None:
+    found = transfer_method("task-oriented", temperature=None, feature_loss=None, feature_weight=4.0)
+    assert found == Transfer(TaskOriented(1.0), "logits", 1.0, feature_weight=4.0)
+    for name, weight in (("task-oriented", -1.0), ("task-oriented", math.nan), ("pseudo-labels", 1.0)):
+        with pytest.raises(UsageError, match="--feature-weight"):
+            transfer_method(name, temperature=None, feature_loss=None, feature_weight=weight)
 
 
 def test_pseudo_labels_need_logits() -> None:

@@ -45,6 +45,9 @@ def test_it_is_asked_for_logits_or_for_features(teacher: Path) -> None:
     assert logits.width == 3 and np.array_equal(logits.ask(batch), opened.logits(batch))
     assert features.width == opened.model.dimension and features.ask(batch).shape == (2, features.width)
     assert np.array_equal(opened.head.logits(features.ask(batch)), opened.logits(batch))
+    both = opened.answers("logits and features")
+    assert both.width == 3 + features.width and both.dtype == "<f2"
+    assert np.array_equal(both.ask(batch), np.concatenate([logits.ask(batch), features.ask(batch)], axis=1))
 
 
 def test_the_fingerprint_is_of_everything_that_answers() -> None:
