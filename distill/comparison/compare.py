@@ -9,7 +9,8 @@ from distill.comparison.answers import Compared, Row, differences, rows_of
 from distill.comparison.cells import Cell, cells_of
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
-from distill.comparison.recipe import Recipe, load_recipe
+from distill.comparison.recipe import Recipe
+from distill.comparison.recipe_file import load_recipe
 from distill.comparison.runner import DONE, FAILED_STATUS, Outcome, Runner, outcome_of
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution

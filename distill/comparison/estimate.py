@@ -11,7 +11,8 @@ from distill.comparison.cells import Cell, cells_of
 from distill.comparison.compare import CompareOptions, chosen
 from distill.comparison.costs import total
 from distill.comparison.labels import load_task
-from distill.comparison.recipe import ALL, FULL, LABELS_ONLY, OWN, PRETRAINED, TEACHER, Recipe, load_recipe
+from distill.comparison.recipe import ALL, FULL, LABELS_ONLY, OWN, PRETRAINED, TEACHER, Recipe
+from distill.comparison.recipe_file import load_recipe
 from distill.comparison.runner import DONE, Outcome, outcome_of
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import torch_threads

@@ -13,7 +13,8 @@ from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
 from distill.comparison.disagreement import disagreements, divergence
 from distill.comparison.ledger import ledger_lines
-from distill.comparison.recipe import Recipe, Teacher, TransferSet, read_recipe
+from distill.comparison.recipe import Recipe, Teacher, TransferSet
+from distill.comparison.recipe_file import read_recipe
 from distill.comparison.report import write_report
 from distill.comparison.runner import DONE, Outcome
 from distill.comparison.work import Work

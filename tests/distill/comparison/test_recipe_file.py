@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distill.comparison.cells import cells_of, identity
-from distill.comparison.recipe import load_recipe
+from distill.comparison.recipe_file import load_recipe
 from transferset.errors import UsageError
 
 Write = Callable[..., Path]
