@@ -31,8 +31,8 @@ def export(
 ) -> None:
     """Write a finished student for others: safetensors, ONNX, int8, a model card; compared with the run."""
     from distill.loop.execution import Execution
-    from distill.stages.export import ExportOptions
     from distill.stages.export import export as run
+    from distill.stages.export_options import ExportOptions
 
     given = ExportOptions(
         model=model,

@@ -8,7 +8,7 @@ from transferset.console import print_table
 if TYPE_CHECKING:
     from distill.stages.adapt_options import AdaptReport
     from distill.stages.evaluate import Evaluation
-    from distill.stages.export import ExportReport
+    from distill.stages.export_options import ExportReport
     from distill.stages.label import LabelReport
     from distill.stages.plan import PlanReport
     from distill.stages.predict import PredictReport

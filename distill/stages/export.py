@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,81 +16,29 @@ import numpy as np
 from distill.data.rendered import Rendering
 from distill.data.samples import samples_of_files
 from distill.export.card import model_card
-from distill.export.format import CARD, INT8, MANIFEST, ONNX, check_files, is_export, publish
+from distill.export.format import CARD, INT8, MANIFEST, ONNX, check_files, publish
 from distill.export.int8 import quantise
 from distill.export.lineage import lineage
-from distill.export.onnx_graph import FLOAT_LAYOUT, UINT8_LAYOUT, open_graph, require_extra, write_onnx
+from distill.export.onnx_graph import FLOAT_LAYOUT, UINT8_LAYOUT, open_graph, write_onnx
 from distill.export.parity import REFERENCE, Answers, ask_all, check_drop, check_same, compare
 from distill.export.speed import machine, measure_speed, tell_if_busy
 from distill.loop.checkpoints import read_tensors, write_tensors
-from distill.loop.execution import Execution, cores, torch_threads
+from distill.loop.execution import cores, torch_threads
 from distill.loop.ledger import flops_per_image
-from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_config, read_object
+from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_object
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student
+from distill.stages.export_options import ALL, ExportOptions, ExportReport, check
 from distill.stages.result import report_from_json, write_student_facts
 from distill.task import CLASSIFICATION, TOP1, Task
 from transferset import __version__
 from transferset.console import say
 from transferset.errors import DataError, NumericError, UsageError
-from transferset.images import MAX_PIXELS
-from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
+from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.lock import DirectoryLock
 from transferset.models.weights import weights_sha256
 from transferset.writes import TEMPORARY_PREFIX, write_bytes, write_json
 
-ALL = "all"
 _FILES = (MODEL, LABELS, PREPROCESSING, ONNX, INT8, CARD, REPORT)
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What `distill export` is given.
-
-    `data`: real images, labelled for `int8`, to compare on: those of `split`, by default of test, else val,
-    else all. `onnx`, `int8`: write these graphs too; `with_preprocessing`: they take uint8 images.
-    `tolerance`: largest difference of a logit, but for int8, whose accuracy may drop by `max_drop` at most;
-    it is calibrated on `calibration_images` of the train split.
-    """
-
-    model: Path
-    out: Path
-    data: Path | None = None
-    split: str | None = None
-    onnx: bool = False
-    int8: bool = False
-    with_preprocessing: bool = False
-    tolerance: float = 1e-3
-    max_drop: float = 0.02
-    calibration_images: int = 200
-    batch_size: int = 64
-    seed: int = 0
-    max_pixels: int = MAX_PIXELS
-    execution: Execution = field(default_factory=Execution)
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """The result of `distill export`, as `report.json` holds it (without `out`).
-
-    `score`, `interval`, `scored_on`: the run's own estimate. `compared_on`: split, number of images and the
-    run's score there. `files`: of each model its bytes, `speed` and `parity` (None: the run's tensors, bit
-    for bit). `machine`: what the speed was measured on.
-    """
-
-    out: str
-    task: str
-    spec: str
-    parameters: int
-    image_size: int
-    flops_per_image: float
-    score: float | None
-    interval: tuple[float, float] | None
-    scored_on: str | None
-    compared_on: dict[str, Any] | None
-    calibration_images: int
-    files: dict[str, dict[str, Any]]
-    machine: dict[str, Any]
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -111,7 +59,7 @@ def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
     where it is needed; DataError for a run that is not finished or unusable images; NumericError where an
     exported model does not answer as the run.
     """
-    _check(options)
+    check(options)
     student = task.open_student(options.model)
     images = None if options.data is None else _images(options, options.data, student)
     config = _config(options, task, student, images)
@@ -132,26 +80,6 @@ def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
         if not existed:
             with contextlib.suppress(OSError):  # not empty: it was exported
                 options.out.rmdir()
-
-
-def _check(options: ExportOptions) -> None:
-    if read_config(options.model).get("command") == "adapt":
-        raise UsageError(f"{options.model} is a teacher", hint="export a run of distill train or finetune")
-    if is_export(options.model):
-        raise UsageError(f"{options.model} is an export already", hint="export the run that it was made from")
-    if options.with_preprocessing and not (options.onnx or options.int8):
-        raise UsageError("--with-preprocessing is for ONNX graphs", hint="add --onnx or --int8")
-    if options.split is not None and options.split not in (*SPLITS, ALL):
-        raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
-    if not options.tolerance >= 0 or not 0 <= options.max_drop <= 1:
-        raise UsageError("--tolerance must not be negative, and --max-drop lie between 0 and 1")
-    if options.calibration_images < 1 or options.batch_size < 1:
-        raise UsageError("--calibration-images and --batch-size must be positive")
-    if options.onnx or options.int8:
-        option = "--onnx" if options.onnx else "--int8"
-        require_extra(option)
-        if options.data is None:
-            raise UsageError(f"{option} without --data", hint="give real images, to compare the answers on")
 
 
 def _images(options: ExportOptions, data: Path, student: Student) -> _Images:

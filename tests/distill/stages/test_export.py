@@ -14,7 +14,8 @@ from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
-from distill.stages.export import ExportOptions, export
+from distill.stages.export import export
+from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from transferset.console import run_cli
 from transferset.errors import BusyError, DataError, NumericError, UsageError

@@ -14,7 +14,8 @@ from distill.cli import app
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.predictions import Prediction
-from distill.stages.export import ExportOptions, export
+from distill.stages.export import export
+from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
 from transferset.console import run_cli

@@ -20,7 +20,8 @@ from distill.models.teacher import Teacher, open_teacher
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.combined_teaching import combined, distinct_names
 from distill.stages.evaluate import EvaluateOptions, evaluate
-from distill.stages.export import ExportOptions, export
+from distill.stages.export import export
+from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.label import LabelOptions, label
 from distill.stages.teaching import OnlineTeaching

@@ -1,0 +1,87 @@
+"""What `distill export` is given, and what it reports."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill.export.format import is_export
+from distill.export.onnx_graph import require_extra
+from distill.loop.execution import Execution
+from distill.loop.run_directory import read_config
+from transferset.errors import UsageError
+from transferset.images import MAX_PIXELS
+from transferset.labelled import SPLITS
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What `distill export` is given.
+
+    `data`: real images, labelled for `int8`, to compare on: those of `split`, by default of test, else val,
+    else all. `onnx`, `int8`: write these graphs too; `with_preprocessing`: they take uint8 images.
+    `tolerance`: largest difference of a logit, but for int8, whose accuracy may drop by `max_drop` at most;
+    it is calibrated on `calibration_images` of the train split.
+    """
+
+    model: Path
+    out: Path
+    data: Path | None = None
+    split: str | None = None
+    onnx: bool = False
+    int8: bool = False
+    with_preprocessing: bool = False
+    tolerance: float = 1e-3
+    max_drop: float = 0.02
+    calibration_images: int = 200
+    batch_size: int = 64
+    seed: int = 0
+    max_pixels: int = MAX_PIXELS
+    execution: Execution = field(default_factory=Execution)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The result of `distill export`, as `report.json` holds it (without `out`).
+
+    `score`, `interval`, `scored_on`: the run's own estimate. `compared_on`: split, number of images and the
+    run's score there. `files`: of each model its bytes, `speed` and `parity` (None: the run's tensors, bit
+    for bit). `machine`: what the speed was measured on.
+    """
+
+    out: str
+    task: str
+    spec: str
+    parameters: int
+    image_size: int
+    flops_per_image: float
+    score: float | None
+    interval: tuple[float, float] | None
+    scored_on: str | None
+    compared_on: dict[str, Any] | None
+    calibration_images: int
+    files: dict[str, dict[str, Any]]
+    machine: dict[str, Any]
+    versions: dict[str, str]
+
+
+def check(options: ExportOptions) -> None:
+    """UsageError for options that don't fit each other or a model that is no run of a student."""
+    if read_config(options.model).get("command") == "adapt":
+        raise UsageError(f"{options.model} is a teacher", hint="export a run of distill train or finetune")
+    if is_export(options.model):
+        raise UsageError(f"{options.model} is an export already", hint="export the run that it was made from")
+    if options.with_preprocessing and not (options.onnx or options.int8):
+        raise UsageError("--with-preprocessing is for ONNX graphs", hint="add --onnx or --int8")
+    if options.split is not None and options.split not in (*SPLITS, ALL):
+        raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+    if not options.tolerance >= 0 or not 0 <= options.max_drop <= 1:
+        raise UsageError("--tolerance must not be negative, and --max-drop lie between 0 and 1")
+    if options.calibration_images < 1 or options.batch_size < 1:
+        raise UsageError("--calibration-images and --batch-size must be positive")
+    if options.onnx or options.int8:
+        option = "--onnx" if options.onnx else "--int8"
+        require_extra(option)
+        if options.data is None:
+            raise UsageError(f"{option} without --data", hint="give real images, to compare the answers on")
