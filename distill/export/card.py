@@ -57,7 +57,7 @@ def _training(runs: Sequence[Ancestor]) -> str:
     for title, tell in (
         ("student started from", _start),
         ("teacher", _teacher),
-        ("method", lambda run: str(part(run.config, "arguments").get("method", "labels"))),
+        ("method", _method),
         ("images", _images),
         ("steps × batch size", _length),
         ("images seen", lambda run: f"{run.report.get('images_seen', 0):,}"),
@@ -72,6 +72,13 @@ def _training(runs: Sequence[Ancestor]) -> str:
 def _start(run: Ancestor) -> str:
     student = part(run.config, "student")
     return "the run before" if student.get("from") else _code(student.get("spec", _UNKNOWN))
+
+
+def _method(run: Ancestor) -> str:
+    arguments = part(run.config, "arguments")
+    weight = arguments.get("feature_weight")
+    beside = f", features beside it (weight {weight:g})" if weight else ""
+    return f"{arguments.get('method', 'labels')}{beside}"
 
 
 def _teacher(run: Ancestor) -> str:

@@ -15,6 +15,8 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
+from distill.stages.export import export
+from distill.stages.export_options import ExportOptions
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import train_several
@@ -95,6 +97,12 @@ def test_the_teacher_looks_at_every_view_once(undisturbed: Path, shards: Path) -
     assert report["costs"]["teacher"]["images"] < report["images_seen"]
     assert report["costs"]["teacher"]["images"] <= 2 * (len(open_transfer_shards((shards,)).samples) + 18)
     assert not list(undisturbed.glob("teacher_outputs*"))
+
+
+def test_the_card_of_an_export_tells_it(undisturbed: Path, tmp_path: Path) -> None:
+    export(ExportOptions(undisturbed, tmp_path / "export"))
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "| method | task-oriented, features beside it (weight 5) |" in card
 
 
 @pytest.mark.parametrize("step", [4, 15])
