@@ -187,6 +187,11 @@ def _not_negative(value: Any) -> float:
     return found
 
 
+def _weight(value: Any) -> float | None:
+    """0 is the same as none at all."""
+    return _not_negative(value) or None
+
+
 _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "steps": (count, "a number of at least 1"),
     "epochs": (positive, _POSITIVE),
@@ -198,7 +203,7 @@ _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "labelled_share": (_share, _SHARE),
     "temperature": (positive, _POSITIVE),
     "feature_loss": (one_of(*FEATURE_LOSSES), " or ".join(FEATURE_LOSSES)),
-    "feature_weight": (_not_negative, "a number of at least 0"),
+    "feature_weight": (_weight, "a number of at least 0"),
     "label_smoothing": (_share, _SHARE),
     "head_epochs": (_not_negative, "a number of at least 0"),
     "backbone_lr_scale": (positive, "a number above 0, at most 1"),

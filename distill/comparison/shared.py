@@ -7,7 +7,7 @@ from pathlib import Path
 from distill.comparison.cells import Cell, draw_name
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, wall_clock
 from distill.comparison.labels import Drawn, draw_labels, load_task
-from distill.comparison.recipe import METHODS, OWN, Recipe, Teacher
+from distill.comparison.recipe import METHODS, OWN, Recipe, Schedule, Teacher
 from distill.data.label_store import STORE, open_store
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import Execution
@@ -99,10 +99,10 @@ class Shared:
         return out, list(self._made[out])
 
     def storing_pays(self, cell: Cell, images: int) -> bool:
-        """Whether the methods that match logits ask the teacher less often through a store."""
+        """Whether the methods that can learn from a store ask the teacher less often through it."""
         schedule = self.recipe.schedule
         used = cell.transfer_set.methods if cell.transfer_set and cell.transfer_set.methods else METHODS
-        users = len({TASK_ORIENTED, PSEUDO_LABELS} & set(self.recipe.methods) & set(used))
+        users = len(storable_methods(schedule) & set(self.recipe.methods) & set(used))
         epochs = schedule.epochs or (schedule.steps or 0) * schedule.batch_size / images or schedule.views
         return schedule.views > 0 and users * min(epochs, schedule.views) > schedule.views
 
@@ -137,6 +137,11 @@ class Shared:
         flops = images * float(store.teacher["flops_per_image"])
         self._made[out] = [Cost("label", images, flops, read_seconds(clock), shared=True)]
         return out, list(self._made[out])
+
+
+def storable_methods(schedule: Schedule) -> frozenset[str]:
+    """The methods that match class outputs alone, which is what a store holds."""
+    return frozenset({PSEUDO_LABELS} if schedule.feature_weight else {PSEUDO_LABELS, TASK_ORIENTED})
 
 
 def _write_tar(path: Path, images: list[Path]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from distill.comparison.cells import Cell
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, wall_clock
 from distill.comparison.recipe import FULL, LABELS_ONLY, TEACHER, Finetuning, Grid, Schedule
-from distill.comparison.shared import Shared
+from distill.comparison.shared import Shared, storable_methods
 from distill.loop.plan import Plan
 from distill.loop.run_directory import CONFIG, REPORT, read_config
 from distill.methods.transfer import TASK_AGNOSTIC, TASK_ORIENTED
@@ -93,15 +93,11 @@ def _transfer(shared: Shared, cell: Cell, folder: Path) -> Work:
 
 def _from_store(shared: Shared, cell: Cell, run: Path, images: int) -> bool:
     """Whether the student learns from stored outputs: what was begun goes on as it was begun."""
-    if cell.method == TASK_AGNOSTIC or _feature_weight(shared, cell):
+    if cell.method not in storable_methods(shared.recipe.schedule):
         return False
     if (run / CONFIG).exists():
         return "store_sha256" in read_config(run, "train").get("inputs", {})
     return shared.storing_pays(cell, images)
-
-
-def _feature_weight(shared: Shared, cell: Cell) -> float:
-    return (shared.recipe.schedule.feature_weight or 0.0) if cell.method == TASK_ORIENTED else 0.0
 
 
 def _train_options(shared: Shared, cell: Cell, out: Path, teacher: Path, store: Path | None) -> TrainOptions:
@@ -116,7 +112,7 @@ def _train_options(shared: Shared, cell: Cell, out: Path, teacher: Path, store: 
         data=shared.draw(cell.labels, cell.seed).table,
         method=cell.method,
         feature_loss=schedule.feature_loss if cell.method == TASK_AGNOSTIC else None,
-        feature_weight=_feature_weight(shared, cell),
+        feature_weight=(schedule.feature_weight or 0.0) if cell.method == TASK_ORIENTED else 0.0,
         temperature=schedule.temperature if cell.method == TASK_ORIENTED else None,
         image_size=recipe.student.image_size,
         plan=_plan(schedule),

@@ -138,6 +138,24 @@ def test_methods_share_a_store(write_recipe: Write) -> None:
     assert found.rows[1].set_images == 18
 
 
+def test_features_are_in_no_store(write_recipe: Write) -> None:
+    """The teacher is asked for them while the student trains; one user alone needs no store for the rest."""
+    train = {"steps": 4, "batch_size": 6, "views": 1, "feature_weight": 2.0}
+    methods = ["task-oriented", "pseudo-labels"]
+    found = run(
+        write_recipe(methods=methods, seeds=[0], transfer_sets={"own": "own"}, finetune=False, train=train)
+    )
+    folder = found.out / "cells" / "task-oriented" / "own" / "3-seed0" / "student"
+    assert read_json(folder / "config.json")["arguments"]["feature_weight"] == 2.0
+    stages = {
+        one.cell.method: {cost.stage for cost in one.work.costs}
+        for one in found.outcomes
+        if one.work is not None
+    }
+    assert "train: teacher" in stages["task-oriented"] and "label" not in stages["task-oriented"]
+    assert not found.failed and "label" not in stages["pseudo-labels"]
+
+
 def test_learning_curves(write_recipe: Write, pool_set: Path) -> None:
     sets = {"own": {"path": "own", "series": "s"}, "pool": {"path": str(pool_set), "series": "s"}}
     recipe = write_recipe(

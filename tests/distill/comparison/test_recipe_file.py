@@ -53,6 +53,7 @@ def test_a_feature_weight_is_of_task_oriented_transfer_alone(write_recipe: Write
     for method in ("task-agnostic", "pseudo-labels"):
         assert train_of(method, feature_weight=20) == train_of(method)
     assert "feature_weight" not in train_of("task-oriented")
+    assert train_of("task-oriented", feature_weight=0) == train_of("task-oriented")
 
 
 def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
@@ -76,6 +77,7 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"train": {"steps": 4, "epochs": 2}}, "train has both steps and epochs"),
         ({"train": {"lr": -1}}, "train.lr must be a number above 0"),
         ({"train": {"feature_weight": -1}}, "train.feature_weight must be a number of at least 0"),
+        ({"train": {"feature_weight": float("inf")}}, "train.feature_weight must be a number of at least 0"),
         ({"train": [1]}, "train must be a mapping"),
         ({"methods": ["magic"]}, "methods must be a list out of"),
         ({"methods": ["pretrained"]}, "needs student.pretrained"),
