@@ -1,30 +1,39 @@
 """What the teacher says of the views of one run, each computed once."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from distill.data.batches import Batch, BatchReader
+from distill.data.kept_rows import KeptRows
 from distill.loop.ledger import Stage
-from transferset.errors import DataError, NumericError
-from transferset.writes import atomic_file
+from transferset.errors import NumericError
 
 
 @dataclass(frozen=True)
 class Answers:
     """What is asked of a teacher: `ask` takes uint8 (n, H, W, 3) views and gives (n, width) float32, called
-    `name` in errors; an image costs `flops_per_image`. `dtype`: what they are rounded to, and kept as."""
+    `name` in errors; an image costs `flops_per_image`. The last `halved` columns need no more precision than
+    float16 has, and are rounded to it."""
 
     name: str
     width: int
     ask: Callable[[np.ndarray], np.ndarray]
     flops_per_image: float
-    dtype: Literal["<f4", "<f2"] = "<f4"
+    halved: int = 0
+
+    @property
+    def whole(self) -> int:
+        """Columns that keep the precision of float32."""
+        return self.width - self.halved
+
+    @property
+    def bytes_per_view(self) -> int:
+        """What it takes to keep them."""
+        return 4 * self.whole + 2 * self.halved
 
 
 class TeacherOutputs:
@@ -32,11 +41,12 @@ class TeacherOutputs:
     `number` of those that the batches have images for.
 
     With K repeating views (`path` given) the answers of the first K epochs go to a file, row `round * n +
-    place` of an npy array (K * n, width) of their dtype (sparse until it is full), and from epoch K on come
-    out of it: the teacher costs nothing then. The file is part of the run: a resumed run reads what was
-    computed before the kill, so its weights are those of an undisturbed run even where the last bit of a
-    teacher's output depends on what else is in its batch. Rows are written with pwrite, so that a full disk
-    is an error and not a crash; `flush` before a checkpoint.
+    place` of an npy array (K * n, width) float32 (sparse until it is full), and from epoch K on come out of
+    it: the teacher costs nothing then. The file is part of the run: a resumed run reads what was computed
+    before the kill, so its weights are those of an undisturbed run even where the last bit of a teacher's
+    output depends on what else is in its batch. Halved columns have a float16 file of their own beside it
+    (`-halved` in its name), and are the same the first time, when they do not come out of it. `flush` before
+    a checkpoint.
     """
 
     def __init__(
@@ -51,18 +61,16 @@ class TeacherOutputs:
         self._answers = answers
         self._number = number
         self._samples = samples
-        self._stored: np.ndarray | None = None
-        self._file = -1
+        self._kept: tuple[KeptRows, ...] = ()
         self.flops = answers.flops_per_image
         self.seconds = 0.0
         self.images = 0
-        self.found = path is None or path.exists()
         if path is not None:
-            if not self.found:
-                _create(path, (views * samples, answers.width), answers.dtype)
-            self._stored = _open(path, (views * samples, answers.width), answers.dtype)
-            self._start = path.stat().st_size - self._stored.nbytes
-            self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            self._kept = (KeptRows(path, (views * samples, answers.whole), "<f4"),)
+            if answers.halved:
+                halved = path.with_stem(f"{path.stem}-halved")
+                self._kept += (KeptRows(halved, (views * samples, answers.halved), "<f2"),)
+        self.found = all(kept.found for kept in self._kept)
 
     @property
     def costs(self) -> dict[str, Stage]:
@@ -74,19 +82,18 @@ class TeacherOutputs:
         targets = np.empty((len(batch.places), self._answers.width), dtype=np.float32)
         rows = batch.rounds * self._samples + batch.places
         if batch.fresh.any():
-            answers = self._ask(batch)
-            targets[batch.fresh] = answers
-            if self._stored is not None:
-                for row, answer in zip(rows[batch.fresh], answers, strict=True):
-                    self._write(answer.tobytes(), self._start + int(row) * answer.nbytes)
-        if self._stored is not None and not batch.fresh.all():
-            targets[~batch.fresh] = self._stored[rows[~batch.fresh]]
+            targets[batch.fresh] = self._ask(batch)
+            parts = np.split(targets[batch.fresh], [self._answers.whole], axis=1)
+            for kept, part in zip(self._kept, parts):
+                kept.write(rows[batch.fresh], part)
+        if self._kept and not batch.fresh.all():
+            stored = [kept.read(rows[~batch.fresh]) for kept in self._kept]
+            targets[~batch.fresh] = np.concatenate(stored, axis=1)
         return replace(batch, targets=targets, teacher_images=())
 
     def _ask(self, batch: Batch) -> np.ndarray:
         start = time.perf_counter()
-        with np.errstate(over="ignore"):  # told below
-            answers = self._answers.ask(batch.teacher_images[self._number]).astype(self._answers.dtype)
+        answers = self._rounded(self._answers.ask(batch.teacher_images[self._number]))
         self.seconds += time.perf_counter() - start
         self.images += len(answers)
         if not np.isfinite(answers).all():
@@ -96,10 +103,13 @@ class TeacherOutputs:
             )
         return answers
 
-    def _write(self, data: bytes, offset: int) -> None:
-        while data:
-            written = os.pwrite(self._file, data, offset)
-            data, offset = data[written:], offset + written
+    def _rounded(self, answers: np.ndarray) -> np.ndarray:
+        """As they are kept; what is too large for float16 becomes infinite."""
+        if not self._answers.halved:
+            return answers
+        whole, halved = np.split(answers, [self._answers.whole], axis=1)
+        with np.errstate(over="ignore"):
+            return np.concatenate([whole, halved.astype(np.float16)], axis=1)
 
     def replay(self, reader: BatchReader, steps: int) -> None:
         """Compute again what the first `steps` steps had computed, in the same batches: after the file was
@@ -112,35 +122,11 @@ class TeacherOutputs:
 
     def flush(self) -> None:
         """Everything that was computed is on the disk."""
-        if self._file >= 0:
-            os.fsync(self._file)
+        for kept in self._kept:
+            kept.flush()
 
     def close(self) -> None:
-        """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-        self._stored = None
-
-
-def _create(path: Path, shape: tuple[int, int], dtype: str) -> None:
-    """An npy file of this shape whose rows are holes."""
-    with atomic_file(path) as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
-        file.truncate(file.tell() + shape[0] * shape[1] * np.dtype(dtype).itemsize)
-
-
-def _open(path: Path, shape: tuple[int, int], dtype: str) -> np.ndarray:
-    try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} is damaged: {error}", hint="remove the run's directory and train again"
-        ) from error
-    if stored.shape != shape or stored.dtype != np.dtype(dtype):
-        raise DataError(
-            f"{path} holds {stored.dtype} {stored.shape} and not {np.dtype(dtype)} {shape}",
-            hint="see config.json",
-        )
-    array: np.ndarray = stored
-    return array
+        """Close the files."""
+        for kept in self._kept:
+            kept.close()
+        self._kept = ()

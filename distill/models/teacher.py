@@ -10,7 +10,7 @@ import numpy as np
 
 from distill.data.teacher_outputs import Answers
 from distill.loop.run_directory import CONFIG, REPORT, read_config, read_object
-from distill.models.heads import LinearHead, read_head, write_head
+from distill.models.heads import LinearHead, normalised, read_head, write_head
 from distill.models.student import LABELS, PREPROCESSING, read_classes, read_preprocessing
 from transferset.errors import DataError, UsageError
 from transferset.models.grid import GridShape, with_grid
@@ -56,19 +56,21 @@ class Teacher:
 
     def answers(self, output: "Output") -> Answers:
         """One of its outputs: the calibrated logits, the features of the backbone as it gives them, alone or
-        with those of its grid, or logits and features side by side, which are kept as float16."""
+        with those of its grid, or logits and, behind them, features at unit length, for which float16 will
+        do: rounding turns a vector by no more than 0.0005 radians."""
         if (output == "patches") != (self.grid is not None):
             raise ValueError(f"a teacher with grid {self.grid} is not asked for {output}")
         if output in ("features", "patches"):
             return Answers(output, self.model.dimension, self.model, self.flops_per_image)
         if output == "logits and features":
             width = len(self.classes) + self.model.dimension
-            return Answers(output, width, self._logits_and_features, self.flops_per_image, dtype="<f2")
+            halved = self.model.dimension
+            return Answers(output, width, self._logits_and_features, self.flops_per_image, halved=halved)
         return Answers(output, len(self.classes), self.logits, self.flops_per_image)
 
     def _logits_and_features(self, batch: np.ndarray) -> np.ndarray:
         features = self.model(batch)
-        return np.concatenate([self.head.logits(features), features], axis=1)
+        return np.concatenate([self.head.logits(features), normalised(features)], axis=1)
 
 
 def open_teacher(

@@ -146,7 +146,7 @@ class OnlineTeaching:
     def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
         views = self.plan.views
         answers = self._answers()
-        gigabytes = views * samples * answers.width * np.dtype(answers.dtype).itemsize / 1e9
+        gigabytes = views * samples * answers.bytes_per_view / 1e9
         if gigabytes > 1:
             say(f"note: {gigabytes:.1f} GB of the teacher's answers are kept meanwhile; --views 0 keeps none")
         return TeacherOutputs(

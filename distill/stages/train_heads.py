@@ -109,7 +109,10 @@ def _check_features(options: "TrainOptions") -> None:
             hint="give one --teacher",
         )
     if options.teacher_flip:
-        raise UsageError("--feature-weight with --teacher-flip, which averages probabilities only")
+        raise UsageError(
+            "--feature-weight with --teacher-flip, which averages probabilities only",
+            hint="give one of the two",
+        )
 
 
 def _check_start(options: "TrainOptions") -> None:

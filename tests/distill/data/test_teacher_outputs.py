@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,11 @@ class PixelTeacher:
     def __init__(self) -> None:
         self.asked = 0
 
+    halved = 0
+
     @property
     def answers(self) -> Answers:
-        return Answers("logits", 3, self.ask, flops_per_image=2.0)
+        return Answers("logits", 3, self.ask, flops_per_image=2.0, halved=self.halved)
 
     def ask(self, batch: np.ndarray) -> np.ndarray:
         self.asked += len(batch)
@@ -80,6 +81,42 @@ def test_a_lost_file_is_computed_again(batches: BatchReader, tmp_path: Path) -> 
     assert np.array_equal([again.fill(batches.read(step)).targets for step in range(9, STEPS)], expected[9:])
 
 
+def test_halved_columns_take_half_the_bytes_and_are_the_same_whenever(
+    batches: BatchReader, tmp_path: Path
+) -> None:
+    """Rounded the first time too, when they do not come out of the file; the others keep every bit."""
+
+    class Halved(PixelTeacher):
+        halved = 2
+
+    path = tmp_path / "outputs.npy"
+    exact, rounded = _outputs(PixelTeacher(), tmp_path / "exact.npy"), _outputs(Halved(), path)
+    for step in range(STEPS):
+        batch = batches.read(step)
+        expected, targets = exact.fill(batch).targets, rounded.fill(batch).targets
+        assert expected is not None and targets is not None and targets.dtype == np.float32
+        assert np.array_equal(targets[:, :1], expected[:, :1])
+        assert np.array_equal(targets[:, 1:], expected[:, 1:].astype(np.float16))
+    rounded.flush()
+    whole, halved = np.load(path), np.load(tmp_path / "outputs-halved.npy")
+    assert (whole.dtype, halved.dtype) == (np.float32, np.float16)
+    assert whole.nbytes + halved.nbytes == VIEWS * COUNT * Halved().answers.bytes_per_view
+    rounded.close()
+    (tmp_path / "outputs-halved.npy").unlink()
+    assert not _outputs(Halved(), path).found, "one of both is not enough"
+
+
+def test_an_answer_too_large_to_be_halved_is_a_numeric_error(batches: BatchReader, tmp_path: Path) -> None:
+    class Large(PixelTeacher):
+        halved = 1
+
+        def ask(self, batch: np.ndarray) -> np.ndarray:
+            return np.full((len(batch), 3), 1e5, np.float32)
+
+    with pytest.raises(NumericError, match="for the batch of step 0 are not finite"):
+        _outputs(Large(), tmp_path / "outputs.npy").fill(batches.read(0))
+
+
 def test_without_repeating_views_everything_is_asked(batches: BatchReader) -> None:
     reader = BatchReader(batches.reader, ViewPlan(augmentation("standard"), 0, 4, 0), SMALL, [SMALL])
     teacher = PixelTeacher()
@@ -89,39 +126,6 @@ def test_without_repeating_views_everything_is_asked(batches: BatchReader) -> No
         assert np.allclose(batch.targets, batch.images.mean(axis=(1, 2)), atol=1e-4)
     assert teacher.asked == STEPS * 4
     outputs.flush()
-
-
-def test_answers_of_half_precision_are_rounded_before_they_are_used(
-    batches: BatchReader, tmp_path: Path
-) -> None:
-    """What is kept is what was used, so that a resumed run goes on with the same numbers."""
-
-    class Half(PixelTeacher):
-        @property
-        def answers(self) -> Answers:
-            return replace(super().answers, dtype="<f2")
-
-    outputs = _outputs(Half(), tmp_path / "outputs.npy")
-    targets = [outputs.fill(batches.read(step)).targets for step in range(STEPS)]
-    outputs.flush()
-    stored = np.load(tmp_path / "outputs.npy")
-    assert stored.dtype == np.float16 and stored.shape == (VIEWS * COUNT, 3)
-    for target in targets:
-        assert target is not None and target.dtype == np.float32
-        assert np.array_equal(target, target.astype(np.float16))
-
-
-def test_an_answer_too_large_to_be_kept_is_a_numeric_error(batches: BatchReader, tmp_path: Path) -> None:
-    class Large(PixelTeacher):
-        @property
-        def answers(self) -> Answers:
-            return Answers("features", 3, self.ask, 2.0, dtype="<f2")
-
-        def ask(self, batch: np.ndarray) -> np.ndarray:
-            return np.full((len(batch), 3), 1e5, np.float32)
-
-    with pytest.raises(NumericError, match="teacher's features for the batch of step 0"):
-        _outputs(Large(), tmp_path / "outputs.npy").fill(batches.read(0))
 
 
 def test_damage_is_told(batches: BatchReader, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from distill.loop.gradients import Found
 from distill.loop.mode import Mode
 from distill.methods.dual_head import DualHead
 from distill.methods.feature_matching import ContrastiveMatch, CosineMatch
+from distill.methods.feature_term import FeatureTerm
 from distill.methods.joint import Joint
 from distill.methods.pseudo_labels import PseudoLabels
 from distill.methods.retention import Retention
@@ -36,6 +37,7 @@ LOSSES = [
     Supervised(0.1, (1.0, 0.5)),
     Retention(Supervised(0.1), 0.5),
     DualHead(TaskOriented(), 3, 0.5, 0.1),
+    DualHead(FeatureTerm(TaskOriented(2.0), 3, 0.5), 8, 0.5, 0.1),
     Joint((TaskOriented(2.0), PseudoLabels()), (3, 2), (3, 2), (1.0, 0.5)),
 ]
 

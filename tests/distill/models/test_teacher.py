@@ -46,8 +46,19 @@ def test_it_is_asked_for_logits_or_for_features(teacher: Path) -> None:
     assert features.width == opened.model.dimension and features.ask(batch).shape == (2, features.width)
     assert np.array_equal(opened.head.logits(features.ask(batch)), opened.logits(batch))
     both = opened.answers("logits and features")
-    assert both.width == 3 + features.width and both.dtype == "<f2"
-    assert np.array_equal(both.ask(batch), np.concatenate([logits.ask(batch), features.ask(batch)], axis=1))
+    assert (both.width, both.halved) == (3 + features.width, features.width)
+    assert both.flops_per_image == logits.flops_per_image
+    assert np.array_equal(both.ask(batch)[:, :3], logits.ask(batch))
+
+
+def test_features_beside_logits_have_unit_length(teacher: Path) -> None:
+    """So that float16 holds their direction, whatever their size."""
+    opened = open_teacher(teacher, runtime="eager", batch_size=2, threads=1)
+    batch = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    found, features = opened.answers("logits and features").ask(batch)[:, 3:], opened.model(batch)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert found.dtype == np.float32 and np.allclose(found, unit, atol=1e-6)
+    assert np.linalg.norm(found.astype(np.float16) - unit, axis=1).max() < 0.0005
 
 
 def test_the_fingerprint_is_of_everything_that_answers() -> None:
