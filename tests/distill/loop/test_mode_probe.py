@@ -43,6 +43,20 @@ class SlowWhenContiguous(Toy):
         return super().forward(images)
 
 
+class DisturbedInHalf(Toy):
+    """Half precision is quicker, and other work on the machine slows its first steps down."""
+
+    steps_in_half = 0
+
+    def forward(self, images: torch.Tensor) -> Any:
+        if not torch.is_autocast_enabled("cpu"):
+            time.sleep(0.05)
+        elif self.steps_in_half < 3:
+            self.steps_in_half += 1
+            time.sleep(0.2)
+        return super().forward(images)
+
+
 class BrokenInHalf(Toy):
     def forward(self, images: torch.Tensor) -> Any:
         if torch.is_autocast_enabled("cpu"):
@@ -55,6 +69,10 @@ def test_it_takes_what_is_faster_and_tells_by_how_much(capsys: pytest.CaptureFix
     assert resolve_mode(None, student(SlowInFull), LONG, NO_COMPILE).precision == "bf16"
     told = capsys.readouterr().err
     assert told.startswith("student: bf16, ") and "bf16 " in told and "×" in told and told.count("\n") == 1
+
+
+def test_a_disturbance_does_not_decide() -> None:
+    assert resolve_mode(None, student(DisturbedInHalf), LONG, NO_COMPILE).precision == "bf16"
 
 
 @pytest.mark.parametrize("kind", [SlowInHalf, SlowWhenContiguous])
