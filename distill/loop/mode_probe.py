@@ -21,8 +21,8 @@ FASTER = 1.15
 """Anything else than fp32, channels last and not compiled must be so many times as fast."""
 SHORT_STEPS = 50
 PROBE_PAYS_SECONDS = 60.0
-COMPILE_PAYS_SECONDS = 3600.0
-_IMAGES = 16
+COMPILE_PAYS_SECONDS = 1800.0
+_IMAGES, _SHORT_SECONDS = 16, 0.3  # on a CPU; as many more as are done in this time
 _RUNS, _ENOUGH_SECONDS = 3, 0.7
 # Of a mode that a device, a compiler or the memory has no room for.
 _FAILURES = (RuntimeError, ImportError, OSError, MemoryError, FloatingPointError, ValueError)
@@ -64,8 +64,8 @@ class _Probe:
         self.execution = execution
         self.no_compiler = no_compiler
         self.device = _device(student.module)
-        part = math.ceil(recipe.batch_size / recipe.accumulate)
-        self.images = part if self.device.type == "cuda" else min(part, _IMAGES)
+        self.part = math.ceil(recipe.batch_size / recipe.accumulate)
+        self.images = self.part if self.device.type == "cuda" else min(self.part, _IMAGES)
 
     def choose(self, asked: Mode) -> tuple[Mode, list[str]]:
         """The mode, and what was measured. Short runs are done before a probe has paid: they stay plain."""
@@ -77,7 +77,10 @@ class _Probe:
         run = start * self.recipe.end * self.recipe.batch_size / self.images
         if not PROBE_PAYS_SECONDS <= run < math.inf:
             return asked, []
-        fastest = start = min(start, self.seconds(wanted))
+        if start < _SHORT_SECONDS:  # small batches tell little of large ones
+            self.images = min(self.part, int(self.images * _SHORT_SECONDS / start))
+        fastest = start = self.seconds(wanted)
+        run = start * self.recipe.end * self.recipe.batch_size / self.images
         told.append(f"{wanted.precision} takes {1000 * start:.0f} ms for {self.images} images")
         others, hopeless = self._others(wanted), 0
         for number, (name, mode) in enumerate(others.items()):
