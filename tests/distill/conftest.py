@@ -45,3 +45,19 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, labelled: Path) -> Path:
 def noise() -> Callable[[int, int], np.ndarray]:
     """`noise(channel, seed)`: an image of one of the classes."""
     return make_noise
+
+
+@pytest.fixture(scope="session")
+def noise_tar(
+    tmp_path_factory: pytest.TempPathFactory, encode: Callable[..., bytes], write_tar: Callable[..., Path]
+) -> Callable[..., Path]:
+    """`noise_tar(count)`: a tar of so many unlabelled images, red, green and blue in turn, with the seeds
+    from `first` on; that of number `cut` is cut off."""
+
+    def written(count: int, first: int = 1000, cut: int | None = None) -> Path:
+        members = {f"{n:04d}.jpg": encode(make_noise(n % 3, first + n)) for n in range(count)}
+        if cut is not None:
+            members[f"{cut:04d}.jpg"] = members[f"{cut:04d}.jpg"][:-300]
+        return write_tar(tmp_path_factory.mktemp("noise") / "noise.tar", members)
+
+    return written

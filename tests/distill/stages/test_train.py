@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from distill.loop.execution import Execution
@@ -24,16 +23,9 @@ CHANNELS = ("blue", "green", "red")
 
 
 @pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Callable[..., np.ndarray],
-) -> Path:
+def shards(noise_tar: Callable[..., Path]) -> Path:
     """A foreign tar of unlabelled noise; one of its images is cut off."""
-    members = {f"{n:04d}.jpg": encode(noise(n % 3, 1000 + n)) for n in range(41)}
-    members["0007.jpg"] = members["0007.jpg"][:-300]
-    return write_tar(tmp_path_factory.mktemp("shards") / "noise.tar", members)
+    return noise_tar(41, cut=7)
 
 
 def _options(shards: Path, teacher: Path, out: Path, **values: object) -> TrainOptions:

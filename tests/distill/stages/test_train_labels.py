@@ -27,14 +27,8 @@ CHANNELS = ("blue", "green", "red")
 
 
 @pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Callable[..., np.ndarray],
-) -> Path:
-    members = {f"{n:04d}.jpg": encode(noise(n % 3, 1000 + n)) for n in range(30)}
-    return write_tar(tmp_path_factory.mktemp("shards") / "noise.tar", members)
+def shards(noise_tar: Callable[..., Path]) -> Path:
+    return noise_tar(30)
 
 
 def _options(shards: Path, teacher: Path | None, data: Path, out: Path, **values: object) -> TrainOptions:

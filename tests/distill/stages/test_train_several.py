@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from distill import cli
@@ -33,15 +32,8 @@ STEPS = 18
 
 
 @pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Callable[..., np.ndarray],
-) -> Path:
-    members = {f"{n:04d}.jpg": encode(noise(n % 3, n)) for n in range(41)}
-    members["0007.jpg"] = members["0007.jpg"][:-300]
-    return write_tar(tmp_path_factory.mktemp("shards") / "noise.tar", members)
+def shards(noise_tar: Callable[..., Path]) -> Path:
+    return noise_tar(41, first=0, cut=7)
 
 
 def _options(shards: Path, teacher: Path, out: Path, **values: object) -> TrainOptions:

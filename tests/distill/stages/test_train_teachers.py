@@ -37,14 +37,8 @@ CHANNELS, WARMTH = ("blue", "green", "red"), ("cold", "warm")
 
 
 @pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Callable[..., np.ndarray],
-) -> Path:
-    members = {f"{n:04d}.jpg": encode(noise(n % 3, 1000 + n)) for n in range(32)}
-    return write_tar(tmp_path_factory.mktemp("shards") / "noise.tar", members)
+def shards(noise_tar: Callable[..., Path]) -> Path:
+    return noise_tar(32)
 
 
 @pytest.fixture(scope="module")
