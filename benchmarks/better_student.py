@@ -197,6 +197,7 @@ def curve(found: dict[Variant, list[Run]]) -> bytes:
             axes.annotate(name, (points[0][0], height), xytext=(0, 3), textcoords="offset points", fontsize=8)
         axes.set(xscale="log", xlabel="FLOPs of training, teacher included", ylabel="test top-1, %")
         axes.set(title="One change after the other")
+        axes.xaxis.set_minor_formatter("")
 
     return png(draw, 5.6, 3.6)
 
