@@ -26,10 +26,11 @@ from distill.comparison.section import (
     Section,
     count,
     flag,
-    number,
+    not_negative,
     one_of,
     positive,
     several,
+    share,
     whole,
     words,
 )
@@ -173,23 +174,9 @@ def _transfer_set(section: Section, name: str) -> TransferSet:
 _POSITIVE, _SHARE = "a number above 0", "a number of at least 0 and less than 1"
 
 
-def _share(value: Any) -> float:
-    found = number(value)
-    if not 0 <= found < 1:
-        raise ValueError
-    return found
-
-
-def _not_negative(value: Any) -> float:
-    found = number(value)
-    if found < 0:
-        raise ValueError
-    return found
-
-
 def _weight(value: Any) -> float | None:
     """0 is the same as none at all."""
-    return _not_negative(value) or None
+    return not_negative(value) or None
 
 
 _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -197,17 +184,17 @@ _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "epochs": (positive, _POSITIVE),
     "batch_size": (count, "a number of at least 1"),
     "lr": (positive, _POSITIVE),
-    "weight_decay": (_not_negative, "a number of at least 0"),
+    "weight_decay": (not_negative, "a number of at least 0"),
     "views": (whole, "a number of at least 0"),
     "augment": (one_of(*AUGMENTS), " or ".join(AUGMENTS)),
-    "labelled_share": (_share, _SHARE),
+    "labelled_share": (share, _SHARE),
     "temperature": (positive, _POSITIVE),
     "feature_loss": (one_of(*FEATURE_LOSSES), " or ".join(FEATURE_LOSSES)),
     "feature_weight": (_weight, "a number of at least 0"),
-    "label_smoothing": (_share, _SHARE),
-    "head_epochs": (_not_negative, "a number of at least 0"),
+    "label_smoothing": (share, _SHARE),
+    "head_epochs": (not_negative, "a number of at least 0"),
     "backbone_lr_scale": (positive, "a number above 0, at most 1"),
-    "retention": (_not_negative, "a number of at least 0"),
+    "retention": (not_negative, "a number of at least 0"),
 }
 
 
@@ -253,7 +240,7 @@ def _costs(section: Section) -> dict[str, dict[str, float]]:
     for name in section.values:
         inner = section.section(name)
         found[name] = {
-            what: inner.take(what, _not_negative, "a number of at least 0", 0.0)
+            what: inner.take(what, not_negative, "a number of at least 0", 0.0)
             for what in ("images", "seconds", "flops")
         }
         inner.done()

@@ -129,3 +129,19 @@ def one_of(*choices: str) -> Callable[[Any], str]:
         return str(value)
 
     return reader
+
+
+def share(value: Any) -> float:
+    """A number of at least 0 and less than 1."""
+    found = number(value)
+    if not 0 <= found < 1:
+        raise ValueError
+    return found
+
+
+def not_negative(value: Any) -> float:
+    """A number of at least 0."""
+    found = number(value)
+    if found < 0:
+        raise ValueError
+    return found
