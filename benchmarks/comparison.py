@@ -11,15 +11,13 @@ resumes, several at once share the work, and the last one prints the table.
 """
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pool_index import COSTS, pool_index
 
-from curate.index.build import build_index
-from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
 from distill.comparison.compare import CompareOptions, compare
@@ -27,7 +25,7 @@ from distill.comparison.labels import draw_labels, load_task
 from distill.comparison.tables import print_comparison
 from distill.loop.execution import Execution
 from transferset.lock import DirectoryLock
-from transferset.writes import read_json, write_bytes, write_json
+from transferset.writes import read_json, write_bytes
 
 RETRIEVED, STRATEGY = "retrieved", "query-balanced"
 
@@ -59,20 +57,6 @@ class Setting:
     threads: int | None
     only: str | None
     near: bool
-
-
-def indexed(setting: Setting) -> Path:
-    """The pool's index; its cost, if it is built here, is kept beside it."""
-    if setting.index is not None:
-        return setting.index
-    index = setting.out / "index"
-    with DirectoryLock(setting.out, ".index.lock", wait=True):
-        if not (index / "manifest.json").exists():
-            start = time.perf_counter()
-            build_index(setting.pool, index, BuildOptions(encoder=setting.teacher))
-            count = int(read_json(index / "manifest.json")["distinct"])
-            write_json(setting.out / "index.json", {"images": count, "seconds": time.perf_counter() - start})
-    return index
 
 
 def retrieved(setting: Setting, index: Path) -> None:
@@ -111,7 +95,7 @@ def recipe_sets(setting: Setting) -> dict[str, Any]:
 
 def recipe(setting: Setting) -> dict[str, Any]:
     """The recipe of `distill compare`."""
-    costs = setting.out / "index.json"
+    costs = setting.out / COSTS
     return {
         "task": str(setting.task.absolute()),
         "labels": setting.labels,
@@ -161,7 +145,7 @@ def main() -> None:
     setting = Setting(**vars(parser.parse_args()))
     if not setting.pool and setting.index is None:
         parser.error("give --pool or --index")
-    retrieved(setting, indexed(setting))
+    retrieved(setting, pool_index(setting.index, setting.pool, setting.out, setting.teacher))
     path = setting.out / "recipe.yaml"
     write_bytes(path, yaml.safe_dump(recipe(setting), sort_keys=False).encode())
     execution = Execution(threads=setting.threads)

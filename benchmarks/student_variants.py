@@ -1,0 +1,235 @@
+"""Ways to train a student that `better_student.py` compares, and how one of them is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from curate.refinement.refine import refine
+from curate.retrieval import RetrieveOptions, retrieve
+from curate.selection.selection import SelectOptions
+from distill.comparison.costs import Cost, cost_of_run, read_seconds, total, wall_clock
+from distill.comparison.labels import draw_labels, load_task
+from distill.loop.execution import Execution
+from distill.loop.plan import Plan
+from distill.loop.run_directory import REPORT
+from distill.methods.transfer import TASK_AGNOSTIC, TASK_ORIENTED
+from distill.stages.adapt import AdaptOptions, adapt
+from distill.stages.adapt_options import FROZEN, LP_FT, Tuning
+from distill.stages.evaluate import EvaluateOptions, evaluate
+from distill.stages.finetune import FinetuneOptions, finetune
+from distill.stages.label import LabelOptions, label
+from distill.stages.train import TrainOptions, train
+from transferset.lock import DirectoryLock
+
+BALANCED, RANDOM, REFINED = "query-balanced", "random", "refined"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to train a student; `change`: in words, from the variant `base` (None: the first of all).
+    `transfer_set`: a strategy, or query-balanced and then refined. `scales`: of the teacher's input, one
+    teacher each, their probabilities averaged; `tune`: how its backbone is adapted."""
+
+    name: str
+    change: str
+    base: str | None = None
+    student: str = "timm:mobilenetv3_small_075@none"
+    transfer_set: str = BALANCED
+    total: int = 4_000
+    steps: int = 2_400
+    batch_size: int = 64
+    lr: float | None = None
+    views: int = 8
+    method: str = TASK_ORIENTED
+    feature_loss: str | None = None
+    feature_weight: float = 0.0
+    temperature: float | None = None
+    label_weight: float = 0.0
+    tune: str = FROZEN
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+
+
+def _changed(base: Variant, name: str, change: str, **values: object) -> Variant:
+    return replace(base, name=name, change=change, base=base.name, **values)  # type: ignore[arg-type]
+
+
+PLAIN = Variant("plain", "class probabilities alone, MobileNetV3-Small 0.75")
+ARCHITECTURE = _changed(PLAIN, "architecture", "RegNetX-200MF", student="timm:regnetx_002@none")
+FEATURES = _changed(ARCHITECTURE, "features", "the teacher's features beside them", feature_weight=20.0)
+LONG = _changed(FEATURES, "long", "four times the images, 4.5 times the steps", total=16_000, steps=10_800)
+LONGER = _changed(LONG, "longer", "twice the steps of it", steps=21_600)
+LADDER = (PLAIN, ARCHITECTURE, FEATURES, LONG, LONGER)
+ASIDES = (
+    _changed(PLAIN, "plain-agnostic", "features alone (cosine)", method=TASK_AGNOSTIC),
+    _changed(ARCHITECTURE, "task-agnostic", "features alone (cosine)", method=TASK_AGNOSTIC),
+    _changed(
+        ARCHITECTURE,
+        "contrastive",
+        "features alone (contrastive, as in the paper)",
+        method=TASK_AGNOSTIC,
+        feature_loss="contrastive",
+    ),
+    _changed(ARCHITECTURE, "random-plain", "random images", transfer_set=RANDOM),
+    _changed(ARCHITECTURE, "temperature", "temperature 3", temperature=3.0),
+    _changed(ARCHITECTURE, "flip", "the teacher sees mirror images too", flip=True),
+    _changed(ARCHITECTURE, "scales", "the teacher at two resolutions", scales=(1.0, 1.4)),
+    _changed(FEATURES, "random", "random images", transfer_set=RANDOM),
+    _changed(FEATURES, "refined", "one round of curate refine", transfer_set=REFINED),
+    _changed(FEATURES, "tuned", "the teacher finetuned (lp-ft)", tune=LP_FT),
+    _changed(FEATURES, "labels", "labels through a second head", label_weight=1.0),
+    _changed(FEATURES, "views-2", "2 views of every image", views=2),
+    _changed(FEATURES, "views-32", "32 views of every image", views=32),
+    _changed(FEATURES, "batch-32", "batches of 32, twice the steps", batch_size=32, steps=4_800, lr=2.8e-3),
+    _changed(FEATURES, "lr-half", "half the learning rate", lr=2e-3),
+    _changed(FEATURES, "lr-double", "twice the learning rate", lr=8e-3),
+    _changed(FEATURES, "more-images", "four times the images, the same steps", total=16_000),
+    _changed(FEATURES, "more-steps", "twice the steps", steps=4_800),
+)
+VARIANTS = {variant.name: variant for variant in (*LADDER, *ASIDES)}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all variants share."""
+
+    index: Path
+    task: Path
+    out: Path
+    labels: int
+    teacher: str
+    teacher_size: int
+    image_size: int
+    threads: int | None
+    near: bool
+
+    @property
+    def execution(self) -> Execution:
+        """How everything is run."""
+        return Execution(threads=self.threads)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student of one seed: which test images it gets right, what its teacher does (test accuracy), and
+    the cost of its training."""
+
+    right: np.ndarray
+    teacher: float
+    cost: Cost
+
+    @property
+    def accuracy(self) -> float:
+        """Test top-1."""
+        return float(self.right.mean())
+
+
+def tested(model: Path, data: Path) -> np.ndarray:
+    """Which test images a model gets right."""
+    predictions = model / "test_predictions.parquet"
+    if not predictions.exists():
+        evaluate(EvaluateOptions(model=model, data=data, predictions=predictions))
+    table = pq.read_table(predictions)
+    found: np.ndarray = np.array(table["label"].to_pylist()) == np.array(table["predicted"].to_pylist())
+    return found
+
+
+def adapted(setting: Setting, data: Path, home: Path, seed: int, tune: str, scale: float) -> Path:
+    """A teacher for one draw of labels, adapted once for all variants."""
+    size = round(setting.teacher_size * scale / 32) * 32 if scale != 1 else setting.teacher_size
+    other = "" if scale == 1 else f"-{size}"
+    out = home / f"teacher{other}{'' if tune == FROZEN else f'-{tune}'}"
+    options = AdaptOptions(
+        data=data,
+        teacher=setting.teacher,
+        out=out,
+        image_size=size,
+        tuning=Tuning(tune),
+        seed=seed,
+        execution=setting.execution,
+    )
+    adapt(options)
+    return out
+
+
+def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Variant) -> Path:
+    """A transfer set, made once for all variants."""
+    refined = variant.transfer_set == REFINED
+    strategy = BALANCED if refined else variant.transfer_set
+    exclude = (setting.task / "val", setting.task / "test")
+    chosen = SelectOptions(total=variant.total, strategy=strategy, seed=seed)
+    options = RetrieveOptions(chosen, exclude_dirs=exclude, near=setting.near)
+    name = f"set-{variant.total}"
+    if not refined:
+        out = home / (name if strategy == BALANCED else f"{name}-{strategy}")
+        return retrieve(setting.index, data, out, options).out
+    first = retrieve(setting.index, data, home / name, options).out
+    table = home / f"{name}.parquet"
+    labels = LabelOptions(
+        shards=(first,), teacher=home / "teacher", out=home / f"{name}-labels", views=4, table=table
+    )
+    label(labels)
+    return refine(setting.index, data, table, first, home / f"{name}-{REFINED}", options).retrieved.out
+
+
+def run(setting: Setting, variant: Variant, seed: int) -> Run:
+    """Labels, teacher, transfer set, student, finetuned; what is there already is kept."""
+    home = setting.out / f"seed{seed}"
+    with DirectoryLock(home, ".shared.lock", wait=True):
+        data = draw_labels(load_task(setting.task), str(setting.labels), seed, home / "labels.parquet").table
+        plain = adapted(setting, data, home, seed, FROZEN, 1.0)
+        teachers = [adapted(setting, data, home, seed, variant.tune, scale) for scale in variant.scales]
+        right = float(tested(plain, data).mean())
+        shards = collected(setting, data, home, seed, variant)
+    out = home / variant.name
+    with wall_clock(home / f"{variant.name}.train.json", out / "student" / REPORT):
+        taught = train(training(setting, variant, seed, out / "student", data, shards, teachers))
+    with wall_clock(home / f"{variant.name}.finetune.json", out / "finetuned" / REPORT):
+        tuned = finetune(
+            FinetuneOptions(
+                data=data,
+                out=out / "finetuned",
+                from_run=out / "student",
+                seed=seed,
+                execution=setting.execution,
+            )
+        )
+    clocks = [read_seconds(home / f"{variant.name}.{stage}.json") for stage in ("train", "finetune")]
+    spent = [
+        *cost_of_run("train", taught.costs, clocks[0]),
+        *cost_of_run("finetune", tuned.costs, clocks[1]),
+    ]
+    return Run(tested(out / "finetuned", data), right, total(spent))
+
+
+def training(
+    setting: Setting,
+    variant: Variant,
+    seed: int,
+    out: Path,
+    data: Path,
+    shards: Path,
+    teachers: Sequence[Path],
+) -> TrainOptions:
+    """How a variant trains its student."""
+    return TrainOptions(
+        shards=(shards,),
+        teacher=tuple(teachers),
+        student=variant.student,
+        out=out,
+        data=data,
+        method=variant.method,
+        feature_loss=variant.feature_loss,
+        feature_weight=variant.feature_weight,
+        temperature=variant.temperature,
+        label_weight=variant.label_weight,
+        teacher_flip=variant.flip,
+        image_size=setting.image_size,
+        plan=Plan(steps=variant.steps, batch_size=variant.batch_size, lr=variant.lr),
+        views=variant.views,
+        seed=seed,
+        execution=setting.execution,
+    )
