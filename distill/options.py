@@ -346,6 +346,10 @@ TopK = Annotated[
     int | None,
     typer.Option(min=1, help="Classes kept beside the rest as one; default: all up to 256, else 64."),
 ]
+StoredFeatures = Annotated[
+    bool,
+    typer.Option("--features", help="Keep features too, for train --feature-weight and task-agnostic."),
+]
 LabelTable = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="Write one row an image: probabilities, entropy (.parquet)."),

@@ -16,6 +16,7 @@ from transferset.errors import DataError
 from transferset.writes import read_json, sha256_file, write_bytes, write_json
 
 OUTPUTS = "outputs"
+FEATURES = "features"
 LABELLED = "labelled images"
 _REPAIR = "run distill label again: it writes what is missing or damaged"
 _KINDS = {"F16": np.float16, "F32": np.float32, "U8": np.uint8, "U16": np.uint16, "I32": np.int32}
@@ -64,11 +65,12 @@ class ShardFacts:
 @dataclass(frozen=True, eq=False)
 class LabelShard:
     """A file of the store, opened: tensors (n, views, …) mapped from disk, and which rows are `readable` (n,)
-    bool."""
+    bool; `features` (n, views, D) float16, mapped too, None: it has none."""
 
     facts: ShardFacts
     tensors: Mapping[str, np.ndarray]
     readable: np.ndarray
+    features: np.ndarray | None = None
 
 
 def paths(store: Path, number: int) -> tuple[Path, Path]:
@@ -108,7 +110,7 @@ def open_shard(store: Path, number: int) -> LabelShard:
         raise DataError(f"{path} is missing or damaged", hint=_REPAIR)
     tensors = map_tensors(path)
     readable = np.asarray(tensors.pop("readable")).astype(bool)
-    return LabelShard(facts, tensors, readable)
+    return LabelShard(facts, tensors, readable, tensors.pop(FEATURES, None))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

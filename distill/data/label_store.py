@@ -3,8 +3,11 @@
 config.json                  arguments, teacher, decoder, what the machine resolved
 labels.json                  the classes, in the order of the teacher's outputs
 outputs/000000.safetensors   one a shard: `log_probabilities` (n, views, …), see `compact_logits`; `readable`
+                             with --features also `features` (n, views, D) float16, at unit length
 outputs/000000.json          the shard's name, item ids' SHA-256, checksum, unreadable images
 store.json                   last: the fingerprint, and how much there is
+
+D stands in config.json as `features` among the arguments; a store without features has no such key.
 """
 
 import hashlib
@@ -17,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from distill.data.compact_logits import LogitFormat
-from distill.data.label_shards import LABELLED, LabelShard, ShardFacts, Unit, open_shard, read_facts
+from distill.data.label_shards import LABELLED, LabelShard, ShardFacts, Unit, open_shard, paths, read_facts
 from distill.data.samples import Samples
-from distill.loop.run_directory import read_config, read_object
+from distill.loop.run_directory import CONFIG, read_config, read_object
 from distill.models.student import read_classes
 from transferset.errors import DataError, UsageError
 
@@ -30,7 +33,8 @@ STORE = "store.json"
 @dataclass(frozen=True, eq=False)
 class LabelStore:
     """A finished store. `views` K of every image (of labelled ones a multiple), drawn with `seed` and
-    `augment` from images decoded for `decode_size`; `layout` says how outputs are kept."""
+    `augment` from images decoded for `decode_size`; `layout` says how outputs are kept; `features`: how long
+    the teacher's are, 0: there are none."""
 
     path: Path
     classes: tuple[str, ...]
@@ -42,6 +46,7 @@ class LabelStore:
     fingerprint: str
     teacher: dict[str, Any]
     shards: tuple[LabelShard, ...]
+    features: int = 0
 
     @property
     def teacher_sha256(self) -> str:
@@ -108,6 +113,7 @@ def open_store(path: Path) -> LabelStore:
             fingerprint=str(facts["fingerprint"]),
             teacher=dict(config["teacher"]),
             shards=tuple(open_shard(path, number) for number in range(shards)),
+            features=int(arguments.get("features") or 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error!r}", hint="remove it and label again") from error
@@ -115,7 +121,20 @@ def open_store(path: Path) -> LabelStore:
         raise DataError(
             f"{path} is damaged: its files are not those that {STORE} names", hint="run distill label again"
         )
+    for number, shard in enumerate(store.shards):
+        _check_features(store, number, shard)
     return store
+
+
+def _check_features(store: LabelStore, number: int, shard: LabelShard) -> None:
+    found = None if shard.features is None else (shard.features.dtype, shard.features.shape)
+    kept = (np.dtype(np.float16), (shard.facts.images, shard.facts.views, store.features))
+    if found != (kept if store.features else None):
+        told = "no features" if found is None else f"features {found[0]} {found[1]}"
+        raise DataError(
+            f"{paths(store.path, number)[0]} is damaged: it holds {told}, {CONFIG} names {store.features}",
+            hint="remove the store and label again",
+        )
 
 
 def store_fingerprint(config: dict[str, Any], shards: Sequence[ShardFacts]) -> str:
@@ -135,5 +154,5 @@ def finished_shards(path: Path, samples: Samples, units: Sequence[Unit]) -> dict
 
 
 def rows_of(shard: LabelShard, rows: np.ndarray, views: np.ndarray) -> dict[str, np.ndarray]:
-    """The outputs of some (image, view) pairs of a shard, each tensor (m, …)."""
+    """The class outputs of some (image, view) pairs of a shard, each tensor (m, …)."""
     return {name: np.asarray(tensor[rows, views]) for name, tensor in shard.tensors.items()}

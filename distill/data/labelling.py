@@ -9,8 +9,9 @@ import numpy as np
 
 from distill.data.batches import render
 from distill.data.compact_logits import Compact, LogitFormat, encode
-from distill.data.label_shards import Unit
+from distill.data.label_shards import FEATURES, Unit
 from distill.data.samples import ImageReader
+from distill.data.teacher_outputs import Answers
 from distill.data.views import Augmentation, draw_view
 from transferset.errors import NumericError
 from transferset.parallel import ordered_map
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Labelling:
     """How images are labelled: by whom, in batches of `batch_size`, which views, kept as `layout` says;
-    `workers` threads decode and render ahead."""
+    `workers` threads decode and render ahead. `features`: the teacher's are kept too, from the same look."""
 
     teacher: "Teacher"
     batch_size: int
@@ -30,6 +31,7 @@ class Labelling:
     seed: int
     layout: LogitFormat
     workers: int = 1
+    features: bool = False
 
     def piece(self, reader: ImageReader, unit: Unit, start: int, stop: int) -> Iterator[int | Compact]:
         """Label the rows `start` … `stop` - 1 of a unit: yields how many images are newly done, again and
@@ -77,17 +79,25 @@ class Labelling:
         return np.stack([render(decoded.rgb, view, self.teacher.preprocessing) for view in drawn])
 
     def _ask(self, batch: np.ndarray, unit: Unit) -> np.ndarray:
-        logits = self.teacher.logits(batch)
-        if not np.isfinite(logits).all():
+        answers = self._answers
+        found = answers.ask(batch)
+        if not np.isfinite(found).all():
             raise NumericError(
-                f"the teacher's logits for images of {unit.name} are not finite",
+                f"the teacher's {answers.name} for images of {unit.name} are not finite",
                 hint="run the teacher in float32 (`--runtime eager`), or adapt it again",
             )
-        return logits
+        return found
+
+    @property
+    def _answers(self) -> Answers:
+        return self.teacher.answers("logits and features" if self.features else "logits")
 
     def _tensors(self, answers: list[np.ndarray], readable: np.ndarray, views: int) -> Compact:
-        logits = np.concatenate(answers) if answers else np.empty((0, self.layout.classes), np.float32)
+        found = np.concatenate(answers) if answers else np.empty((0, self._answers.width), np.float32)
+        logits, features = np.split(found, [self.layout.classes], axis=1)
         compact = encode(logits, self.layout)
+        if self.features:
+            compact[FEATURES] = features.astype(np.float16)
         tensors: Compact = {"readable": readable}
         for name, rows in compact.items():
             tensors[name] = np.zeros((len(readable), views, *rows.shape[1:]), rows.dtype)

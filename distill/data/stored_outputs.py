@@ -15,15 +15,24 @@ from distill.loop.ledger import Stage
 class StoredOutputs:
     """Fills `targets` of batches from `shards`, which hold the images of `units`; the teacher costs nothing.
 
+    Targets are what it said of classes, kept as `layout` says (None: not asked for), and behind it the
+    `features` numbers of its features (0: not asked for).
     Samples beyond the units' rows are further copies of the labelled images, the last unit.
     """
 
     found = True
 
     def __init__(
-        self, layout: LogitFormat, units: Sequence[Unit], shards: Sequence[LabelShard], samples: int
+        self,
+        layout: LogitFormat | None,
+        units: Sequence[Unit],
+        shards: Sequence[LabelShard],
+        samples: int,
+        features: int = 0,
     ) -> None:
         self._layout = layout
+        self._features = features
+        self.width = (layout.width if layout else 0) + features
         self._shards = shards
         self._shard = np.empty(samples, dtype=np.int64)
         self._row = np.empty(samples, dtype=np.int64)
@@ -42,15 +51,23 @@ class StoredOutputs:
         return {"teacher": Stage()}
 
     def fill(self, batch: Batch) -> Batch:
-        """The batch with its targets: (b, width) float32 as `LogitFormat` describes them."""
+        """The batch with its targets: (b, width) float32, of classes as `LogitFormat` describes them."""
         assert batch.numbers is not None
-        filled = np.empty((len(batch.indices), self._layout.width), dtype=np.float32)
+        filled = np.empty((len(batch.indices), self.width), dtype=np.float32)
         shard = self._shard[batch.indices]
         for number in np.unique(shard):
             here = shard == number
-            rows = rows_of(self._shards[number], self._row[batch.indices[here]], batch.numbers[here])
-            filled[here] = targets(rows, self._layout)
+            filled[here] = self._read(
+                self._shards[number], self._row[batch.indices[here]], batch.numbers[here]
+            )
         return replace(batch, targets=filled)
+
+    def _read(self, shard: LabelShard, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
+        parts = [targets(rows_of(shard, rows, views), self._layout)] if self._layout else []
+        if self._features:
+            assert shard.features is not None
+            parts.append(shard.features[rows, views].astype(np.float32))
+        return np.concatenate(parts, axis=1)
 
     def replay(self, reader: BatchReader, steps: int) -> None:
         """There is nothing to compute again."""

@@ -39,6 +39,11 @@ class Transfer:
         """Whether the student's outputs are those of a classifier, and not a projection to features."""
         return self.output == "logits"
 
+    @property
+    def targets(self) -> Output:
+        """What of the teacher the student is compared with."""
+        return "logits and features" if self.feature_weight else self.output
+
 
 def transfer_method(
     name: str, *, temperature: float | None, feature_loss: str | None, feature_weight: float = 0.0

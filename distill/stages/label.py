@@ -38,6 +38,7 @@ class LabelOptions:
     `drop_near_copies`; they get as many more views as they are
     repeated. `decode_size`: short side that large JPEGs may be reduced to (None: the teacher's input; give
     the student's if that is larger). `top_k`: keep that many classes (None: all up to 256, else 64).
+    `features`: keep the teacher's features too, which `feature_weight` and matching features take.
     `table`: write one row an image there (Parquet). `batch_size`, `runtime`: of the teacher.
     """
 
@@ -51,6 +52,7 @@ class LabelOptions:
     drop_near_copies: bool = False
     decode_size: int | None = None
     top_k: int | None = None
+    features: bool = False
     table: Path | None = None
     seed: int = 0
     batch_size: int = 64
@@ -73,7 +75,8 @@ class LabelOptions:
 @dataclass(frozen=True)
 class LabelReport:
     """A finished store. `images` in `shards` files, `unreadable` ones among them; `labelled_now` were not
-    there before this command; `bytes` on disk."""
+    there before this command; `features`: how many numbers are kept of each view's, 0: none; `bytes` on
+    disk."""
 
     out: str
     images: int
@@ -81,6 +84,7 @@ class LabelReport:
     views: int
     classes: int
     kept: str
+    features: int
     unreadable: int
     labelled_now: int
     bytes: int
@@ -143,6 +147,7 @@ def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) 
         options.seed,
         opened.layout,
         options.execution.readers,
+        options.features,
     )
 
 
@@ -161,6 +166,7 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
             "decode_size": opened.decode_size,
             "top_k": opened.layout.top,
             "labelled_views": opened.units[-1].views if opened.mixture.labelled else None,
+            **({"features": teacher.model.dimension} if options.features else {}),
         },
         "inputs": {
             "samples": len(samples),
@@ -199,6 +205,7 @@ def _report(options: LabelOptions, store: LabelStore, labelled_now: int) -> Labe
         views=store.views,
         classes=len(store.classes),
         kept="all classes" if top is None else f"the {top} largest and the rest",
+        features=store.features,
         unreadable=sum(len(one.unreadable) for one in facts),
         labelled_now=labelled_now,
         bytes=sum(path.stat().st_size for path in _files(options.out / OUTPUTS)),

@@ -104,7 +104,7 @@ class StoreWriter:
             if not isinstance(found, int):
                 write_tensors(path, found)
                 self.labelled += rows[1] - rows[0]
-                return found
+                return map_tensors(path)
             bar.advance(found)
             if stop.asked:
                 raise InterruptedRun(

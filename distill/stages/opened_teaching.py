@@ -8,14 +8,8 @@ from distill.data.batches import ViewPlan
 from distill.data.views import augmentation
 from distill.methods.transfer import Transfer
 from distill.stages.combined_teaching import combined, distinct_names
-from distill.stages.teaching import (
-    DEFAULT_AUGMENT,
-    DEFAULT_VIEWS,
-    Asked,
-    OnlineTeaching,
-    Teaching,
-    stored_teaching,
-)
+from distill.stages.stored_teaching import Asked, stored_teaching
+from distill.stages.teaching import DEFAULT_AUGMENT, DEFAULT_VIEWS, OnlineTeaching, Teaching
 
 if TYPE_CHECKING:
     from distill.stages.train_options import TrainOptions

@@ -39,7 +39,7 @@ _SAMPLED = 128
 @dataclass(frozen=True)
 class PlanOptions:
     """What `distill plan` is given: a run of `train` on the transfer set alone, as it is going to be.
-    `seconds`: how long each stage is measured."""
+    `top_k` and `features`: of the store, as in `label`. `seconds`: how long each stage is measured."""
 
     shards: tuple[str | Path, ...]
     teacher: Path
@@ -49,6 +49,7 @@ class PlanOptions:
     views: int = 8
     augment: str = "standard"
     top_k: int | None = None
+    features: bool = False
     seed: int = 0
     runtime: str = "auto"
     seconds: float = _SECONDS
@@ -116,7 +117,9 @@ def plan(options: PlanOptions, task: Task = CLASSIFICATION) -> PlanReport:
         student.module.to(resolved["device"])
         probe = _Probe(options, samples, teacher, student)
         rates = probe.rates()
-    return _predict(options, len(samples), rates, probe.decoded_bytes, resolved, len(teacher.classes))
+    dimension = teacher.model.dimension if options.features else 0
+    decoded_bytes, classes = probe.decoded_bytes, len(teacher.classes)
+    return _predict(options, len(samples), rates, decoded_bytes, resolved, classes, dimension)
 
 
 class _Probe:
@@ -203,8 +206,9 @@ def _predict(
     decoded_bytes: float,
     resolved: dict[str, Any],
     classes: int,
+    dimension: int = 0,
 ) -> PlanReport:
-    """Add up: what an image costs, times how often."""
+    """Add up: what an image costs, times how often. `dimension`: of the features that a store keeps too."""
     recipe = options.plan.recipe(images, DEFAULT_EPOCHS, WEIGHTS_LR, options.seed)
     seen, views = (
         recipe.steps * recipe.batch_size,
@@ -236,7 +240,7 @@ def _predict(
         rates=rates,
         joint_rates={"online": 1 / seconds(1, 1, 1), "stored": 1 / seconds(1, 0, 1)},
         store_views=views,
-        store_bytes=images * (views * layout.bytes_per_view + 1),
+        store_bytes=images * (views * (layout.bytes_per_view + 2 * dimension) + 1),
         online_seconds=online,
         label_seconds=labelling,
         stored_seconds=stored,

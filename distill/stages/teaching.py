@@ -1,31 +1,24 @@
-"""Where a student's targets come from: a teacher that is asked while it trains, or a store of its outputs."""
+"""Where a student's targets come from: what is common to all, and a teacher that is asked while it trains."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from distill.data.batches import Batch, BatchReader, ViewPlan
-from distill.data.label_shards import LabelShard, Unit
-from distill.data.label_store import LabelStore, open_store
 from distill.data.mixture import Mixture
-from distill.data.stored_outputs import StoredOutputs
 from distill.data.teacher_outputs import Answers, TeacherOutputs
-from distill.data.views import augmentation
 from distill.loop.ledger import Stage
-from distill.loop.run_directory import REPORT, read_object
 from distill.methods.feature_term import FeatureTerm
 from distill.methods.patch_matching import PatchMatch, resampled
-from distill.methods.top_k import top_k_loss
 from distill.methods.transfer import Loss, Transfer
 from distill.models.averaging import log_mean_probabilities
 from distill.models.joint_heads import Head, side_by_side
 from distill.models.patch_student import patch_student
 from distill.models.student import Student
 from transferset.console import say
-from transferset.errors import UsageError
 from transferset.models.grid import GridShape, grid_shape
 from transferset.models.preprocessing import Preprocessing
 
@@ -105,6 +98,23 @@ class Teaching(Protocol):
         """For people."""
 
 
+def heads_of(classes: tuple[str, ...], method: Transfer, dimension: int) -> tuple[Head, ...]:
+    """Those that one teacher gives a student: a classifier, and beside it, where the method wants one, a
+    projection to its features of this `dimension`."""
+    classifier = Head(ONE, classes)
+    if not method.feature_weight:
+        return (classifier,)
+    return side_by_side([classifier, Head(FEATURES, (), features=dimension)])
+
+
+def with_features(loss: Loss, method: Transfer, classes: int, columns: int | None = None) -> Loss:
+    """The loss for `heads_of` with so many classes, `loss` being that of the classifier and `columns` the
+    targets that it takes (None: as many as there are classes)."""
+    if not method.feature_weight:
+        return loss
+    return FeatureTerm(loss, classes, method.feature_weight, columns)
+
+
 @dataclass(frozen=True, eq=False)
 class OnlineTeaching:
     """The teacher is asked for every view, once; `flip`: also for its mirror image, and what it says of both
@@ -118,10 +128,7 @@ class OnlineTeaching:
 
     @property
     def heads(self) -> tuple[Head, ...]:
-        classifier = Head(ONE, tuple(self.teacher.classes))
-        if not self.method.feature_weight:
-            return (classifier,)
-        return side_by_side([classifier, Head(FEATURES, (), features=self.teacher.model.dimension)])
+        return heads_of(tuple(self.teacher.classes), self.method, self.teacher.model.dimension)
 
     @property
     def width(self) -> int:
@@ -158,8 +165,7 @@ class OnlineTeaching:
         )
 
     def _answers(self) -> Answers:
-        beside = self.method.feature_weight > 0
-        plain = self.teacher.answers("logits and features" if beside else self.method.output)
+        plain = self.teacher.answers(self.method.targets)
         grid, patches = self.teacher.grid, self.patches
         if grid is not None and patches is not None:
 
@@ -178,9 +184,7 @@ class OnlineTeaching:
     def loss(self, method: Transfer) -> Loss:
         if self.patches is not None:
             return PatchMatch(self.patches)
-        if method.feature_weight:
-            return FeatureTerm(method.loss, len(self.teacher.classes), method.feature_weight)
-        return method.loss
+        return with_features(method.loss, method, len(self.teacher.classes))
 
     def unreadable(self) -> Mapping[int, str]:
         return {}
@@ -202,95 +206,3 @@ def teaching_patches(teaching: OnlineTeaching, student: Student, seed: int) -> t
     own = grid_shape(student.module, student.preprocessing.size, student.spec)
     shape = replace(teachers, side=min(teachers.side, own.side))
     return replace(teaching, patches=shape), patch_student(student, shape, seed)
-
-
-@dataclass(frozen=True, eq=False)
-class StoredTeaching:
-    """The teacher's outputs are read from a store; `units` and `shards`: of the images at hand."""
-
-    store: LabelStore
-    plan: ViewPlan
-    units: list[Unit] = field(default_factory=list)
-    shards: list[LabelShard] = field(default_factory=list)
-
-    preprocessings: tuple[Preprocessing, ...] = ()
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        return (Head(ONE, self.store.classes),)
-
-    @property
-    def width(self) -> int:
-        return len(self.store.classes)
-
-    @property
-    def target_width(self) -> int:
-        return self.store.layout.width
-
-    def decode_size(self, student: int) -> int:
-        """The store's, whatever the student: the same pixels that were labelled."""
-        return self.store.decode_size
-
-    def on(self, mixture: Mixture, workers: int) -> tuple[Teaching, Mixture]:
-        mixture = mixture.identified(workers)
-        units = mixture.units(self.plan.views)
-        return StoredTeaching(self.store, self.plan, units, self.store.find(mixture.samples, units)), mixture
-
-    def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
-        return StoredOutputs(self.store.layout, self.units, self.shards, samples)
-
-    def loss(self, method: Transfer) -> Loss:
-        return method.loss if self.store.layout.top is None else top_k_loss(method.loss)
-
-    def unreadable(self) -> Mapping[int, str]:
-        return {
-            int(unit.rows[int(row)]): reason
-            for unit, shard in zip(self.units, self.shards, strict=True)
-            for row, reason in shard.facts.unreadable.items()
-        }
-
-    def inputs(self) -> dict[str, Any]:
-        return {"teacher_sha256": self.store.teacher_sha256, "store_sha256": self.store.fingerprint}
-
-    def facts(self) -> dict[str, Any]:
-        return {**self.store.teacher, "stored": True}
-
-
-def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer) -> StoredTeaching:
-    """Open a store for a run; UsageError where it does not hold what was `asked` for."""
-    store = open_store(path)
-    if method.output != "logits":
-        raise UsageError(
-            f"--labels-from with a method that matches {method.output}: a store holds logits",
-            hint="give --teacher instead, or another --method",
-        )
-    if asked.teacher is not None:
-        fingerprint = read_object(Path(asked.teacher) / REPORT).get("fingerprint")
-        if fingerprint != store.teacher_sha256:
-            raise UsageError(
-                f"{path} was labelled by another teacher than {asked.teacher}: SHA-256 "
-                f"{store.teacher_sha256[:12]}… there, {str(fingerprint)[:12]}… now",
-                hint="label again, or leave --teacher out",
-            )
-    if asked.augment not in (None, store.augment):
-        raise UsageError(
-            f"--augment {asked.augment}: {path} holds views of --augment {store.augment}",
-            hint="leave it out, or label again",
-        )
-    views = store.views if asked.views is None else asked.views
-    if not 1 <= views <= store.views:
-        raise UsageError(
-            f"--views {asked.views}: {path} holds {store.views} views of every image",
-            hint="leave it out, give fewer, or label more",
-        )
-    stored = ViewPlan(augmentation(store.augment), plan.seed, plan.batch_size, views, store.seed)
-    return StoredTeaching(store, stored)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user has said of the teacher and its views; None: nothing."""
-
-    teacher: Path | None
-    views: int | None
-    augment: str | None

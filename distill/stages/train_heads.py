@@ -98,15 +98,11 @@ def _check_labels(options: "TrainOptions", method: Transfer) -> None:
 
 
 def _check_features(options: "TrainOptions") -> None:
-    if options.stores:
+    count = max(len(options.teachers), len(options.stores))
+    if count > 1:
         raise UsageError(
-            "--feature-weight with --labels-from: a store holds what the teacher says of classes",
-            hint="give --teacher; with --views K it looks at every view once only",
-        )
-    if len(options.teachers) > 1:
-        raise UsageError(
-            f"--feature-weight with {len(options.teachers)} teachers: features of one teacher can be matched",
-            hint="give one --teacher",
+            f"--feature-weight with {count} teachers: features of one teacher can be matched",
+            hint="give one --teacher, or one --labels-from",
         )
     if options.teacher_flip:
         raise UsageError(

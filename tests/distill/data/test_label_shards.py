@@ -65,6 +65,15 @@ def test_a_shard_is_joined_of_its_pieces_and_proven_by_its_checksum(tmp_path: Pa
     assert read_facts(tmp_path, 3) is None
 
 
+def test_features_are_apart_from_what_is_said_of_classes(tmp_path: Path) -> None:
+    features = np.linspace(-1, 1, 24, dtype=np.float16).reshape(3, 2, 4)
+    write_shard(tmp_path, 0, FACTS, [{**TENSORS, "features": features}])
+    write_shard(tmp_path, 1, FACTS, [dict(TENSORS)])
+    with_features, without = open_shard(tmp_path, 0), open_shard(tmp_path, 1)
+    assert with_features.features is not None and np.array_equal(with_features.features, features)
+    assert without.features is None and with_features.tensors.keys() == without.tensors.keys()
+
+
 def test_units_are_tars_and_then_the_labelled_images_once(tmp_path: Path) -> None:
     first = samples_of_files([tmp_path / "a.tar", tmp_path / "b.tar"])
     transfer = first.subset(np.array([0, 0, 1, 1, 1]))

@@ -6,6 +6,7 @@ from distill.methods.dual_head import DualHead, with_label_column
 from distill.methods.feature_matching import CosineMatch
 from distill.methods.feature_term import FeatureTerm
 from distill.methods.task_oriented import TaskOriented
+from distill.methods.top_k import TopKPseudoLabels, TopKTaskOriented
 
 CLASSES, FEATURES = 3, 5
 WIDTH = CLASSES + FEATURES
@@ -29,6 +30,23 @@ def test_without_weight_it_is_the_loss_of_the_logits() -> None:
     loss.backward()
     assert loss.item() == TaskOriented()(outputs[:, :CLASSES], targets[:, :CLASSES]).item()
     assert outputs.grad is not None and outputs.grad[:, CLASSES:].abs().max() == 0
+
+
+def test_targets_of_the_largest_classes_have_their_own_width() -> None:
+    """The largest of three classes, its log-probability, that of the rest; then the features."""
+    outputs, features = _random(0, n=2), _random(1, n=2, width=FEATURES)
+    largest = torch.tensor([[1.0, -0.2, -1.7], [2.0, -0.5, -0.9]])
+    found = FeatureTerm(TopKTaskOriented(), CLASSES, weight=4.0, columns=3)(
+        outputs, torch.cat([largest, features], dim=1)
+    )
+    own = TopKTaskOriented()(outputs[:, :CLASSES], largest)
+    matched = CosineMatch()(outputs[:, CLASSES:], features)
+    assert found.item() == pytest.approx((own + 4 * matched).item(), rel=1e-6)
+    wider = FeatureTerm(TopKPseudoLabels(), 2, weight=4.0, columns=3)
+    targets = torch.cat([torch.tensor([[1.0, -0.2, -1.7]] * 2), features], dim=1)
+    own = torch.nn.functional.cross_entropy(outputs[:, :2], torch.tensor([1, 1]))
+    matched = CosineMatch()(outputs[:, 2 : 2 + FEATURES], features)
+    assert wider(outputs[:, : 2 + FEATURES], targets).item() == pytest.approx((own + 4 * matched).item())
 
 
 def test_parts_of_a_batch_add_up_to_the_whole() -> None:

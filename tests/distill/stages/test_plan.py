@@ -62,6 +62,16 @@ def test_what_does_not_fit_the_cache_is_decoded_again() -> None:
     assert decoded_again == pytest.approx(49_000 / 1000)
 
 
+def test_features_take_their_room_in_a_store_and_no_time() -> None:
+    options = PlanOptions((), Path(), TINY, plan=Plan(steps=1000, batch_size=50), execution=ONE_THREAD)
+    without, found = (
+        _predict(options, 1000, RATES, 1e5, {"device": "cpu", "threads": 1}, 20, dimension)
+        for dimension in (0, 512)
+    )
+    assert found.store_bytes - without.store_bytes == 1000 * 8 * 2 * 512
+    assert (found.label_seconds, found.pays_from) == (without.label_seconds, without.pays_from)
+
+
 def test_models_on_a_gpu_work_beside_the_processor() -> None:
     found = _predicted(1000, 1000, 8, device="cuda")
     assert found.stored_seconds == pytest.approx(50_000 / 200)
@@ -77,13 +87,14 @@ def test_real_stages(
     """The predicted size of a store is that of one which is made."""
     shards = write_tar(tmp_path / "noise.tar", {f"{n:02d}.jpg": encode(noise(n % 3, n)) for n in range(30)})
     options = PlanOptions((shards,), teacher, TINY, image_size=32, plan=Plan(steps=100, batch_size=8))
-    options = PlanOptions(**{**vars(options), "seconds": 0.05, "runtime": "eager", "execution": ONE_THREAD})
+    given = {"features": True, "runtime": "eager", "execution": ONE_THREAD}
+    options = PlanOptions(**{**vars(options), "seconds": 0.05, **given})
     found = plan(options)
     assert found.images == 30 and found.rates.keys() == RATES.keys()
     assert all(rate > 0 for rate in found.rates.values())
     assert found.joint_rates["online"] < found.joint_rates["stored"] < found.rates["student"]
     assert found.label_seconds > 0 and found.pays_from is not None and found.pays_from >= 2
-    label(LabelOptions((shards,), teacher, tmp_path / "store", runtime="eager", execution=ONE_THREAD))
+    label(LabelOptions((shards,), teacher, tmp_path / "store", **given))
     tensors = (tmp_path / "store" / "outputs" / "000000.safetensors").stat().st_size
     assert 0 < tensors - found.store_bytes < 500, "but for the header"
 

@@ -248,9 +248,6 @@ def test_options_that_do_not_fit(shards: Path, teacher: Path, tmp_path: Path) ->
     ):
         with pytest.raises(UsageError, match=message):
             train(replace(options, **values))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="a store holds what the teacher says of classes") as refused:
-        train(replace(options, teacher=None, labels_from=tmp_path / "store"))
-    assert "--teacher" in str(refused.value.hint) and "--views" in str(refused.value.hint)
 
 
 def test_what_is_no_weight_is_usage(

@@ -210,7 +210,8 @@ def test_part_of_what_was_labelled_and_fewer_views_will_do(shards: Path, store: 
         ({"views": 4}, "--views 4"),
         ({"views": 0}, "--views 0"),
         ({"augment": "strong"}, "--augment strong"),
-        ({"method": "task-agnostic"}, "holds logits"),
+        ({"method": "task-agnostic"}, "--method task-agnostic: .* holds no features"),
+        ({"feature_weight": 20.0}, "--feature-weight: .* holds no features"),
     ],
 )
 def test_what_the_store_does_not_hold_is_refused(
