@@ -126,17 +126,15 @@ def print_store(report: "LabelReport") -> None:
         ["images", f"{report.images:,} in {report.shards:,} shards, {report.unreadable} unreadable"],
         ["labelled by this command", f"{report.labelled_now:,}"],
         ["views of each", str(report.views)],
-        ["kept", f"{report.kept}, of {report.classes} classes{_and_features(report.features)}"],
+        ["kept", f"{report.kept}, of {report.classes} classes"],
         ["on disk", f"{report.bytes / 1e6:,.1f} MB"],
         ["store", report.out],
     ]
+    if report.features:
+        rows.insert(4, ["features", f"{report.features:,} numbers of every view"])
     if report.table is not None:
         rows.append(["table", report.table])
     print_table("teacher outputs", ["", ""], rows)
-
-
-def _and_features(dimension: int) -> str:
-    return f", and {dimension} features" if dimension else ""
 
 
 def print_plan(report: "PlanReport") -> None:

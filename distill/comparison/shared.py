@@ -140,7 +140,11 @@ class Shared:
 
 
 def storable_methods(schedule: Schedule) -> frozenset[str]:
-    """The methods that match class outputs alone, which is what a store holds."""
+    """The methods that match class outputs alone, which is what the stores of a comparison hold.
+
+    With features they would be many times as large, and a comparison that was begun without them would go on
+    with students that have learnt in another way.
+    """
     return frozenset({PSEUDO_LABELS} if schedule.feature_weight else {PSEUDO_LABELS, TASK_ORIENTED})
 
 

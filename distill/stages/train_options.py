@@ -27,9 +27,9 @@ class TrainOptions:
     epochs, so that the teacher looks at each only once (0: new views every epoch). `temperature`: of the
     comparison, beyond the teacher's own fitted one (None: the method's default). `runtime`, `precision`: what
     the teacher runs on. `labels_from`: a store of `distill label`, which takes the teacher's place and says
-    which views there are; a `teacher` that is given too must be the one that labelled. `metric`: what val
-    scores, `top1` or `balanced_accuracy`. `drop_near_copies`: leave out training images of `data` that look
-    like val or test images.
+    which views there are; a `teacher` that is given too must be the one that labelled; to match features it
+    must hold them (`distill label --features`). `metric`: what val scores, `top1` or `balanced_accuracy`.
+    `drop_near_copies`: leave out training images of `data` that look like val or test images.
 
     Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
     student `heads`, one for each; `teacher_weights` say what each counts. `teacher_flip`: a teacher looks at
