@@ -22,6 +22,7 @@ from pool_index import pool_index
 from student_variants import ASIDES, LADDER, VARIANTS, Run, Setting, run
 
 from distill.comparison.statistics import paired_difference
+from distill.task import CLASSIFICATION, TOP1
 from transferset.console import print_table
 from transferset.plots import png
 from transferset.writes import write_bytes
@@ -59,8 +60,8 @@ def difference(runs: Mapping[int, Run], base: Mapping[int, Run]) -> str:
     seeds = sorted(runs.keys() & base.keys())
     if not seeds:
         return ""
-    first, second = (np.stack([one[seed].right for seed in seeds]) for one in (runs, base))
-    gap = paired_difference(first, second)
+    first, second = (np.stack([one[seed].tested.right for seed in seeds]) for one in (runs, base))
+    gap = paired_difference(first, second, runs[seeds[0]].tested.classes)
     return f"{100 * gap.mean:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]"
 
 
@@ -88,7 +89,7 @@ def curve(found: Found) -> bytes:
         for height, what in ((teacher, "the teacher"), (0.85 * teacher, "85 % of it")):
             axes.axhline(height, color="#888888", linewidth=1, linestyle=":")
             axes.annotate(what, (left, height), xytext=(0, 3), textcoords="offset points", fontsize=8)
-        axes.set(xscale="log", xlabel="FLOPs of training, teacher included", ylabel="test top-1, %")
+        axes.set(xscale="log", xlabel="FLOPs of training, teacher included", ylabel="test accuracy, %")
         axes.legend(loc="lower right", fontsize=8)
         axes.xaxis.set_minor_formatter("")
 
@@ -101,7 +102,7 @@ def table(found: Found, chosen: Sequence[str]) -> None:
         "",
         "",
         "images × steps",
-        "test top-1 %",
+        "test accuracy %",
         "to the first",
         "of the teacher's",
         "FLOPs",
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
     parser.add_argument("--teacher-size", type=int, default=160)
     parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--metric", choices=list(CLASSIFICATION.scores), default=TOP1)
     parser.add_argument("--threads", type=int)
     help_near = "keep near copies of val and test out by bytes and pixels alone: twenty views less of each"
     parser.add_argument("--no-near", dest="near", action="store_false", help=help_near)
@@ -139,6 +141,7 @@ def main() -> None:
         teacher=given.teacher,
         teacher_size=given.teacher_size,
         image_size=given.image_size,
+        metric=given.metric,
         threads=given.threads,
         near=given.near,
     )

@@ -22,9 +22,10 @@ from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
+from distill.task import BALANCED
 from transferset.lock import DirectoryLock
 
-BALANCED, RANDOM, REFINED = "query-balanced", "random", "refined"
+EVEN, RANDOM, REFINED = "query-balanced", "random", "refined"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Variant:
     change: str
     base: str | None = None
     student: str = "timm:mobilenetv3_small_075@none"
-    transfer_set: str = BALANCED
+    transfer_set: str = EVEN
     total: int = 4_000
     steps: int = 2_400
     batch_size: int = 64
@@ -75,8 +76,10 @@ ASIDES = (
     ),
     _changed(ARCHITECTURE, "random-plain", "random images", transfer_set=RANDOM),
     _changed(ARCHITECTURE, "temperature", "temperature 3", temperature=3.0),
+    _changed(ARCHITECTURE, "temperature-10", "temperature 10", temperature=10.0),
     _changed(ARCHITECTURE, "flip", "the teacher sees mirror images too", flip=True),
     _changed(ARCHITECTURE, "scales", "the teacher at two resolutions", scales=(1.0, 1.4)),
+    _changed(FEATURES, "features-temperature", "temperature 3", temperature=3.0),
     _changed(FEATURES, "random", "random images", transfer_set=RANDOM),
     _changed(FEATURES, "refined", "one round of curate refine", transfer_set=REFINED),
     _changed(FEATURES, "tuned", "the teacher finetuned (lp-ft)", tune=LP_FT),
@@ -103,6 +106,7 @@ class Setting:
     teacher: str
     teacher_size: int
     image_size: int
+    metric: str
     threads: int | None
     near: bool
 
@@ -113,28 +117,43 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One student of one seed: which test images it gets right, what its teacher does (test accuracy), and
-    the cost of its training."""
+class Tested:
+    """Which of the test images (n,) a model gets right, and their `classes` (n,) where every class counts the
+    same (None: every image does)."""
 
     right: np.ndarray
+    classes: np.ndarray | None
+
+    @property
+    def accuracy(self) -> float:
+        """Test top-1, or balanced accuracy."""
+        if self.classes is None:
+            return float(self.right.mean())
+        return float(np.mean([self.right[self.classes == one].mean() for one in np.unique(self.classes)]))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student of one seed, its teacher's test accuracy, and the cost of its training."""
+
+    tested: Tested
     teacher: float
     cost: Cost
 
     @property
     def accuracy(self) -> float:
-        """Test top-1."""
-        return float(self.right.mean())
+        """The student's."""
+        return self.tested.accuracy
 
 
-def tested(model: Path, data: Path) -> np.ndarray:
-    """Which test images a model gets right."""
+def tested(model: Path, data: Path, metric: str) -> Tested:
+    """A model on the test images."""
     predictions = model / "test_predictions.parquet"
     if not predictions.exists():
         evaluate(EvaluateOptions(model=model, data=data, predictions=predictions))
     table = pq.read_table(predictions)
-    found: np.ndarray = np.array(table["label"].to_pylist()) == np.array(table["predicted"].to_pylist())
-    return found
+    labels, predicted = (np.array(table[name].to_pylist()) for name in ("label", "predicted"))
+    return Tested(labels == predicted, labels if metric == BALANCED else None)
 
 
 def adapted(setting: Setting, data: Path, home: Path, seed: int, tune: str, scale: float) -> Path:
@@ -158,13 +177,13 @@ def adapted(setting: Setting, data: Path, home: Path, seed: int, tune: str, scal
 def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Variant) -> Path:
     """A transfer set, made once for all variants."""
     refined = variant.transfer_set == REFINED
-    strategy = BALANCED if refined else variant.transfer_set
+    strategy = EVEN if refined else variant.transfer_set
     exclude = (setting.task / "val", setting.task / "test")
     chosen = SelectOptions(total=variant.total, strategy=strategy, seed=seed)
     options = RetrieveOptions(chosen, exclude_dirs=exclude, near=setting.near)
     name = f"set-{variant.total}"
     if not refined:
-        out = home / (name if strategy == BALANCED else f"{name}-{strategy}")
+        out = home / (name if strategy == EVEN else f"{name}-{strategy}")
         return retrieve(setting.index, data, out, options).out
     first = retrieve(setting.index, data, home / name, options).out
     table = home / f"{name}.parquet"
@@ -182,7 +201,7 @@ def run(setting: Setting, variant: Variant, seed: int) -> Run:
         data = draw_labels(load_task(setting.task), str(setting.labels), seed, home / "labels.parquet").table
         plain = adapted(setting, data, home, seed, FROZEN, 1.0)
         teachers = [adapted(setting, data, home, seed, variant.tune, scale) for scale in variant.scales]
-        right = float(tested(plain, data).mean())
+        teacher = tested(plain, data, setting.metric).accuracy
         shards = collected(setting, data, home, seed, variant)
     out = home / variant.name
     with wall_clock(home / f"{variant.name}.train.json", out / "student" / REPORT):
@@ -194,6 +213,7 @@ def run(setting: Setting, variant: Variant, seed: int) -> Run:
                 out=out / "finetuned",
                 from_run=out / "student",
                 seed=seed,
+                metric=setting.metric,
                 execution=setting.execution,
             )
         )
@@ -202,7 +222,7 @@ def run(setting: Setting, variant: Variant, seed: int) -> Run:
         *cost_of_run("train", taught.costs, clocks[0]),
         *cost_of_run("finetune", tuned.costs, clocks[1]),
     ]
-    return Run(tested(out / "finetuned", data), right, total(spent))
+    return Run(tested(out / "finetuned", data, setting.metric), teacher, total(spent))
 
 
 def training(
@@ -231,5 +251,6 @@ def training(
         plan=Plan(steps=variant.steps, batch_size=variant.batch_size, lr=variant.lr),
         views=variant.views,
         seed=seed,
+        metric=setting.metric,
         execution=setting.execution,
     )
