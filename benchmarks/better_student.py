@@ -9,17 +9,17 @@ first a ladder, each step with one change more than the one before, then (named 
 one of its steps. Prints test accuracy, its share of the teacher's, the difference to what was changed (paired
 over images, with its 95 % interval), FLOPs and minutes, and draws accuracy against cost (DIR/curve.png). The
 same command again resumes; several at once, each with its own `--only` and `--seeds`, share the work; a last
-one with all of them prints the table.
+one with all of them prints the table, or one with --finished what there is of it.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pool_index import pool_index
-from student_variants import ASIDES, LADDER, VARIANTS, Run, Setting, run
+from student_variants import ASIDES, LADDER, VARIANTS, Run, Setting, is_finished, run
 
 from distill.comparison.statistics import paired_difference
 from distill.task import CLASSIFICATION, TOP1
@@ -96,20 +96,20 @@ def curve(found: Found) -> bytes:
     return png(draw, 7.2, 4.4)
 
 
-def table(found: Found, chosen: Sequence[str]) -> None:
+def table(found: Found) -> None:
     """Print what was found, in the order of the variants."""
     columns = [
         "",
         "",
         "images × steps",
         "test accuracy %",
-        "to the first",
+        "above it",
         "of the teacher's",
         "FLOPs",
         "min",
         "n",
     ]
-    print_table("Students", columns, [line(name, found) for name in VARIANTS if name in chosen])
+    print_table("Students", columns, [line(name, found) for name in VARIANTS if name in found])
 
 
 def main() -> None:
@@ -126,6 +126,8 @@ def main() -> None:
     parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
     parser.add_argument("--teacher-size", type=int, default=160)
     parser.add_argument("--image-size", type=int, default=96)
+    help_finished = "train nothing, show what there is of --only and --seeds"
+    parser.add_argument("--finished", action="store_true", help=help_finished)
     parser.add_argument("--metric", choices=list(CLASSIFICATION.scores), default=TOP1)
     parser.add_argument("--threads", type=int)
     help_near = "keep near copies of val and test out by bytes and pixels alone: twenty views less of each"
@@ -148,9 +150,13 @@ def main() -> None:
     found: dict[str, dict[int, Run]] = {}
     for name in given.only:
         for seed in given.seeds:
+            if given.finished and not is_finished(setting, VARIANTS[name], seed):
+                continue
             found.setdefault(name, {})[seed] = run(setting, VARIANTS[name], seed)
+    if not found:
+        parser.exit(message="nothing is finished yet\n")
     write_bytes(given.out / "curve.png", curve(found))
-    table(found, given.only)
+    table(found)
     print(f"accuracy against cost: {given.out / 'curve.png'}")
 
 

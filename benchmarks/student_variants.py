@@ -194,6 +194,11 @@ def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Vari
     return refine(setting.index, data, table, first, home / f"{name}-{REFINED}", options).retrieved.out
 
 
+def is_finished(setting: Setting, variant: Variant, seed: int) -> bool:
+    """Whether its student is trained and finetuned."""
+    return (setting.out / f"seed{seed}" / variant.name / "finetuned" / REPORT).exists()
+
+
 def run(setting: Setting, variant: Variant, seed: int) -> Run:
     """Labels, teacher, transfer set, student, finetuned; what is there already is kept."""
     home = setting.out / f"seed{seed}"
@@ -212,8 +217,8 @@ def run(setting: Setting, variant: Variant, seed: int) -> Run:
                 data=data,
                 out=out / "finetuned",
                 from_run=out / "student",
+                class_balanced=setting.metric == BALANCED,
                 seed=seed,
-                metric=setting.metric,
                 execution=setting.execution,
             )
         )
