@@ -83,17 +83,47 @@ def curve(found: Found) -> bytes:
             axes.plot(*zip(*ladder, strict=True), "o-", color="#2f6db5", label="one change after the other")
         if asides:
             axes.plot(*zip(*asides, strict=True), "s", color="#c46a2b", markersize=4, label="single changes")
-        for name, point in points.items():
-            axes.annotate(name, point, xytext=(6, -3), textcoords="offset points", fontsize=7)
+        for variant in LADDER:
+            if variant.name in points:
+                axes.annotate(
+                    variant.name,
+                    points[variant.name],
+                    xytext=(-6, 4),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=7,
+                )
+        named = sorted(
+            (variant.name for variant in ASIDES if variant.name in points), key=lambda name: points[name][1]
+        )
+        for name, height in zip(named, apart([points[name][1] for name in named], 0.7), strict=True):
+            axes.annotate(
+                name,
+                points[name],
+                xytext=(1.9 * points[name][0], height),
+                va="center",
+                fontsize=7,
+                arrowprops={"arrowstyle": "-", "color": "#bbbbbb"},
+            )
         left = min(cost for cost, _ in points.values())
         for height, what in ((teacher, "the teacher"), (0.85 * teacher, "85 % of it")):
             axes.axhline(height, color="#888888", linewidth=1, linestyle=":")
             axes.annotate(what, (left, height), xytext=(0, 3), textcoords="offset points", fontsize=8)
         axes.set(xscale="log", xlabel="FLOPs of training, teacher included", ylabel="test accuracy, %")
         axes.legend(loc="lower right", fontsize=8)
+        axes.margins(x=0.1)
         axes.xaxis.set_minor_formatter("")
 
     return png(draw, 7.2, 4.4)
+
+
+def apart(heights: list[float], gap: float) -> list[float]:
+    """Ascending heights moved away from each other by as little as leaves `gap` between them, roughly."""
+    placed: list[float] = []
+    for height in heights:
+        placed.append(max(height, placed[-1] + gap) if placed else height)
+    middle = (sum(heights) - sum(placed)) / max(1, len(placed))
+    return [height + middle for height in placed]
 
 
 def table(found: Found) -> None:
