@@ -47,6 +47,8 @@ class Setting:
     batch_size: int
     lr: float
     views: int
+    temperature: float | None
+    feature_weight: float | None
     teacher: str
     teacher_size: int
     student: str
@@ -96,6 +98,7 @@ def recipe_sets(setting: Setting) -> dict[str, Any]:
 def recipe(setting: Setting) -> dict[str, Any]:
     """The recipe of `distill compare`."""
     costs = setting.out / COSTS
+    task_oriented = {"temperature": setting.temperature, "feature_weight": setting.feature_weight}
     return {
         "task": str(setting.task.absolute()),
         "labels": setting.labels,
@@ -110,6 +113,7 @@ def recipe(setting: Setting) -> dict[str, Any]:
             "batch_size": setting.batch_size,
             "lr": setting.lr,
             "views": setting.views,
+            **{name: value for name, value in task_oriented.items() if value is not None},
         },
         "runtime": setting.runtime,
         "costs": {"embedding the pool": read_json(costs)} if costs.exists() else {},
@@ -130,6 +134,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--views", type=int, default=8, help="of every image, each labelled once")
+    parser.add_argument("--temperature", type=float, help="of task-oriented transfer")
+    parser.add_argument("--feature-weight", type=float, help="of the features beside it")
     parser.add_argument("--teacher", default="embedded", help="also the encoder of the index")
     parser.add_argument("--teacher-size", type=int, default=160)
     parser.add_argument("--student", default="timm:mobilenetv3_small_075@none")
