@@ -98,8 +98,13 @@ class StoreWriter:
         self, path: Path, unit: Unit, rows: tuple[int, int], bar: Progress, stop: StopRequest
     ) -> Compact:
         if path.is_file():
-            bar.advance(rows[1] - rows[0])
-            return map_tensors(path)
+            try:
+                kept = map_tensors(path)
+            except DataError as error:
+                say(f"{error}; it is labelled again")
+            else:
+                bar.advance(rows[1] - rows[0])
+                return kept
         for found in self.labelling.piece(self.reader, unit, *rows):
             if not isinstance(found, int):
                 write_tensors(path, found)

@@ -181,6 +181,20 @@ def test_pieces_of_a_shard_are_kept(
         assert np.allclose(found, expected, atol=2e-3)
 
 
+def test_a_damaged_piece_is_labelled_again(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_writer, "PIECE", 8)
+    whole, out = tmp_path / "whole", tmp_path / "store"
+    label(_options(shards, teacher, whole))
+    small = "import distill.stages.label_writer as l; l.PIECE = 8"
+    killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 5, first=small)
+    (piece,) = (out / "pieces").iterdir()
+    os.truncate(piece, piece.stat().st_size // 2)
+    assert label(_options(shards, teacher, out)).labelled_now == 45
+    assert _files(out) == _files(whole)
+
+
 def test_damaged_shards_are_labelled_again_and_others_kept(
     store: Path, shards: Path, teacher: Path, tmp_path: Path
 ) -> None:
