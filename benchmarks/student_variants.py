@@ -70,7 +70,7 @@ ASIDES = (
     _changed(
         ARCHITECTURE,
         "contrastive",
-        "features alone (contrastive, as in the paper)",
+        "features alone (contrastive)",
         method=TASK_AGNOSTIC,
         feature_loss="contrastive",
     ),
