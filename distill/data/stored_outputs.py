@@ -32,7 +32,7 @@ class StoredOutputs:
     ) -> None:
         self._layout = layout
         self._features = features
-        self.width = (layout.width if layout else 0) + features
+        self._width = (layout.width if layout else 0) + features
         self._shards = shards
         self._shard = np.empty(samples, dtype=np.int64)
         self._row = np.empty(samples, dtype=np.int64)
@@ -53,7 +53,7 @@ class StoredOutputs:
     def fill(self, batch: Batch) -> Batch:
         """The batch with its targets: (b, width) float32, of classes as `LogitFormat` describes them."""
         assert batch.numbers is not None
-        filled = np.empty((len(batch.indices), self.width), dtype=np.float32)
+        filled = np.empty((len(batch.indices), self._width), dtype=np.float32)
         shard = self._shard[batch.indices]
         for number in np.unique(shard):
             here = shard == number
