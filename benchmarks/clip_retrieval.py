@@ -59,10 +59,10 @@ def subset(pool: Path, images: int, folder: Path, tars: int) -> list[Path]:
     groups = list(samples.values())
     for number, path in enumerate(paths):
         with tarfile.open(path, "w") as tar:
-            for name, data in (one for group in groups[number::tars] for one in group):
+            for name, content in (one for group in groups[number::tars] for one in group):
                 info = tarfile.TarInfo(name)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
     return paths
 
 

@@ -20,6 +20,7 @@ from pool_index import COSTS, pool_index
 
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
+from curate.selection.strategies import StrategyName
 from distill.comparison.compare import CompareOptions, compare
 from distill.comparison.labels import draw_labels, load_task
 from distill.comparison.tables import print_comparison
@@ -27,7 +28,7 @@ from distill.loop.execution import Execution
 from transferset.lock import DirectoryLock
 from transferset.writes import read_json, write_bytes
 
-RETRIEVED, STRATEGY = "retrieved", "query-balanced"
+RETRIEVED = "retrieved"
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ def retrieved(setting: Setting, index: Path) -> None:
                     retrieve(index, queries.table, home / name, options)
 
 
-def sets_of(setting: Setting) -> dict[str, tuple[str, int]]:
+def sets_of(setting: Setting) -> dict[str, tuple[StrategyName, int]]:
     """Strategy and size of every transfer set, by name."""
-    sets = {"random": ("random", setting.total)}
-    sets |= {f"{RETRIEVED}-{total}": (STRATEGY, total) for total in setting.more_totals}
-    return {**sets, RETRIEVED: (STRATEGY, setting.total)}
+    sets: dict[str, tuple[StrategyName, int]] = {"random": ("random", setting.total)}
+    for total in setting.more_totals:
+        sets[f"{RETRIEVED}-{total}"] = ("query-balanced", total)
+    return {**sets, RETRIEVED: ("query-balanced", setting.total)}
 
 
 def recipe_sets(setting: Setting) -> dict[str, Any]:

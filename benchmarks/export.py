@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import simplejpeg
@@ -31,12 +31,13 @@ from PIL import Image
 from process_memory import Peak
 
 from curate.index import BuildOptions, Index, build_index, open_index
+from curate.index.part import ItemRow
 from curate.retrieval import DEFAULT_SHARD_SIZE, retrieve_items
 from curate.selection.queries import Query
 from curate.selection.selection import Selection, SelectOptions
 from curate.transfer_set.manifest import SHARDS, ShardRecord
 from curate.transfer_set.plan import StoredPlan
-from curate.transfer_set.samples import build_samples
+from curate.transfer_set.samples import Sample, build_samples
 from curate.transfer_set.shards import plan_shards, write_shard
 
 IMAGES_A_TAR = 10_000
@@ -47,8 +48,12 @@ def export(index: Index, selection: Selection, out: Path, workers: int) -> None:
     """What `write_transfer_set` does for the shards, from the selection on."""
     samples = build_samples(index, [QUERY], selection, include_queries=False, seed=0)
     plan = StoredPlan(out)
+
+    def read(sample: Sample) -> bytes:
+        return index.read_bytes(cast(ItemRow, sample.origin))  # no query is among them
+
     for shard in plan_shards(samples, DEFAULT_SHARD_SIZE):
-        checksum = write_shard(out / SHARDS, shard, lambda sample: index.read_bytes(sample.origin), workers)
+        checksum = write_shard(out / SHARDS, shard, read, workers)
         plan.store_shard(ShardRecord(shard.name, len(shard.samples), shard.size, checksum))
 
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from curate.refinement.refine import refine
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
+from curate.selection.strategies import StrategyName
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, total, wall_clock
 from distill.comparison.labels import draw_labels, load_task
 from distill.loop.execution import Execution
@@ -25,20 +26,19 @@ from distill.stages.train import TrainOptions, train
 from distill.task import BALANCED
 from transferset.lock import DirectoryLock
 
-EVEN, RANDOM, REFINED = "query-balanced", "random", "refined"
-
 
 @dataclass(frozen=True)
 class Variant:
     """A way to train a student; `change`: in words, from the variant `base` (None: the first of all).
-    `transfer_set`: a strategy, or query-balanced and then refined. `scales`: of the teacher's input, one
+    `refined`: the transfer set, by one round of `curate refine`. `scales`: of the teacher's input, one
     teacher each, their probabilities averaged; `tune`: how its backbone is adapted."""
 
     name: str
     change: str
     base: str | None = None
     student: str = "timm:mobilenetv3_small_075@none"
-    transfer_set: str = EVEN
+    strategy: StrategyName = "query-balanced"
+    refined: bool = False
     total: int = 4_000
     steps: int = 2_400
     batch_size: int = 64
@@ -74,14 +74,15 @@ ASIDES = (
         method=TASK_AGNOSTIC,
         feature_loss="contrastive",
     ),
-    _changed(ARCHITECTURE, "random-plain", "random images", transfer_set=RANDOM),
+    _changed(ARCHITECTURE, "random-plain", "random images", strategy="random"),
     _changed(ARCHITECTURE, "temperature", "temperature 3", temperature=3.0),
     _changed(ARCHITECTURE, "temperature-10", "temperature 10", temperature=10.0),
     _changed(ARCHITECTURE, "flip", "the teacher sees mirror images too", flip=True),
     _changed(ARCHITECTURE, "scales", "the teacher at two resolutions", scales=(1.0, 1.4)),
     _changed(FEATURES, "features-temperature", "temperature 3", temperature=3.0),
-    _changed(FEATURES, "random", "random images", transfer_set=RANDOM),
-    _changed(FEATURES, "refined", "one round of curate refine", transfer_set=REFINED),
+    _changed(FEATURES, "features-temperature-10", "temperature 10", temperature=10.0),
+    _changed(FEATURES, "random", "random images", strategy="random"),
+    _changed(FEATURES, "refined", "one round of curate refine", refined=True),
     _changed(FEATURES, "tuned", "the teacher finetuned (lp-ft)", tune=LP_FT),
     _changed(FEATURES, "labels", "labels through a second head", label_weight=1.0),
     _changed(FEATURES, "views-2", "2 views of every image", views=2),
@@ -91,6 +92,8 @@ ASIDES = (
     _changed(FEATURES, "lr-double", "twice the learning rate", lr=8e-3),
     _changed(FEATURES, "more-images", "four times the images, the same steps", total=16_000),
     _changed(FEATURES, "more-steps", "twice the steps", steps=4_800),
+    _changed(LONG, "long-temperature-10", "temperature 10", temperature=10.0),
+    _changed(LONG, "long-agnostic", "features alone (cosine)", method=TASK_AGNOSTIC, feature_weight=0.0),
 )
 VARIANTS = {variant.name: variant for variant in (*LADDER, *ASIDES)}
 
@@ -176,22 +179,19 @@ def adapted(setting: Setting, data: Path, home: Path, seed: int, tune: str, scal
 
 def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Variant) -> Path:
     """A transfer set, made once for all variants."""
-    refined = variant.transfer_set == REFINED
-    strategy = EVEN if refined else variant.transfer_set
     exclude = (setting.task / "val", setting.task / "test")
-    chosen = SelectOptions(total=variant.total, strategy=strategy, seed=seed)
+    chosen = SelectOptions(total=variant.total, strategy=variant.strategy, seed=seed)
     options = RetrieveOptions(chosen, exclude_dirs=exclude, near=setting.near)
-    name = f"set-{variant.total}"
-    if not refined:
-        out = home / (name if strategy == EVEN else f"{name}-{strategy}")
-        return retrieve(setting.index, data, out, options).out
+    name = f"set-{variant.total}" + ("-random" if variant.strategy == "random" else "")
     first = retrieve(setting.index, data, home / name, options).out
+    if not variant.refined:
+        return first
     table = home / f"{name}.parquet"
     labels = LabelOptions(
         shards=(first,), teacher=home / "teacher", out=home / f"{name}-labels", views=4, table=table
     )
     label(labels)
-    return refine(setting.index, data, table, first, home / f"{name}-{REFINED}", options).retrieved.out
+    return refine(setting.index, data, table, first, home / f"{name}-refined", options).retrieved.out
 
 
 def is_finished(setting: Setting, variant: Variant, seed: int) -> bool:

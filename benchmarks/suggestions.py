@@ -63,8 +63,8 @@ def prepare(task: Path, others: list[Path], out: Path) -> Task:
     labels: dict[str, str | None] = {}
     for part in index.parts:
         for item in part.read(np.arange(part.rows)):
-            folder, name = Path(item.path or "").parts[:2]
-            labels[item.item_id.hex()] = name if folder == "train" else None
+            top, name = Path(item.path or "").parts[:2]
+            labels[item.item_id.hex()] = name if top == "train" else None
     files = {folder.name: sorted(folder.iterdir()) for folder in sorted((task / "train").iterdir())}
     return Task(index, labels, files, encode_queries(index, model, val.queries), np.array(val.labels))
 

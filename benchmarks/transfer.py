@@ -25,6 +25,7 @@ from curate.index.build import build_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
+from curate.selection.strategies import StrategyName
 from distill.comparison.statistics import paired_difference
 from distill.loop.plan import Plan
 from distill.stages.adapt import AdaptOptions, adapt
@@ -33,7 +34,7 @@ from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
 from transferset.console import print_table, say
 
-STRATEGIES = ("random", "best-match", "query-balanced")
+STRATEGIES: tuple[StrategyName, ...] = ("random", "best-match", "query-balanced")
 AUGMENTS = ("light", "standard", "strong")
 SHARES = (1 / 16, 1 / 4)
 LRS = (2e-3, 1e-3, 4e-3)
@@ -114,7 +115,7 @@ def tested(name: str, seed: int, model: Path, data: Path, costs: dict[str, Any])
     return Row(name, seed, right, costs)
 
 
-def transferred(setting: Setting, seed: int, total: int, strategy: str, data: Path) -> list[Row]:
+def transferred(setting: Setting, seed: int, total: int, strategy: StrategyName, data: Path) -> list[Row]:
     """One transfer set, the student taught on it, and the same student finetuned."""
     home = setting.out / f"seed{seed}"
     cell = home / f"{strategy}-{total}"
@@ -253,10 +254,10 @@ def differences(groups: dict[str, list[Row]], totals: list[int]) -> list[list[st
             if ours not in groups or other not in groups:
                 continue
             seeds = {row.seed for row in groups[ours]} & {row.seed for row in groups[other]}
-            pair = [
+            first, second = (
                 np.stack([row.right for row in groups[name] if row.seed in seeds]) for name in (ours, other)
-            ]
-            gap = paired_difference(*pair)
+            )
+            gap = paired_difference(first, second)
             interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
             lines.append([ours, other, interval, gap.verdict])
     return lines

@@ -4,19 +4,17 @@ import contextlib
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from distill.tables import print_predictions
-from transferset.console import say, visible
 from transferset.errors import UsageError
 from transferset.writes import atomic_file, atomic_path, sweep_temporaries_of
 
 if TYPE_CHECKING:
-    from distill.stages.predict import PredictReport
+    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,66 +35,6 @@ class Prediction:
         """As JSON types, without the other classes' probabilities."""
         names = ("image", "item_id", "predicted", "probability", "rejected", "error")
         return {name: getattr(self, name) for name in names}
-
-
-class Shown(Protocol):
-    """What stdout gets."""
-
-    def add(self, prediction: Prediction) -> None:
-        """One more image."""
-
-    def summary(self, report: "PredictReport") -> None:
-        """The end."""
-
-
-class _Lines:
-    """`image, tab, class (or rejected, or error: …), tab, probability`; the summary on stderr."""
-
-    def add(self, prediction: Prediction) -> None:
-        answer = "rejected" if prediction.rejected else prediction.predicted
-        if prediction.error is not None:
-            answer = f"error: {prediction.error}"
-        probability = "" if prediction.probability is None else f"{prediction.probability:.3f}"
-        cells = (prediction.image, answer, probability)
-        print(
-            "\t".join(visible(cell).replace("\t", "\\t").replace("\n", "\\n") for cell in cells), flush=True
-        )
-
-    def summary(self, report: "PredictReport") -> None:
-        rejected = "" if report.rejected is None else f", {report.rejected} rejected"
-        say(f"{report.predicted} images{rejected}, {len(report.unreadable)} unreadable")
-
-
-class _Table:
-    """Nothing but the summary."""
-
-    def add(self, prediction: Prediction) -> None:
-        pass
-
-    def summary(self, report: "PredictReport") -> None:
-        print_predictions(report)
-
-
-class _Json:
-    """One object that is written as it grows."""
-
-    def __init__(self) -> None:
-        self.begun = False
-
-    def add(self, prediction: Prediction) -> None:
-        text = json.dumps(prediction.to_dict(), sort_keys=True, allow_nan=False)
-        print((",\n" if self.begun else '{"predictions": [\n') + text, end="")
-        self.begun = True
-
-    def summary(self, report: "PredictReport") -> None:
-        start = "" if self.begun else '{"predictions": ['
-        text = json.dumps(asdict(report), sort_keys=True, allow_nan=False)
-        print(f'{start}\n], "summary": {text}}}', flush=True)
-
-
-def shown_as(as_json: bool, table: bool) -> Shown:
-    """JSON, or lines, or, where a table is written, its summary only."""
-    return _Json() if as_json else _Table() if table else _Lines()
 
 
 class TableWriter(Protocol):

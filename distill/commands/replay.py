@@ -1,12 +1,21 @@
-"""`distill replay`: parses, calls one library function, prints."""
+"""The command `distill replay`."""
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from distill import options
 from transferset.console import print_json, print_table
 
+ReplayPath = Annotated[
+    Path,
+    typer.Argument(exists=True, help="A run, or one of the files in its folder replay."),
+]
 
-def replay(path: options.ReplayPath, device: options.Device = "cpu", as_json: options.AsJson = False) -> None:
+
+def replay(path: ReplayPath, device: options.Device = "cpu", as_json: options.AsJson = False) -> None:
     """Do a skipped step of a run again and show where its numbers stop being finite."""
     from distill.stages.replay import replay as run
 
@@ -26,6 +35,3 @@ def replay(path: options.ReplayPath, device: options.Device = "cpu", as_json: op
         if now.rows:
             rows += [["  images", ", ".join(map(str, now.rows[:16]))]]
     print_table(f"step {report.step}", ["", ""], rows)
-
-
-COMMANDS = (replay,)

@@ -1,16 +1,41 @@
-"""The result of `distill check` as tables on stdout."""
+"""The command `distill check`."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from transferset.console import print_table
+import typer
+
+from distill import options
+from transferset.console import print_json, print_table
+from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from distill.stages.check import CheckReport
 
 _MOST = 20
 
+CheckPage = Annotated[
+    Path | None, typer.Option("--out", dir_okay=False, help="Write a page that shows what was found (.html).")
+]
 
-def print_check(report: "CheckReport") -> None:
+
+def check(
+    data: options.Labelled,
+    image_root: options.ImageRoot = None,
+    out: CheckPage = None,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    workers: options.Workers = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Look labelled splits over: copies between and within them, labels that conflict, classes, damage."""
+    from distill.stages.check import CheckOptions
+    from distill.stages.check import check as run
+
+    report = run(CheckOptions(with_image_root(data, image_root), out, max_pixels, workers))
+    print_json(report.to_dict()) if as_json else _print_check(report)
+
+
+def _print_check(report: "CheckReport") -> None:
     """What is wrong, then the pairs, then the images of every class."""
     notes = [[note] for note in report.notes] or [["no copies, no damage, every class in every split"]]
     print_table(f"{report.data}: {'clean' if report.clean else 'mistakes'}", [""], notes)

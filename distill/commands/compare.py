@@ -1,4 +1,7 @@
-"""`distill compare`: parses, calls the library, prints."""
+"""The command `distill compare`."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -7,13 +10,24 @@ from transferset.console import print_json, say
 
 _BAD_DATA = 3
 
+CompareRecipe = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The recipe (YAML).")]
+CompareOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", file_okay=False, help="Where everything is written; default: the recipe without .yaml."
+    ),
+]
+Only = Annotated[str | None, typer.Option(help="Run only cells whose name matches, such as 'task-*'.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with what they will cost.")]
+ReportOnly = Annotated[bool, typer.Option("--report-only", help="Train nothing: report what is there.")]
+
 
 def compare(
-    recipe: options.CompareRecipe,
-    out: options.CompareOut = None,
-    only: options.Only = None,
-    dry_run: options.DryRun = False,
-    report_only: options.ReportOnly = False,
+    recipe: CompareRecipe,
+    out: CompareOut = None,
+    only: Only = None,
+    dry_run: DryRun = False,
+    report_only: ReportOnly = False,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -38,6 +52,3 @@ def compare(
         say(f"error: {len(comparison.failed)} cells failed; the first: {comparison.failed[0].cell.name}")
         say("hint: mend what is said there, and run the same command again: finished cells are kept")
         raise typer.Exit(_BAD_DATA)
-
-
-COMMANDS = (compare,)

@@ -1,0 +1,1 @@
+"""The commands of `distill`, each in a module of its name: its own options, the call, what it prints."""

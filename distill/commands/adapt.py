@@ -1,0 +1,193 @@
+"""The command `distill adapt`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill import options
+from distill.commands.cells import percent
+from transferset.console import print_json, print_table
+from transferset.label_lists import with_image_root
+
+if TYPE_CHECKING:
+    from distill.stages.adapt_options import AdaptReport
+
+TeacherOut = Annotated[
+    Path,
+    typer.Option("--out", file_okay=False, help="The teacher's directory; the same command again resumes."),
+]
+TeacherSpec = Annotated[
+    str, typer.Option(help="embedded, open_clip:MODEL/PRETRAINED, timm:NAME, … the model to adapt.")
+]
+TeacherImageSize = Annotated[
+    int | None, typer.Option(min=1, help="Side of the teacher's input; default: the model's own.")
+]
+Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored images.")]
+ClassWeight = Annotated[
+    str, typer.Option(help="none, or balanced: every class counts the same, also the rare ones.")
+]
+HeadFolds = Annotated[int, typer.Option(min=2, help="Of the cross-validation, where val does not decide.")]
+HeadInit = Annotated[
+    str,
+    typer.Option(
+        help="What the head starts from: probe (labels), text (class names too, with a text tower), or auto."
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(help="A file, a name a line, or a,b,c; LABEL=NAME says what to call a label in sentences."),
+]
+Templates = Annotated[Path | None, typer.Option(help="A file with a sentence a line, {} for the class name.")]
+Tune = Annotated[
+    str,
+    typer.Option(
+        help="head: the backbone stays frozen; lp-ft: head first, then everything; full: everything at once;"
+        " partial: head first, then the last blocks."
+    ),
+]
+TunedBlocks = Annotated[
+    int, typer.Option(min=1, help="Of --tune partial: blocks, or stages of a convnet, that learn.")
+]
+TuningEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 20.")]
+TuningLr = Annotated[
+    float | None, typer.Option("--lr", help="Peak learning rate of the head; default: 2e-4.")
+]
+LayerDecay = Annotated[
+    float, typer.Option(help="Each layer's learning rate, as a share of that of the layer behind it.")
+]
+TuningBatchSize = Annotated[int, typer.Option(min=1, help="Images a step of finetuning.")]
+TeacherRetention = Annotated[
+    float, typer.Option(min=0, help="Weight of staying with what the frozen teacher says; 0: none.")
+]
+TuningEvalEvery = Annotated[
+    int | None, typer.Option(min=1, help="Steps between the candidates that are judged; default: ten a run.")
+]
+
+
+def adapt(
+    data: options.Labelled,
+    teacher: TeacherSpec,
+    out: TeacherOut,
+    image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
+    image_size: TeacherImageSize = None,
+    flip: Flip = True,
+    class_weight: ClassWeight = "none",
+    folds: HeadFolds = 5,
+    init: HeadInit = "auto",
+    class_names: ClassNames = None,
+    templates: Templates = None,
+    tune: Tune = "head",
+    blocks: TunedBlocks = 1,
+    steps: options.Steps = None,
+    epochs: TuningEpochs = None,
+    lr: TuningLr = None,
+    layer_decay: LayerDecay = 0.8,
+    weight_decay: options.WeightDecay = 0.05,
+    train_batch_size: TuningBatchSize = 32,
+    augment: options.Augment = "standard",
+    retention: TeacherRetention = 0.0,
+    eval_every: TuningEvalEvery = None,
+    checkpoint_every: options.CheckpointEvery = None,
+    patience: options.Patience = 0,
+    runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
+    batch_size: options.ModelBatchSize = 64,
+    max_pixels: options.MaxPixels = options.MAX_PIXELS,
+    max_error_rate: options.MaxErrorRate = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    workers: options.Workers = None,
+    cache_mb: options.CacheMb = 1024,
+    as_json: options.AsJson = False,
+) -> None:
+    """Give a foundation model a head for the task, and finetune it if asked to: the teacher."""
+    from distill.loop.execution import Execution
+    from distill.loop.plan import Plan
+    from distill.models.text_head import TextOptions
+    from distill.stages.adapt import adapt as run
+    from distill.stages.adapt_options import AdaptOptions, Tuning
+    from transferset.prompts import TEMPLATES, parse_class_names, read_templates
+
+    plan = Plan(steps, epochs, train_batch_size, lr, weight_decay, eval_every, checkpoint_every, patience)
+    text = TextOptions(
+        templates=read_templates(templates) if templates is not None else TEMPLATES,
+        class_names=parse_class_names(class_names) if class_names is not None else {},
+    )
+    given = AdaptOptions(
+        data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
+        teacher=teacher,
+        out=out,
+        image_size=image_size,
+        flip=flip,
+        class_weight=class_weight,
+        folds=folds,
+        seed=seed,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        max_error_rate=max_error_rate,
+        execution=Execution(device, threads, workers, cache_mb),
+        init=init,
+        text=text,
+        tuning=Tuning(tune, plan, blocks, layer_decay, retention, augment),
+    )
+    report = run(given)
+    print_json(asdict(report)) if as_json else _print_teacher(report)
+
+
+def _print_teacher(report: "AdaptReport") -> None:
+    """The grid, then what the chosen head is worth."""
+    estimate, calibration = report.estimate, report.calibration
+    chosen = (report.strength, report.text)
+    grid = [
+        [
+            f"{trial['strength']:g}",
+            f"{100 * trial.get('text', 0.0):.0f} %",
+            f"{trial['loss']:.3f}",
+            percent(trial["top1"]),
+            f"{trial['temperature']:.3f}",
+        ]
+        + (["chosen"] if (trial["strength"], trial.get("text", 0.0)) == chosen else [""])
+        for trial in report.trials
+    ]
+    columns = ["C", "class names", "loss", "top-1", "temperature", ""]
+    print_table(f"heads, judged on {report.judged_on}", columns, grid)
+    _print_candidates(report)
+    images = ", ".join(f"{count:,} {split}" for split, count in report.images.items())
+    rows = [
+        ["images", f"{images}, {report.dropped} unreadable"],
+        ["top-1", percent(estimate["top1"], estimate["top1_interval"])],
+        [
+            "balanced accuracy",
+            percent(estimate["balanced_accuracy"], estimate["balanced_accuracy_interval"]),
+        ],
+        ["temperature", f"{report.temperature:.3f}"],
+        ["negative log likelihood", f"{calibration['nll_before']:.3f} → {calibration['nll_after']:.3f}"],
+        ["calibration error", f"{calibration['ece_before']:.3f} → {calibration['ece_after']:.3f}"],
+        ["teacher", report.out],
+    ]
+    if report.val is not None:
+        rows.insert(3, ["top-1 on val", percent(report.val["top1"], report.val["top1_interval"])])
+    print_table(f"teacher with {report.classes} classes", ["", report.judged_on], rows)
+
+
+def _print_candidates(report: "AdaptReport") -> None:
+    """The frozen teacher, and what finetuning has made of it."""
+    if not report.candidates:
+        return
+    rows = [
+        [
+            f"{report.tune}, step {one['step']}" if one["step"] else "frozen",
+            f"{one['loss']:.3f}",
+            percent(one["score"]),
+            "chosen" if place == report.chosen else "",
+        ]
+        for place, one in enumerate(report.candidates)
+    ]
+    print_table(f"teachers, judged on {report.judged_on}", ["", "loss", "right", ""], rows)

@@ -1,0 +1,98 @@
+"""The command `distill plan`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill import options
+from transferset.console import print_json, print_table
+
+if TYPE_CHECKING:
+    from distill.stages.plan import PlanReport
+
+Teacher = Annotated[Path, typer.Option(help="The directory that distill adapt wrote.")]
+StudentSpec = Annotated[
+    str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
+]
+PlannedViews = Annotated[int, typer.Option(min=0, help="Views of each image, as in train; 0: no repeats.")]
+ProbeSeconds = Annotated[float, typer.Option(help="How long each stage is measured.")]
+
+
+def plan(
+    shards: options.Shards,
+    teacher: Teacher,
+    student: StudentSpec,
+    more_shards: options.MoreShards = None,
+    image_size: options.ImageSize = None,
+    steps: options.Steps = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = 64,
+    views: PlannedViews = 8,
+    augment: options.Augment = "standard",
+    top_k: options.TopK = None,
+    features: options.StoredFeatures = False,
+    seconds: ProbeSeconds = 2.0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    runtime: options.Runtime = "auto",
+    threads: options.Threads = None,
+    cache_mb: options.CacheMb = 1024,
+    as_json: options.AsJson = False,
+) -> None:
+    """Predict time and disk of training online and from a store; says whether storing pays."""
+    from distill.loop.execution import Execution
+    from distill.loop.plan import Plan
+    from distill.stages.plan import PlanOptions
+    from distill.stages.plan import plan as run
+
+    given = PlanOptions(
+        shards=(*shards, *(more_shards or ())),
+        teacher=teacher,
+        student=student,
+        image_size=image_size,
+        plan=Plan(steps, epochs, batch_size),
+        views=views,
+        augment=augment,
+        top_k=top_k,
+        features=features,
+        seed=seed,
+        runtime=runtime,
+        seconds=seconds,
+        execution=Execution(device, threads, None, cache_mb),
+    )
+    report = run(given)
+    print_json(asdict(report)) if as_json else _print_plan(report)
+
+
+def _print_plan(report: "PlanReport") -> None:
+    """Rates, then the time with and without a store, and what follows from that."""
+    stages = [[name.replace("_", " "), f"{rate:,.0f}"] for name, rate in report.rates.items()]
+    stages += [[f"a run, {name}", f"{rate:,.0f}"] for name, rate in report.joint_rates.items()]
+    print_table("alone on this machine, and together", ["stage", "images/s"], stages)
+    rows = []
+    for runs in (1, 2, 3):
+        online, stored = report.seconds_for(runs)
+        rows.append([str(runs), _minutes(online), _minutes(stored), "store" if stored < online else "online"])
+    title = (
+        f"{report.images:,} images, {report.steps:,} steps, {report.epochs:,.1f} epochs; "
+        f"a store of {report.store_views} views: {report.store_bytes / 1e6:,.1f} MB,"
+        f" {_minutes(report.label_seconds)}"
+    )
+    print_table(title, ["students or seeds", "online", "label, then train", "faster"], rows)
+    print_table("storing", [""], [[_verdict(report.pays_from)]])
+
+
+def _verdict(pays_from: int | None) -> str:
+    if pays_from is None:
+        return "does not pay: the teacher costs nothing here"
+    if pays_from == 1:
+        return "pays with the first student"
+    if pays_from == 2:
+        return "does not pay for one student; pays from the second on"
+    return f"does not pay for fewer than {pays_from} students"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"

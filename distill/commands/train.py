@@ -1,0 +1,175 @@
+"""The command `distill train`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill import options
+from distill.commands.student_table import print_student
+from transferset.console import print_json
+from transferset.label_lists import with_image_root
+
+MixedIn = Annotated[
+    Path | None,
+    typer.Option(callback=options.there, help="Labelled images to mix in; val selects."),
+]
+TrainTeacher = Annotated[
+    list[Path] | None,
+    typer.Option(help="The directory that distill adapt wrote; or give --labels-from. May be repeated."),
+]
+LabelsFrom = Annotated[
+    list[Path] | None,
+    typer.Option(help="A store of distill label: no teacher is needed, or run. May be repeated."),
+]
+StudentSpecs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--student",
+        help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded. Several of them learn in one"
+        " pass, each in a folder of its own below --out.",
+    ),
+]
+LabelWeight = Annotated[
+    float,
+    typer.Option(min=0, help="Of the labels of --data, which a second head learns; 0: they teach nothing."),
+]
+Combine = Annotated[
+    str,
+    typer.Option(help="Several teachers: average of their probabilities, or heads, one for each."),
+]
+TeacherWeights = Annotated[
+    list[float] | None,
+    typer.Option("--teacher-weight", help="What a teacher counts, once for each; default: the same."),
+]
+TeacherFlip = Annotated[
+    bool,
+    typer.Option("--teacher-flip", help="The teacher's mean answer for a view and its mirror image counts."),
+]
+ContinuedRun = Annotated[
+    Path | None,
+    typer.Option("--from", help="A run to go on from in place of --student, with other or more teachers."),
+]
+Method = Annotated[
+    str, typer.Option(help="task-oriented, pseudo-labels, or task-agnostic: match the teacher's features.")
+]
+FeatureLoss = Annotated[
+    str | None,
+    typer.Option(help="Of task-agnostic: cosine, smooth-l1, contrastive or patches; default: cosine."),
+]
+FeatureWeight = Annotated[
+    float,
+    typer.Option(min=0, help="Of the teacher's features, matched beside its class probabilities; 0: not."),
+]
+Views = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Views of each image before they repeat, seen by the teacher once; 0: no repeats."
+        " Default: 8, or the store's.",
+    ),
+]
+TrainAugment = Annotated[
+    str | None, typer.Option(help="none, light, standard or strong; default: standard, or the store's.")
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(help="Softens both sides of the comparison; default: 1, contrastive 0.07."),
+]
+
+
+def train(
+    shards: options.Shards,
+    out: options.Out,
+    student: StudentSpecs = None,
+    from_run: ContinuedRun = None,
+    teacher: TrainTeacher = None,
+    combine: Combine = "average",
+    teacher_weight: TeacherWeights = None,
+    teacher_flip: TeacherFlip = False,
+    labels_from: LabelsFrom = None,
+    more_shards: options.MoreShards = None,
+    data: MixedIn = None,
+    image_root: options.ImageRoot = None,
+    drop_near_copies: options.DropNearCopies = False,
+    method: Method = "task-oriented",
+    feature_loss: FeatureLoss = None,
+    feature_weight: FeatureWeight = 0.0,
+    image_size: options.ImageSize = None,
+    steps: options.Steps = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = 64,
+    accumulate: options.Accumulate = 1,
+    lr: options.Lr = None,
+    weight_decay: options.WeightDecay = 0.05,
+    views: Views = None,
+    augment: TrainAugment = None,
+    temperature: Temperature = None,
+    labelled_share: options.LabelledShare = 0.1,
+    label_weight: LabelWeight = 0.0,
+    head_epochs: options.HeadEpochs = 0.0,
+    backbone_lr_scale: options.BackboneLrScale = 1.0,
+    eval_every: options.EvalEvery = None,
+    checkpoint_every: options.CheckpointEvery = None,
+    patience: options.Patience = 0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
+    threads: options.Threads = None,
+    workers: options.Workers = None,
+    cache_mb: options.CacheMb = 1024,
+    student_precision: options.StudentPrecision = "auto",
+    compile_student: options.CompileStudent = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a student to match a teacher's predictions, or its features, on a transfer set."""
+    from distill.loop.execution import Execution
+    from distill.loop.plan import Plan
+    from distill.stages.train import TrainOptions
+    from distill.stages.train import train as run
+
+    plan = Plan(
+        steps, epochs, batch_size, lr, weight_decay, eval_every, checkpoint_every, patience, accumulate
+    )
+    given = TrainOptions(
+        shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
+        teacher=tuple(teacher or ()),
+        student=student[0] if student else None,
+        out=out,
+        data=with_image_root(data, image_root),
+        drop_near_copies=drop_near_copies,
+        method=method,
+        feature_loss=feature_loss,
+        feature_weight=feature_weight,
+        image_size=image_size,
+        plan=plan,
+        views=views,
+        augment=augment,
+        temperature=temperature,
+        labelled_share=labelled_share,
+        seed=seed,
+        runtime=runtime,
+        labels_from=tuple(labels_from or ()),
+        precision=precision,
+        label_weight=label_weight,
+        combine=combine,
+        teacher_weights=tuple(teacher_weight or ()),
+        teacher_flip=teacher_flip,
+        from_run=from_run,
+        head_epochs=head_epochs,
+        backbone_lr_scale=backbone_lr_scale,
+        execution=Execution(device, threads, workers, cache_mb, student_precision, compile_student),
+    )
+    if student is None or len(student) == 1:
+        print_student(run(given), as_json)
+        return
+    from distill.stages.train_several import train_several
+
+    reports = train_several(given, tuple(student))
+    if as_json:
+        print_json({"students": [asdict(report) for report in reports]})
+        return
+    for report in reports:
+        print_student(report, as_json=False)
