@@ -1,6 +1,6 @@
 """`curate retrieve`: from an index and a few labelled images to a transfer set."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,11 @@ from curate.selection.queries import Query, QuerySet
 from curate.selection.selection import Selection, SelectOptions, select
 from curate.selection.texts import require_text_tower
 from curate.selection.thresholds import Calibration
-from curate.transfer_set.manifest import (
-    MANIFEST,
-    REPORT,
-    damaged_files,
-    describe_arguments,
-    describe_outcome,
-    guard_statement,
-    read_manifest,
-)
-from curate.transfer_set.plan import StoredPlan, locked, require_apart, require_folder_for
-from curate.transfer_set.writing import Retrieved, write_transfer_set
+from curate.transfer_set.manifest import describe_arguments
+from curate.transfer_set.plan import require_apart
+from curate.transfer_set.remarks import tell_selection
+from curate.transfer_set.retrieved_set import RetrieveReport, write_set
+from curate.transfer_set.writing import Retrieved
 from transferset.console import say
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
@@ -43,7 +37,6 @@ _UNGUARDED = (
     "no leakage guard: images of your val and test sets may be in the pool and will not be kept out; "
     "name their folders with --exclude-dir"
 )
-_CLASSES_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -88,41 +81,6 @@ class RetrieveOptions:
     def pipeline(self) -> PipelineOptions:
         """How images are read and encoded."""
         return PipelineOptions(self.threads, self.max_pixels)
-
-
-@dataclass(frozen=True)
-class RetrieveReport:
-    """The transfer set in `out`: its manifest, and whether it was there before this run."""
-
-    out: Path
-    manifest: dict[str, Any]
-    already_complete: bool
-
-    @property
-    def is_fetched(self) -> bool:
-        """Whether the images are in it; else `curate fetch` has to get them."""
-        return self.manifest.get("bytes", "written") == "written"
-
-    @property
-    def outcome(self) -> dict[str, Any]:
-        """The numbers: requested, retrieved, missing, closing similarities, by class."""
-        return dict(self.manifest["outcome"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types, for `--json`."""
-        return {
-            **self.outcome,
-            "out": str(self.out),
-            "manifest": str(self.out / MANIFEST),
-            "report": str(self.out / REPORT),
-            "already_complete": self.already_complete,
-            "id_kind": self.manifest.get("id_kind", "bytes"),
-            "bytes": self.manifest.get("bytes", "written"),
-            "guard": self.manifest["guard"],
-            "query_errors": self.manifest["query_errors"],
-            "notes": self.manifest["notes"],
-            "shards": len(self.manifest["shards"]),
-        }
 
 
 def retrieve(
@@ -171,40 +129,9 @@ def retrieve(
         arguments,
         lambda: _select(encoder, query_set, excluded, near, options, engine),
         made_of,
-        options,
+        options.shard_size,
+        options.threads,
     )
-
-
-def write_set(
-    out: Path,
-    arguments: dict[str, Any],
-    choose: Callable[[], Selection],
-    made_of: Callable[[Selection], Retrieved],
-    options: RetrieveOptions,
-    also: Callable[[], None] | None = None,
-) -> RetrieveReport:
-    """Write the transfer set of these arguments to `out`, go on with one that was begun, or find it complete.
-
-    `choose` makes the selection if none is stored; `also` writes what stands beside the set's own files.
-    """
-    require_folder_for(out, arguments)
-    with locked(out):
-        if require_folder_for(out, arguments) and (manifest := finished_manifest(out)) is not None:
-            return RetrieveReport(out, manifest, already_complete=True)
-        plan = StoredPlan(out)
-        selection = plan.load_selection()
-        if selection is None:
-            selection = choose()
-            plan.begin(arguments, selection)
-        else:
-            say(f"{out}: going on with the selection of {len(selection.picks)} images made before")
-        if also is not None:
-            also()
-        manifest = write_transfer_set(
-            out, made_of(selection), arguments, options.shard_size, plan, options.threads
-        )
-        plan.end()
-    return RetrieveReport(out, manifest, already_complete=False)
 
 
 def retrieve_items(
@@ -299,53 +226,3 @@ def with_engine(
         searches = len(quotas) * (VIEWS if selection.tuning.crops else 1)
         choice = choose_engine(index, searches, depth, selection.engine)
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice
-
-
-def tell_selection(
-    selection: Selection,
-    query_set: QuerySet,
-    excluded: ExcludedSet | None,
-    near: Calibration | None,
-    has_bytes: bool,
-) -> None:
-    """How a selection went, on stderr."""
-    if selection.filtered:
-        say(f"filters left out {selection.filtered} images of the pool")
-    say(f"selected {len(selection.picks)} of {selection.requested} images")
-    closing = selection.closing_summary
-    if closing is not None:
-        say(f"queries closed at similarity {closing[0]:.3f} (least), {closing[1]:.3f} (median)")
-    if has_bytes:
-        removed = selection.removed_counts()
-        say(
-            f"kept out: {removed['query']} that are queries, {removed['exact bytes']} with the bytes of an "
-            f"excluded image, {removed['same pixels']} with its pixels, {removed['near copy']} near copies, "
-            f"{removed['near duplicate']} near-duplicates"
-        )
-    if selection.missing:
-        why = f"; the similarity floor closed {len(selection.floored)} queries" if selection.floored else ""
-        say(f"shortfall: {selection.missing} images are missing{why}{_short_classes(query_set, selection)}")
-    warning = "WARNING: " if excluded is None else ""
-    say(f"{warning}leakage: {guard_statement(excluded, near, has_bytes)}")
-
-
-def _short_classes(query_set: QuerySet, selection: Selection) -> str:
-    """Which classes lack most, where queries have classes."""
-    outcome = describe_outcome(query_set, selection, 0)
-    short = [one for one in outcome["classes"] if one["label"] is not None and one["missing"]]
-    short.sort(key=lambda one: -one["missing"])
-    told = ", ".join(f"{one['label']} {one['missing']}" for one in short[:_CLASSES_TOLD])
-    more = f" and {len(short) - _CLASSES_TOLD} more classes" if len(short) > _CLASSES_TOLD else ""
-    return f"; by class: {told}{more}" if short else ""
-
-
-def finished_manifest(out: Path) -> dict[str, Any] | None:
-    """The manifest if everything it lists is whole; else None, and the damage is told."""
-    manifest = read_manifest(out)
-    damaged = damaged_files(out, manifest)
-    if damaged:
-        say(f"{out}: {', '.join(damaged[:5])} missing or damaged; writing again what is")
-        return None
-    StoredPlan(out).end()
-    say(f"{out} is already complete")
-    return manifest

@@ -8,9 +8,9 @@ from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
-    from curate.retrieval import RetrieveReport
     from curate.selection.selection import Shortfall
     from curate.selection.strategies import StrategyName
+    from curate.transfer_set.retrieved_set import RetrieveReport
 
 
 def retrieve(

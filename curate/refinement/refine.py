@@ -12,19 +12,15 @@ from curate.index.layout import PART_BITS, ROW_MASK
 from curate.query_set import encode_queries, find_queries
 from curate.refinement.judgement import Judgement, read_judgement
 from curate.refinement.rule import Refined, Rule, refine_by
-from curate.retrieval import (
-    RetrieveOptions,
-    RetrieveReport,
-    tell_selection,
-    with_engine,
-    write_set,
-)
+from curate.retrieval import RetrieveOptions, with_engine
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet
 from curate.selection.selection import Selection, select
 from curate.transfer_set.manifest import describe_arguments
 from curate.transfer_set.plan import require_apart
+from curate.transfer_set.remarks import tell_selection
+from curate.transfer_set.retrieved_set import RetrieveReport, write_set
 from curate.transfer_set.writing import Retrieved
 from transferset.console import say
 from transferset.errors import UsageError
@@ -105,7 +101,8 @@ def refine(
         arguments,
         choose,
         lambda selection: Retrieved(opened, joint, excluded, selection, False, options.selection.seed, near),
-        options,
+        options.shard_size,
+        options.threads,
         also=lambda: write_parquet(out / REFINED, _refined_table(judgement, refined)),
     )
     dropped, uncertain = len(refined.dropped), len(refined.uncertain)

@@ -19,9 +19,10 @@ from curate.index.index import open_index
 from curate.index.layout import WHITENING
 from curate.index.options import BuildOptions
 from curate.index.verify import verify
-from curate.retrieval import RetrieveOptions, RetrieveReport, retrieve
+from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
 from curate.selection.thresholds import stored_calibration
+from curate.transfer_set.retrieved_set import RetrieveReport
 from transferset.console import run_cli
 
 Make = Callable[..., Any]
