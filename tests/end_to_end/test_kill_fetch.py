@@ -20,6 +20,7 @@ import pytest
 
 from curate.index.index import Index, open_index
 from tests.curate.fetch import web
+from tests.runs import succeeded
 from tests.trees import tree
 
 Make = Callable[..., Any]
@@ -89,7 +90,7 @@ def task(
             (root / "queries" / "ab"[number % 2] / f"{number}.png").write_bytes(data)
 
         def curate(*arguments: object) -> None:
-            _succeed(run_python(["-m", "curate.cli", *map(str, arguments)]))
+            succeeded(run_python(["-m", "curate.cli", *map(str, arguments)]))
 
         encoder = ("--encoder", "timm:test_efficientnet@none", "--image-size", 32, "--runtime", "eager")
         curate("build-index", "--pool", root / "images", "--index", root / "with-images", *encoder)
@@ -113,18 +114,13 @@ def _ready_embeddings(index: Index, folder: Path, site: web.Site) -> None:
 def unbroken(task: Task, tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
     """What a run that nobody kills writes."""
     out = _copy(task, tmp_path_factory.mktemp("unbroken"))
-    _succeed(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
+    succeeded(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
     assert len(list((out / "shards").glob("*.tar"))) == SHARDS
     return tree(out)
 
 
 def _copy(task: Task, folder: Path) -> Path:
     return Path(shutil.copytree(task.chosen, folder / "set"))
-
-
-def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    assert run.returncode == 0, run.stderr
-    return run
 
 
 @pytest.mark.parametrize(("moment", "hits"), [("within the downloads", 44), ("before the manifest", 0)])
@@ -138,7 +134,7 @@ def test_a_killed_run_goes_on(
     assert b'"to fetch"' in (out / "manifest.json").read_bytes()
     before = task.site.hits.total()
 
-    resumed = _succeed(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
+    resumed = succeeded(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
     assert "going on with the images that were fetched before" in resumed.stderr
     assert task.site.hits.total() - before == hits, "what is there is not downloaded again"
     assert tree(out) == unbroken
@@ -152,7 +148,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     assert full.returncode == 6, full.stderr
     assert "Traceback" not in full.stderr
     assert not list(out.rglob(".tmp-*"))
-    _succeed(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
+    succeeded(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
     assert tree(out) == unbroken
 
 

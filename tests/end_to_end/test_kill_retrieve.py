@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.runs import succeeded
 from tests.trees import tree
 
 Make = Callable[..., Any]
@@ -52,20 +53,9 @@ main()
 
 
 @pytest.fixture(scope="module")
-def task(
-    tmp_path_factory: pytest.TempPathFactory, picture: Make, encode: Make, run_python: Make
-) -> list[str]:
-    """A pool, its index and queries; the command line without --out."""
-    root = tmp_path_factory.mktemp("task")
-    for folder, count, first in (("pool", 90, 0), ("queries/a", 2, 900), ("queries/b", 2, 950)):
-        (root / folder).mkdir(parents=True)
-        for seed in range(first, first + count):
-            (root / folder / f"{seed}.png").write_bytes(encode(picture(32, 32, seed=seed), "png"))
-    build = [
-        "-m", "curate.cli", "build-index", "--pool", str(root / "pool"), "--index", str(root / "index"),
-        "--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager",
-    ]  # fmt: skip
-    _succeed(run_python(build))
+def task(make_task: Make) -> list[str]:
+    """The command line without --out."""
+    root = make_task(90)
     return [
         "retrieve", "--index", str(root / "index"), "--query-dir", str(root / "queries"),
         "--total", "60", "--shard-size", "10", "--workers", "2",
@@ -76,13 +66,8 @@ def task(
 def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
     """What a run that nobody kills writes."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     return tree(out)
-
-
-def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    assert run.returncode == 0, run.stderr
-    return run
 
 
 @pytest.mark.parametrize(
@@ -103,7 +88,7 @@ def test_a_killed_run_goes_on(
     whole = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("[0-9]*.tar")}
     assert len(whole) in finished
 
-    resumed = _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    resumed = succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     assert "going on with the selection" in resumed.stderr, "searching again would be doing what was done"
     assert tree(out) == unbroken
     assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished shards are kept"
@@ -119,7 +104,7 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(
     assert full.returncode == 6, full.stderr
     assert "Traceback" not in full.stderr
     assert not list(out.rglob(".tmp-*")) and not (out / "manifest.json").exists()
-    _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     assert tree(out) == unbroken
 
 

@@ -1,12 +1,12 @@
 """`curate suggest` killed at chosen moments: the same command goes on, with the same files."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.runs import succeeded
 from tests.trees import tree
 
 Make = Callable[..., Any]
@@ -40,20 +40,9 @@ main()
 
 
 @pytest.fixture(scope="module")
-def task(
-    tmp_path_factory: pytest.TempPathFactory, picture: Make, encode: Make, run_python: Make
-) -> list[str]:
-    """A pool, its index and queries; the command line without --out."""
-    root = tmp_path_factory.mktemp("task")
-    for folder, count, first in (("pool", 40, 0), ("queries/a", 2, 900), ("queries/b", 2, 950)):
-        (root / folder).mkdir(parents=True)
-        for seed in range(first, first + count):
-            (root / folder / f"{seed}.png").write_bytes(encode(picture(32, 32, seed=seed), "png"))
-    build = [
-        "-m", "curate.cli", "build-index", "--pool", str(root / "pool"), "--index", str(root / "index"),
-        "--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager",
-    ]  # fmt: skip
-    _succeed(run_python(build))
+def task(make_task: Make) -> list[str]:
+    """The command line without --out."""
+    root = make_task(40)
     return [
         "suggest", "--index", str(root / "index"), "--query-dir", str(root / "queries"),
         "--count", str(COUNT), "--workers", "1", "--no-near",
@@ -64,13 +53,8 @@ def task(
 def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
     """What a run that nobody kills writes."""
     out = tmp_path_factory.mktemp("unbroken") / "out"
-    _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     return tree(out)
-
-
-def _succeed(run: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    assert run.returncode == 0, run.stderr
-    return run
 
 
 @pytest.mark.parametrize(
@@ -97,7 +81,7 @@ def test_a_killed_run_goes_on(
     whole = {path: path.stat().st_mtime_ns for path in out.glob("images/[0-9a-f]*")}
     assert len(whole) == images
 
-    resumed = _succeed(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    resumed = succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
     assert ("searching" in resumed.stderr) == searched, "what was chosen is not chosen again"
     assert tree(out) == unbroken
     assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished images are kept"
