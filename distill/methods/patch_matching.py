@@ -19,14 +19,15 @@ class PatchMatch:
     the grid. 0 where all directions are the same.
 
     As in M. Ranzinger et al., "AM-RADIO: Agglomerative Vision Foundation Model" (2024), which matches summary
-    and spatial features, both by cosine.
+    and spatial features, both by cosine. `summary`, `channels`: how a row is divided, as in `GridShape`.
     """
 
-    shape: "GridShape"
+    summary: int
+    channels: int
 
     def __call__(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
-        """Rows (n, width) as `shape` divides them, against the same -> scalar."""
-        summary, channels = self.shape.summary, self.shape.channels
+        """Rows (n, summary + channels * places) against the same -> scalar."""
+        summary, channels = self.summary, self.channels
 
         def places(rows: "Tensor") -> "Tensor":
             grid = rows[:, summary:].unflatten(1, (channels, -1))

@@ -1,5 +1,7 @@
 """A student that is being taught patches: its features of the whole and of the parts, as the teacher's."""
 
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,6 +10,8 @@ from transferset.models.grid import GridShape, grid_shape, summary_and_grid
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_INNER, _PROJECTION = "inner.", "projection.weight"
 
 
 def patch_student(student: Student, shape: GridShape, seed: int) -> Student:
@@ -42,6 +46,17 @@ def patch_student(student: Student, shape: GridShape, seed: int) -> Student:
         torch.manual_seed(seed)
         module = PatchStudent()
     return replace(student, module=module.to(device))
+
+
+def patch_shape(weights: Mapping[str, "Tensor"], head: Collection[str], width: int) -> GridShape | None:
+    """The shape of the rows that a patch student with these weights gives, `width` long; `head`: names of the
+    last layer's parameters in its own module. None: they are not those of a patch student."""
+    projection = weights.get(_PROJECTION)
+    summary = next((len(weights[f"{_INNER}{name}"]) for name in head if f"{_INNER}{name}" in weights), None)
+    if projection is None or summary is None:
+        return None
+    channels = len(projection)
+    return GridShape(summary, channels, math.isqrt((width - summary) // channels))
 
 
 def without_projection(student: Student) -> Student:

@@ -14,6 +14,7 @@ from distill.loop.gradients import Gradients
 from distill.loop.mode import PLAIN, Arithmetic, Mode
 from distill.loop.optimizer import adamw
 from distill.loop.run_directory import REPLAY, read_config
+from distill.models.patch_student import patch_shape, patch_student
 from distill.models.student import Student, classifier_parameters, open_unfinished, reset_classifier
 from transferset.errors import DataError
 
@@ -105,19 +106,25 @@ def _student(path: Path, failed: FailedStep) -> Student:
         for name, tensor in failed.tensors.items()
         if name.startswith("model.")
     }
+    student = _as_trained(student, weights, failed.tensors["targets"])
     try:
         student.module.load_state_dict(weights)
-    except RuntimeError:  # a projection to the teacher's features is in the place of the classifier
-        reset_classifier(student.module, _width(student, weights), 0)
-        try:
-            student.module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise DataError(f"{path} does not hold weights of {student.spec}: {error}") from error
+    except RuntimeError as error:
+        raise DataError(f"{path} does not hold weights of {student.spec}: {error}") from error
     return student
 
 
-def _width(student: Student, weights: dict[str, "Tensor"]) -> int:
-    return next(len(weights[name]) for name in classifier_parameters(student) if name in weights)
+def _as_trained(student: Student, weights: dict[str, "Tensor"], targets: "Tensor") -> Student:
+    """The student with what it has in training only: a projection of patches, or outputs other than its
+    classes in the place of the classifier."""
+    head = classifier_parameters(student)
+    shape = patch_shape(weights, head, targets.shape[-1])
+    if shape is not None:
+        return patch_student(student, shape, 0)
+    width = next((len(weights[name]) for name in sorted(head) if name in weights), len(student.classes))
+    if width != len(student.classes):
+        reset_classifier(student.module, width, 0)
+    return student
 
 
 def _again(student: Student, failed: FailedStep, loss: Callable[..., Any], mode: Mode) -> Replay:

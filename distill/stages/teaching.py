@@ -183,7 +183,7 @@ class OnlineTeaching:
 
     def loss(self, method: Transfer) -> Loss:
         if self.patches is not None:
-            return PatchMatch(self.patches)
+            return PatchMatch(self.patches.summary, self.patches.channels)
         return with_features(method.loss, method, len(self.teacher.classes))
 
     def unreadable(self) -> Mapping[int, str]:

@@ -17,9 +17,10 @@ from distill.loop.failed_steps import (
 from distill.loop.gradients import Found
 from distill.loop.mode import Mode
 from distill.methods.dual_head import DualHead
-from distill.methods.feature_matching import ContrastiveMatch, CosineMatch
+from distill.methods.feature_matching import ContrastiveMatch, CosineMatch, SmoothL1Match
 from distill.methods.feature_term import FeatureTerm
 from distill.methods.joint import Joint
+from distill.methods.patch_matching import PatchMatch
 from distill.methods.pseudo_labels import PseudoLabels
 from distill.methods.retention import Retention
 from distill.methods.supervised import Supervised
@@ -39,6 +40,8 @@ LOSSES = [
     DualHead(TaskOriented(), 3, 0.5, 0.1),
     DualHead(FeatureTerm(TaskOriented(2.0), 3, 0.5), 8, 0.5, 0.1),
     Joint((TaskOriented(2.0), PseudoLabels()), (3, 2), (3, 2), (1.0, 0.5)),
+    SmoothL1Match(),
+    PatchMatch(3, 2),
 ]
 
 

@@ -6,6 +6,7 @@ from distill.methods.patch_matching import PatchMatch, resampled
 from transferset.models.grid import GridShape
 
 SHAPE = GridShape(summary=3, channels=2, side=2)
+MATCH = PatchMatch(SHAPE.summary, SHAPE.channels)
 
 
 def _row(summary: list[float], places: list[list[float]]) -> torch.Tensor:
@@ -17,19 +18,19 @@ def _row(summary: list[float], places: list[list[float]]) -> torch.Tensor:
 def test_by_hand() -> None:
     teacher = _row([1.0, 0.0, 0.0], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 2.0]])
     student = _row([0.0, 1.0, 0.0], [[3.0, 0.0], [0.0, -1.0], [1.0, 1.0], [5.0, 0.0]])
-    assert PatchMatch(SHAPE)(student, teacher).item() == pytest.approx((1 + (0 + 2 + 0 + 1) / 4) / 2)
+    assert MATCH(student, teacher).item() == pytest.approx((1 + (0 + 2 + 0 + 1) / 4) / 2)
 
 
 def test_it_is_zero_at_equal_directions_and_follows_the_gradient() -> None:
     teacher = torch.randn(4, SHAPE.width, generator=torch.Generator().manual_seed(0))
-    assert PatchMatch(SHAPE)(teacher, 5 * teacher).item() == pytest.approx(0, abs=1e-6)
+    assert MATCH(teacher, 5 * teacher).item() == pytest.approx(0, abs=1e-6)
     outputs = torch.randn(4, SHAPE.width, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
     optimizer = torch.optim.Adam([outputs], lr=0.05)
     for _ in range(200):
         optimizer.zero_grad()
-        PatchMatch(SHAPE)(outputs, teacher).backward()
+        MATCH(outputs, teacher).backward()
         optimizer.step()
-    assert PatchMatch(SHAPE)(outputs, teacher).item() < 0.01
+    assert MATCH(outputs, teacher).item() < 0.01
 
 
 def test_a_finer_grid_is_averaged_down() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from distill.cli import main
 from distill.loop.plan import Plan
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.replay import replay
+from distill.stages.train import TrainOptions, train
 from tests.distill.conftest import ONE_THREAD, TINY
 from transferset.errors import DataError, NumericError
 from transferset.writes import read_json, sha256_file, write_json
@@ -62,6 +65,17 @@ def test_a_wrong_target_is_found(broken: Path, tmp_path: Path) -> None:
         assert now.layer is None and now.rows == [] and now.gradient_layer == "classifier"
         assert now.loss is None and "classifier.weight" in now.parameters
     shutil.rmtree(out.parent)
+
+
+def test_a_student_of_patches(tmp_path: Path, noise_tar: Callable[..., Path], teacher: Path) -> None:
+    """Its step holds a projection and a wider last layer, which the finished student lacks."""
+    options = TrainOptions((noise_tar(24),), teacher, TINY, tmp_path / "run", method="task-agnostic")
+    plan = Plan(steps=12, batch_size=4, lr=1e30)
+    given = {"feature_loss": "patches", "image_size": 64, "runtime": "eager", "execution": ONE_THREAD}
+    with pytest.raises(NumericError, match="3 steps in a row"):
+        train(replace(options, plan=plan, **given))  # type: ignore[arg-type]
+    [now] = replay(tmp_path / "run").now
+    assert now.layer is not None and len(now.rows) == 4
 
 
 def test_the_command(
