@@ -229,7 +229,7 @@ class Trainer:
         self.hooks.log({"step": self.at.step, "score": score})
         if self.at.since_best() == 0:
             self.checkpoints.save_best(self.at.step, self.average.module.state_dict())
-        self.window.restart()
+        self._restart_window()
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.at.step % every == 0
@@ -256,7 +256,7 @@ class Trainer:
             }
             best = self.at.best()
             self.checkpoints.save(self.at.step, tensors, state, best[0] if best else None)
-        self.window.restart()
+        self._restart_window()
 
     def resume(self, at_most: int | None = None) -> None:
         """Take up the newest checkpoint (of step `at_most` or earlier), if there is one."""
@@ -284,6 +284,11 @@ class Trainer:
     def _progress(self) -> contextlib.AbstractContextManager[Progress]:
         size = self.recipe.batch_size
         return progress(self.hooks.title, self.recipe.end * size, "images", initial=self.at.step * size)
+
+    def _restart_window(self) -> None:
+        """Leave out what has been since the last line of the log, also what reading and teacher did."""
+        self.hooks.collect(self.ledger)
+        self.window.restart()
 
     def _log_window(self, bar: Progress) -> None:
         """One line of metrics.jsonl about the steps since the last one, and a note for people."""

@@ -1,4 +1,5 @@
 import math
+import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from distill.data.batches import Batch
+from distill.loop.ledger import Ledger
 from distill.loop.recipe import HeadFirst, Recipe
 from tests.distill.loop.toys import batch_of, same, student, trainer_of, weights_of
 from transferset.errors import InterruptedRun, NumericError
@@ -112,6 +114,28 @@ def test_the_best_score_is_kept_and_patience_ends_the_run(tmp_path: Path) -> Non
     again = trainer_of(tmp_path, recipe, score=score)
     assert again.run().step == 25 and again.at.best() == (10, 0.6)
     assert all(torch.equal(tensor, kept[1][name]) for name, tensor in again.best_weights().items())
+
+
+def test_what_the_teacher_did_during_an_evaluation_is_in_no_line(tmp_path: Path) -> None:
+    """Every line is about the steps since the last evaluation, and a teacher can't be busy longer than that."""
+    log: list[dict[str, Any]] = []
+    last = time.perf_counter()
+
+    def always_busy(ledger: Ledger) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        ledger.add("teacher", seconds=now - last)
+        last = now
+
+    def score(module: nn.Module) -> float:
+        time.sleep(0.5)
+        return 0.5
+
+    recipe = Recipe(steps=10, batch_size=4, lr=0.01, log_every=5, eval_every=4, checkpoint_every=3)
+    trainer = trainer_of(tmp_path, recipe, log, score=score, collect=always_busy)
+    trainer.run()
+    shares = [entry["teacher_percent"] for entry in log if "teacher_percent" in entry]
+    assert len(shares) == 2 and all(50 < share < 120 for share in shares)
 
 
 def test_a_run_of_no_steps_leaves_the_student_as_it_was(tmp_path: Path) -> None:
