@@ -3,10 +3,13 @@
 import glob
 import itertools
 import os
+import select
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedReader, UnsupportedOperation
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from transferset.parallel import ordered_map
 from transferset.tars import TarReader, scan
 
 STDIN = "-"
+_PATIENCE = 0.1  # seconds without a line after which what has come is worked on
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,10 @@ class StreamBatch:
     reasons: dict[int, str]
 
 
-def list_images(given: Iterable[str]) -> Iterator[ImageRef]:
+def list_images(given: Iterable[str]) -> Iterator[ImageRef | None]:
     """The images of folders (searched recursively, with the tars in them), tars, image files and globs, in
-    the order given, each sorted; `-` reads such paths from stdin, a line each.
+    the order given, each sorted; `-` reads such paths from stdin, a line each, and gives None as long as
+    nothing comes.
 
     Nothing is opened before its turn. Raises UsageError for a path that does not exist, at once and not for
     those of stdin.
@@ -72,12 +77,13 @@ def _expand(given: str) -> list[str]:
     return found
 
 
-def _images_of(given: str) -> Iterator[ImageRef]:
+def _images_of(given: str) -> Iterator[ImageRef | None]:
     if given == STDIN:
-        lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-        for line in lines:
-            if line:
-                yield from _images_of(line if line != STDIN else f"./{STDIN}")
+        for line in _lines_of_stdin():
+            if line is None:
+                yield None
+            elif name := os.fsdecode(line.rstrip(b"\r\n")):
+                yield from _images_of(name if name != STDIN else f"./{STDIN}")
         return
     path = Path(given)
     if path.is_dir():
@@ -90,6 +96,29 @@ def _images_of(given: str) -> Iterator[ImageRef]:
         yield from _images_of_tar(path)
     else:
         yield ImageRef(given, path)
+
+
+def _lines_of_stdin() -> Iterator[bytes | None]:
+    """Lines as they come; None whenever none has come for a moment."""
+    stream, rest = cast(BufferedReader, sys.stdin.buffer), b""
+    while True:
+        if not _readable(stream):
+            yield None
+            continue
+        data = stream.read1(1 << 16)
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+        if not data:
+            yield rest
+            return
+
+
+def _readable(stream: BufferedReader) -> bool:
+    """Whether a read would not wait, now or within a moment."""
+    try:
+        return bool(select.select([stream], [], [], _PATIENCE)[0])
+    except UnsupportedOperation:  # no file
+        return True
 
 
 def _images_of_tar(path: Path) -> Iterator[ImageRef]:
@@ -114,11 +143,29 @@ class Streaming:
     workers: int = 1
     max_pixels: int = MAX_PIXELS
 
-    def batches(self, images: Iterable[ImageRef]) -> Iterator[StreamBatch]:
-        """Read, decode and render images in their order."""
-        rest = iter(images)
-        chunks = iter(lambda: tuple(itertools.islice(rest, self.batch_size)), ())
-        return ordered_map(self._batch, chunks, workers=max(1, self.workers), window=self.workers + 1)
+    def batches(self, images: Iterable[ImageRef | None]) -> Iterator[StreamBatch]:
+        """Read, decode and render images in their order. Where nothing comes (None), a batch is what has come
+        so far, and empty ones follow."""
+        window = self.workers + 1
+        chunks = self._chunks(images, window)
+        return ordered_map(self._batch, chunks, workers=max(1, self.workers), window=window)
+
+    def _chunks(self, images: Iterable[ImageRef | None], window: int) -> Iterator[tuple[ImageRef, ...]]:
+        """Images by the batch; when nothing comes, as many empty batches as push out those in flight."""
+        chunk: list[ImageRef] = []
+        flying = False
+        for image in images:
+            if image is not None:
+                chunk.append(image)
+                flying = True
+            if len(chunk) == self.batch_size or (image is None and chunk):
+                yield tuple(chunk)
+                chunk = []
+            if image is None and flying:
+                yield from itertools.repeat((), window)
+                flying = False
+        if chunk:
+            yield tuple(chunk)
 
     def _batch(self, images: tuple[ImageRef, ...]) -> StreamBatch:
         ids: list[bytes | None] = []

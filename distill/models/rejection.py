@@ -55,14 +55,14 @@ def scores(logits: np.ndarray) -> np.ndarray:
     return values
 
 
-def draw(images: Iterable[ImageRef], count: int, seed: int) -> list[ImageRef]:
+def draw(images: Iterable[ImageRef | None], count: int, seed: int) -> list[ImageRef]:
     """`count` random ones of any number of images (all, if there are no more), each as likely as the others.
 
     Reservoir sampling (algorithm R: J. S. Vitter, "Random sampling with a reservoir", 1985).
     """
     generator = random.Random(seed)
     drawn: list[ImageRef] = []
-    for number, image in enumerate(image for image in images if image.problem is None):
+    for number, image in enumerate(image for image in images if image and image.problem is None):
         if number < count:
             drawn.append(image)
         elif (place := generator.randrange(number + 1)) < count:

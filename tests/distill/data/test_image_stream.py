@@ -55,6 +55,24 @@ def test_a_list_on_stdin_is_read_as_it_comes(folder: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_is_rendered_before_the_next_line_comes(
+    folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes the lines waits for the answers."""
+    out, into = os.pipe()
+    with open(out) as stdin, open(into, "w") as lines:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdin", stdin)
+        batches = Streaming(SQUASH, 64, workers).batches(list_images(["-"]))
+        for asked in ("b.JPG", "deep/a.png"):
+            print(folder / asked, file=lines, flush=True)
+            answered = next(batch for batch in batches if batch.images)
+            assert _names(answered.images, folder) == [asked] and len(answered.pixels) == 1
+        print(folder / "b.JPG", end="", file=lines, flush=True)
+        lines.close()
+        assert [_names(batch.images, folder) for batch in batches if batch.images] == [["b.JPG"]]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_images_are_rendered_and_bad_ones_named(
     folder: Path, workers: int, encode: Callable[..., bytes], picture: Callable[..., np.ndarray]
 ) -> None:
