@@ -78,6 +78,10 @@ Temperature = Annotated[
     typer.Option(help="Softens both sides of the comparison; default: 1, contrastive 0.07."),
 ]
 
+Metric = Annotated[
+    str, typer.Option(help="What val scores: top1, or balanced_accuracy, where every class counts the same.")
+]
+
 
 def train(
     shards: options.Shards,
@@ -113,6 +117,7 @@ def train(
     eval_every: options.EvalEvery = None,
     checkpoint_every: options.CheckpointEvery = None,
     patience: options.Patience = 0,
+    metric: Metric = "top1",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     runtime: options.Runtime = "auto",
@@ -160,6 +165,7 @@ def train(
         from_run=from_run,
         head_epochs=head_epochs,
         backbone_lr_scale=backbone_lr_scale,
+        metric=metric,
         execution=Execution(device, threads, workers, cache_mb, student_precision, compile_student),
     )
     if student is None or len(student) == 1:

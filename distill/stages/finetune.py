@@ -5,6 +5,7 @@ import copy
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,8 +74,15 @@ def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentRe
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
+                remove_folds(options.out)
                 return report_from_json(done)
             return _Finetuning(options, task, run, inputs, mode).run()
+
+
+def remove_folds(out: Path) -> None:
+    """The checkpoints of the folds, which a finished run has no use for."""
+    for fold in (out / CHECKPOINTS).glob("fold-*"):
+        shutil.rmtree(fold)
 
 
 class _Finetuning:
@@ -127,8 +135,7 @@ class _Finetuning:
         )
         self.directory.close()
         report = finish(self.options.out, weights, report)
-        for fold in (self.options.out / CHECKPOINTS).glob("fold-*"):
-            shutil.rmtree(fold)
+        remove_folds(self.options.out)
         return report
 
     def by_val(self) -> tuple[_Choice, dict[str, "Tensor"], Trainer]:

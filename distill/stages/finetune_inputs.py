@@ -140,6 +140,11 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
     train, val = _read(options, student, training, "train"), None
     if labelled.split("val").images:
         val = _read(options, student, labelled.split("val"), "val")
+    if options.plan.patience and val is None:
+        raise UsageError(
+            "--patience without a val split: folds choose the step, of all that are scored",
+            hint="leave it out",
+        )
     start = (FROM_RUN_EPOCHS, FROM_RUN_LR) if options.from_run else (BASELINE_EPOCHS, BASELINE_LR)
     recipe = options.plan.recipe(len(train), *start, options.seed)
     if options.head_epochs or options.backbone_lr_scale < 1:

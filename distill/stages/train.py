@@ -43,7 +43,7 @@ from distill.stages.train_inputs import (
     open_inputs,
 )
 from distill.stages.train_options import TrainOptions, check
-from distill.task import CLASSIFICATION, TOP1, Task
+from distill.task import BALANCED, CLASSIFICATION, TOP1, Task
 from transferset.console import say
 from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing
@@ -85,6 +85,7 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
+                remove_outputs(options.out)
                 return report_from_json(done)
             return Training(options, task, run, inputs, mode=mode).run()
 
@@ -146,7 +147,7 @@ class Training:
             report, weights = self.report(trainer, found), student.module.state_dict()
         else:
             best = trainer.at.best()
-            found = best and (*best, "val", self.interval(best[1], inputs.val))
+            found = best and (*best, "val", self.interval(best[1], len(inputs.val or ())))
             report, weights = self.report(trainer, found), trainer.best_weights()
             if len(inputs.heads) > 1:
                 report, weights = self.choose_head(report, weights)
@@ -169,7 +170,7 @@ class Training:
         if inputs.labels is None:
             scored = inputs.scored[0]
             if inputs.val is not None:
-                interval = self.interval(scores[0], inputs.val)
+                interval = self.interval(scores[0], len(inputs.val))
                 where = f"val, head {scored.name}"
                 report = replace(report, score=scores[0], scored_on=where, interval=interval)
             write_heads(self.options.out, student, weights, inputs.heads, scored, report)
@@ -233,9 +234,9 @@ class Training:
         """The score on labelled images."""
         return scorer(self.task, self.inputs.student, images, self.ledger, self.options.metric)
 
-    def interval(self, score: float, images: LabelledImages | None) -> tuple[float, float] | None:
-        """The 95 % interval of a score on these images, where it is a share of them."""
-        return wilson_interval(score, len(images or ())) if self.options.metric == TOP1 else None
+    def interval(self, score: float, images: int) -> tuple[float, float] | None:
+        """The 95 % interval of a score on so many images, where it is a share of them."""
+        return wilson_interval(score, images) if self.options.metric == TOP1 else None
 
     def finish_classifier(self, trainer: Trainer) -> tuple[Student, _Found | None]:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
@@ -248,13 +249,15 @@ class Training:
             out = self.options.out
             say(f"without --data the student has no classifier: distill finetune --from {out} gives it one")
             return student, None
-        choice = fit_probe(student, self.inputs.probe, val, self.ledger, seed=seed).choice
-        set_classifier(student, choice.head)
-        score, count, judged_on = choice.chosen.top1, len(choice.labels), choice.judged_on
+        weight = "balanced" if self.options.metric == BALANCED else "none"
+        probe = fit_probe(student, self.inputs.probe, val, self.ledger, class_weight=weight, seed=seed)
+        set_classifier(student, probe.choice.head)
         if val is not None:
             score = self.scorer(val)(student.module)
-            return student, (trainer.at.step, score, "val", self.interval(score, val))
-        return student, (trainer.at.step, score, judged_on, wilson_interval(score, count))
+            return student, (trainer.at.step, score, "val", self.interval(score, len(val)))
+        labels, logits = probe.choice.labels, probe.choice.logits
+        score = self.task.scores[self.options.metric](logits, labels)
+        return student, (trainer.at.step, score, probe.choice.judged_on, self.interval(score, len(labels)))
 
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
         """What has come out; `found`: if it was scored."""

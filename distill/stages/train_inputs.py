@@ -25,7 +25,7 @@ from distill.stages.probe import check_probe_fits
 from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
 from distill.stages.train_heads import extended_arguments, student_heads
 from distill.stages.train_options import TrainOptions
-from distill.task import TOP1, Task
+from distill.task import BALANCED, TOP1, Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled
@@ -96,6 +96,8 @@ def open_inputs(
         val = _read(options, labelled.split("val"), "val", student, scored[0].classes)
         if not method.trains_classifier:
             probe = _read_for_probe(options, labelled, student, val)
+    if options.plan.patience and val is None:
+        raise UsageError("--patience without a val split: nothing is scored", hint="leave it out")
     mixture = mix(shards.samples, labelled, options.labelled_share)
     teaching, mixture = teaching.on(mixture, options.execution.readers)
     labels = _labels(options, mixture, heads) if options.label_weight else None
@@ -192,7 +194,8 @@ def _read_for_probe(
         )
     train = _read(options, images, "train", student, student.classes)
     if train is not None:
-        check_choosable(train.labels, val.labels if val else None, len(student.classes), "none")
+        weight = "balanced" if options.metric == BALANCED else "none"
+        check_choosable(train.labels, val.labels if val else None, len(student.classes), weight)
     return train
 
 

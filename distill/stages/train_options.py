@@ -28,7 +28,8 @@ class TrainOptions:
     comparison, beyond the teacher's own fitted one (None: the method's default). `runtime`, `precision`: what
     the teacher runs on. `labels_from`: a store of `distill label`, which takes the teacher's place and says
     which views there are; a `teacher` that is given too must be the one that labelled; to match features it
-    must hold them (`distill label --features`). `metric`: what val scores, `top1` or `balanced_accuracy`.
+    must hold them (`distill label --features`). `metric`: what is scored, `top1` or
+    `balanced_accuracy`, with which a linear probe counts every class the same, too.
     `drop_near_copies`: leave out training images of `data` that look like val or test images.
 
     Several teachers (or stores) are combined as `combine` says: `average` their probabilities, or give the
@@ -110,6 +111,10 @@ def check(options: TrainOptions, task: Task) -> Transfer:
     if options.plan.patience and (options.combine == HEADS or not method.trains_classifier):
         what = f"--combine {HEADS}" if options.combine == HEADS else f"--method {options.method}"
         raise UsageError(f"--patience with {what}: nothing is scored before the end", hint="leave it out")
+    if options.metric not in task.scores:
+        raise UsageError(
+            f"unknown --metric {options.metric!r}", hint=f"one of: {', '.join(sorted(task.scores))}"
+        )
     check_teachers(options, method)
     if options.augment is not None:
         augmentation(options.augment)

@@ -92,6 +92,7 @@ def _train(
     done = [RunDirectory(run.out).report() for run in runs]
     if all(report is not None for report in done):
         say(f"{options.out} is complete: nothing to do")
+        remove_outputs(options.out)
         return [report_from_json(report) for report in done if report is not None]
     reader = image_reader(runs[0], opened[0], max(decode_size(inputs) for inputs in opened))
     trainings = [

@@ -146,7 +146,7 @@ NUMBERS = [
 WORDS = [
     ("--runtime", "fast"), ("--device", "toaster"), ("--class-weight", "heavy"), ("--method", "magic"),
     ("--augment", "wild"), ("--tune", "all"), ("--init", "names"), ("--split", "exam"),
-    ("--student", "resnet"), ("--student", "open_clip:RN50/openai"),
+    ("--metric", "f1"), ("--student", "resnet"), ("--student", "open_clip:RN50/openai"),
 ]  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def test_the_best_score_is_kept_and_patience_ends_the_run(tmp_path: Path) -> Non
 
 
 def test_what_the_teacher_did_during_an_evaluation_is_in_no_line(tmp_path: Path) -> None:
-    """Every line is about the steps since the last evaluation, and a teacher can't be busy longer than that."""
+    """A line is about the steps since the last evaluation; a teacher can't be busy longer than that."""
     log: list[dict[str, Any]] = []
     last = time.perf_counter()
 

@@ -107,6 +107,8 @@ def test_options_that_do_not_fit(shades: Path, tmp_path: Path) -> None:
         finetune(FinetuneOptions(shades, tmp_path / "run", from_run=tmp_path, image_size=64))
     with pytest.raises(UsageError, match="folds"):
         finetune(_options(shades, tmp_path / "run", folds=1))
+    with pytest.raises(UsageError, match="--patience without a val split"):
+        finetune(_options(shades / "train", tmp_path / "run", plan=Plan(steps=2, patience=1)))
     finetune(_options(shades, tmp_path / "run", plan=Plan(steps=2, batch_size=8)))
     with pytest.raises(UsageError, match="steps: 2 there, 3 now"):
         finetune(_options(shades, tmp_path / "run", plan=Plan(steps=3, batch_size=8)))

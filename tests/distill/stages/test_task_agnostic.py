@@ -132,6 +132,26 @@ def test_folds_judge_a_start_that_has_not_seen_them(unlabelled: Path, labelled: 
     assert open_student(options.out).classes == ("dark blue", "dark green", "dark red")
 
 
+def test_balanced_accuracy_of_a_probe(
+    shards: Path, teacher: Path, labelled: Path, encode: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """Of the first class ten times as many images as of the others, which no probe can tell from it: always
+    saying it would be right for most images and for a third of the classes."""
+    grey = np.random.default_rng(0).integers(0, 120, (66, 40, 48, 3), dtype=np.uint8)
+    for number, rgb in enumerate(grey):
+        label = CHANNELS[max(0, number - 53) // 6]
+        (tmp_path / label).mkdir(exist_ok=True)
+        (tmp_path / label / f"{number}.png").write_bytes(encode(rgb, "png"))
+    scores = {}
+    for metric in ("top1", "balanced_accuracy"):
+        out = tmp_path.parent / f"{tmp_path.name}-{metric}"
+        report = train(_options(shards, teacher, out, data=tmp_path, metric=metric))
+        assert report.metric == metric and "cross-validation" in str(report.scored_on)
+        assert (report.interval is None) is (metric == "balanced_accuracy")
+        scores[metric] = report.score
+    assert scores["top1"] > 0.7 and scores["balanced_accuracy"] < 0.6
+
+
 @pytest.mark.parametrize("loss", ["smooth-l1", "contrastive"])
 def test_other_feature_losses(shards: Path, teacher: Path, tmp_path: Path, loss: str) -> None:
     out = tmp_path / "run"
