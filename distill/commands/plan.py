@@ -39,6 +39,8 @@ def plan(
     runtime: options.Runtime = "auto",
     threads: options.Threads = None,
     cache_mb: options.CacheMb = 1024,
+    student_precision: options.StudentPrecision = "auto",
+    compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Predict time and disk of training online and from a store; says whether storing pays."""
@@ -60,7 +62,7 @@ def plan(
         seed=seed,
         runtime=runtime,
         seconds=seconds,
-        execution=Execution(device, threads, None, cache_mb),
+        execution=Execution(device, threads, None, cache_mb, student_precision, compile_student),
     )
     report = run(given)
     print_json(asdict(report)) if as_json else _print_plan(report)

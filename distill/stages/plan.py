@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from distill.export.speed import machine, tell_if_busy
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.ledger import Ledger
+from distill.loop.mode import Mode
+from distill.loop.mode_probe import resolve_mode
 from distill.loop.plan import Plan
 from distill.loop.trainer import Hooks, Trainer
 from distill.methods.task_oriented import TaskOriented
@@ -68,7 +70,8 @@ class PlanReport:
     the others of views); `joint_rates`: of a run whose teacher looks at every view, and of one from a store.
     `teacher_images`: views that the teacher looks at in an online run. `store_bytes`, `label_seconds`: of a
     store of `store_views` views. `online_seconds` and `stored_seconds`: of one run. `pays_from`: how many
-    runs (students, seeds) it takes for the store to save time; None: it never does."""
+    runs (students, seeds) it takes for the store to save time; None: it never does. `student_mode`: of the
+    student's steps, chosen as such a run chooses it."""
 
     images: int
     steps: int
@@ -84,6 +87,7 @@ class PlanReport:
     stored_seconds: float
     pays_from: int | None
     machine: dict[str, str | int]
+    student_mode: dict[str, Any] = field(default_factory=dict)
 
     def seconds_for(self, runs: int) -> tuple[float, float]:
         """Of so many runs: each with an online teacher; labelling once and each from the store."""
@@ -115,18 +119,24 @@ def plan(options: PlanOptions, task: Task = CLASSIFICATION) -> PlanReport:
             options.student, tuple(teacher.classes), options.image_size, options.seed
         )
         student.module.to(resolved["device"])
-        probe = _Probe(options, samples, teacher, student)
+        recipe = options.plan.recipe(len(samples), DEFAULT_EPOCHS, WEIGHTS_LR, options.seed)
+        mode = resolve_mode(None, student, recipe, options.execution)
+        probe = _Probe(options, samples, teacher, student, mode)
         rates = probe.rates()
     dimension = teacher.model.dimension if options.features else 0
     decoded_bytes, classes = probe.decoded_bytes, len(teacher.classes)
-    return _predict(options, len(samples), rates, decoded_bytes, resolved, classes, dimension)
+    report = _predict(options, len(samples), rates, decoded_bytes, resolved, classes, dimension)
+    return replace(report, student_mode=mode.to_dict())
 
 
 class _Probe:
     """Each stage alone, on some of the images."""
 
-    def __init__(self, options: PlanOptions, samples: Samples, teacher: "Teacher", student: Student) -> None:
+    def __init__(
+        self, options: PlanOptions, samples: Samples, teacher: "Teacher", student: Student, mode: Mode
+    ) -> None:
         self.options = options
+        self.mode = mode
         self.teacher = teacher
         self.student = student
         decode_size = max(teacher.preprocessing.size, student.preprocessing.size)
@@ -169,7 +179,7 @@ class _Probe:
         batch = Batch(0, rows, rows, rows, images, rows < 0, targets=logits)
         recipe = self.options.plan.recipe(10**9, 1, WEIGHTS_LR, self.options.seed)
         hooks = Hooks(_no_batches, TaskOriented(), log=lambda entry: None)
-        trainer = Trainer(self.student, recipe, hooks, Checkpoints(Path("unused")), Ledger())
+        trainer = Trainer(self.student, recipe, hooks, Checkpoints(Path("unused")), Ledger(), self.mode)
         return lambda: trainer.train_step(batch)
 
     def _threaded(self, work: Callable[[Decoded], object]) -> float:

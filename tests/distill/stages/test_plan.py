@@ -1,6 +1,7 @@
 """`distill plan`: the arithmetic of its prediction, and what it says of real stages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,9 @@ def test_real_stages(
     given = {"features": True, "runtime": "eager", "execution": ONE_THREAD}
     options = PlanOptions(**{**vars(options), "seconds": 0.05, **given})
     found = plan(options)
+    assert found.student_mode["precision"] == "fp32", "a run as short as that is not probed"
+    half = replace(options, execution=replace(ONE_THREAD, student_precision="bf16"))
+    assert plan(half).student_mode["precision"] == "bf16"
     assert found.images == 30 and found.rates.keys() == RATES.keys()
     assert all(rate > 0 for rate in found.rates.values())
     assert found.joint_rates["online"] < found.joint_rates["stored"] < found.rates["student"]
