@@ -61,6 +61,13 @@ TuningBatchSize = Annotated[int, typer.Option(min=1, help="Images a step of fine
 TeacherRetention = Annotated[
     float, typer.Option(min=0, help="Weight of staying with what the frozen teacher says; 0: none.")
 ]
+TuningPrecision = Annotated[
+    str,
+    typer.Option(help="Of the steps of finetuning: fp32, bf16, fp16; auto: as a probe of long runs finds."),
+]
+CompileTeacher = Annotated[
+    str, typer.Option("--compile", help="torch.compile for finetuning: on, off; auto: where it pays.")
+]
 TuningEvalEvery = Annotated[
     int | None, typer.Option(min=1, help="Steps between the candidates that are judged; default: ten a run.")
 ]
@@ -102,6 +109,8 @@ def adapt(
     threads: options.Threads = None,
     workers: options.Workers = None,
     cache_mb: options.CacheMb = 1024,
+    tuning_precision: TuningPrecision = "auto",
+    compile_teacher: CompileTeacher = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Give a foundation model a head for the task, and finetune it if asked to: the teacher."""
@@ -132,7 +141,7 @@ def adapt(
         batch_size=batch_size,
         max_pixels=max_pixels,
         max_error_rate=max_error_rate,
-        execution=Execution(device, threads, workers, cache_mb),
+        execution=Execution(device, threads, workers, cache_mb, tuning_precision, compile_teacher),
         init=init,
         text=text,
         tuning=Tuning(tune, plan, blocks, layer_decay, retention, augment),

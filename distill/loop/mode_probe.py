@@ -29,10 +29,14 @@ _FAILURES = (RuntimeError, ImportError, OSError, MemoryError, FloatingPointError
 
 
 def resolve_mode(
-    found: Mapping[str, Any] | None, student: Student, recipe: Recipe, execution: Execution
+    found: Mapping[str, Any] | None,
+    student: Student,
+    recipe: Recipe,
+    execution: Execution,
+    what: str = "student",
 ) -> Mode:
     """The mode of a run: what stands in `found`, resolved by an earlier piece of it; else what was asked for
-    or, where that is `auto`, what a short probe finds faster. Tells which, and by how much.
+    or, where that is `auto`, what a short probe finds faster. Tells which, and by how much; `what` learns.
 
     The probe works on a copy: weights, buffers and random numbers stay as they are. Raises UsageError for
     unknown words and for `--compile on` where nothing can be compiled.
@@ -49,7 +53,7 @@ def resolve_mode(
     )
     mode, told = _Probe(student, recipe, execution, reason).choose(asked)
     if told or mode != PLAIN:
-        say(f"student: {mode}" + (f" ({'; '.join(told)})" if told else ""))
+        say(f"{what}: {mode}" + (f" ({'; '.join(told)})" if told else ""))
     return mode
 
 
@@ -115,7 +119,7 @@ class _Probe:
         if self.no_compiler or run < COMPILE_PAYS_SECONDS:
             told.append(self.no_compiler or "compile not tried: the run is short")
             return best, told
-        say("compiling the student, to see whether that pays: may take some minutes, and is done once")
+        say("compiling, to see whether that pays: may take some minutes, and is done once")
         compiled = replace(best, compiled=True)
         ratio = seconds / self.seconds(compiled, at_most=2 * seconds)
         told.append(f"compiled {ratio:.2f}×")
@@ -134,7 +138,7 @@ class _Probe:
         except _FAILURES as error:
             if not isinstance(error, FloatingPointError) and not is_memory_error(error):
                 reason = " ".join(str(error).split())[:160]
-                say(f"note: the student cannot run in {mode}: {reason or type(error).__name__}")
+                say(f"note: steps cannot run in {mode}: {reason or type(error).__name__}")
             return math.inf
 
     def _step(self, module: "nn.Module", arithmetic: Arithmetic) -> Callable[[], None]:

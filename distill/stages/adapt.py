@@ -5,6 +5,8 @@ import contextlib
 
 from distill.data.adaptation_sets import load_adaptation_sets
 from distill.loop.execution import torch_threads
+from distill.loop.mode import PLAIN
+from distill.loop.mode_probe import resolve_mode
 from distill.loop.run_directory import REPORT, RESTORE, RunDirectory
 from distill.models.teacher import parse_teacher_spec
 from distill.models.text_head import TextOptions, require_text_tower
@@ -13,7 +15,7 @@ from distill.stages.adapt_config import config
 from distill.stages.adapt_options import FROZEN, TEXT, AdaptOptions, AdaptReport, check
 from distill.stages.adapting import Adapting
 from distill.stages.tuning import remove_pieces
-from distill.stages.tuning_inputs import build_adapted
+from distill.stages.tuning_inputs import build_adapted, tuning_recipe
 from transferset.console import say
 from transferset.errors import DataError
 from transferset.labelled import load_labelled
@@ -52,13 +54,18 @@ def adapt(options: AdaptOptions) -> AdaptReport:
     sets = load_adaptation_sets(options.data, checked.labelled)
     student = None
     if options.tuning.mode != FROZEN:
-        student = build_adapted(options, backbone, sets.classes)
+        student = build_adapted(options.tuning, backbone, sets.classes)
     run = RunDirectory(options.out)
     with DirectoryLock(options.out), contextlib.ExitStack() as stack:
-        resolved = None
+        resolved, mode = None, PLAIN
         if student is not None:
-            resolved = run.resolved() or options.execution.resolve()
+            before = run.resolved()
+            resolved = before or options.execution.resolve()
             stack.enter_context(torch_threads(resolved["threads"]))
+            student.module.to(resolved["device"])
+            recipe = tuning_recipe(options, len(sets.train.images))
+            mode = resolve_mode(before, student, recipe, options.execution, "teacher")
+            resolved = {**resolved, "student_mode": mode.to_dict()}
         run.open(config(options, sets, backbone, resolved))
         checked.record(options.out)
         done = run.report()
@@ -70,5 +77,4 @@ def adapt(options: AdaptOptions) -> AdaptReport:
             except TypeError as error:
                 message = f"{options.out / REPORT} is not that of a teacher: {error}"
                 raise DataError(message, hint=RESTORE) from error
-        device = resolved["device"] if resolved else ""
-        return Adapting(options, sets, backbone, run, student, device).run()
+        return Adapting(options, sets, backbone, run, student, mode).run()

@@ -13,6 +13,7 @@ from distill.data.labelled_images import LabelledImages
 from distill.data.rendered import Rendering, check_readable
 from distill.data.samples import ImageReader, samples_of_files
 from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.mode import Mode
 from distill.loop.run_directory import REPORT, RunDirectory
 from distill.metrics import classification_metrics, expected_calibration_error, negative_log_likelihood
 from distill.models.head_selection import Choice, LabelledFeatures, choose_head, why_val_does_not_suffice
@@ -50,14 +51,14 @@ class Adapting:
         backbone: "Backbone",
         run: RunDirectory,
         student: Student | None,
-        device: str,
+        mode: Mode,
     ) -> None:
         self.options = options
         self.sets = sets
         self.backbone = backbone
         self.directory = run
         self.student = student
-        self.device = device
+        self.mode = mode
         self.ledger = Ledger()
         self.dropped: dict[str, str] = {}
 
@@ -140,7 +141,7 @@ class Adapting:
             train=self.images(self.sets.train, train),
             val=self.images(self.sets.val, val) if val is not None and judges else None,
             recipe=tuning_recipe(self.options, len(self.sets.train.images)),
-            device=self.device,
+            mode=self.mode,
             ledger=self.ledger,
         )
         return tune(inputs, student)

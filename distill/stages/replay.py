@@ -16,6 +16,7 @@ from distill.loop.optimizer import adamw
 from distill.loop.run_directory import REPLAY, read_config
 from distill.models.patch_student import patch_shape, patch_student
 from distill.models.student import Student, classifier_parameters, open_unfinished, reset_classifier
+from distill.stages.tuning_inputs import reopen_adapted
 from transferset.errors import DataError
 
 if TYPE_CHECKING:
@@ -93,20 +94,21 @@ def _newest(run: Path) -> Path:
 
 
 def _student(path: Path, failed: FailedStep) -> Student:
-    """The student of the run that the file lies in, with the weights of the step."""
+    """The student (or teacher) of the run that the file lies in, with the weights of the step."""
     for run in path.absolute().parents:
         if (run / "config.json").is_file():
             break
     else:
         raise DataError(f"{path} lies in no run of distill", hint="leave it where the run has written it")
-    read_config(run)
-    student = open_unfinished(run)
     weights = {
         name.removeprefix("model."): tensor
         for name, tensor in failed.tensors.items()
         if name.startswith("model.")
     }
-    student = _as_trained(student, weights, failed.tensors["targets"])
+    if read_config(run).get("command") == "adapt":
+        student = reopen_adapted(run)
+    else:
+        student = _as_trained(open_unfinished(run), weights, failed.tensors["targets"])
     try:
         student.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -139,9 +141,10 @@ def _again(student: Student, failed: FailedStep, loss: Callable[..., Any], mode:
         failed.step - 1, rows, rows, arrays["indices"], arrays["images"], rows < 0, targets=arrays["targets"]
     )
     module.train(not failed.head_only)
-    head = classifier_parameters(student) if failed.head_only else frozenset()
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(not failed.head_only or name in head)
+    if failed.head_only:
+        head = classifier_parameters(student)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(name in head)
     gradients = Gradients(student, arithmetic, watched.loss(loss), parts=failed.parts)
     found = gradients.of(batch, failed.seed, adamw(module, 0.0, 0.0), failed.clip)
     parameters = [

@@ -14,7 +14,7 @@ from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.ledger import Ledger
 from distill.loop.recipe import Recipe
-from distill.loop.run_directory import CHECKPOINTS
+from distill.loop.run_directory import CHECKPOINTS, REPLAY
 from distill.loop.trainer import Hooks, Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import Supervised, balanced_weights
@@ -63,7 +63,6 @@ class _Tuning:
         self.inputs = inputs
         self.options = inputs.options
         self.student = student
-        student.module.to(inputs.device)
         self.module: Any = student.module
         self.recipe = inputs.recipe
         self.weight = self.options.class_weight
@@ -184,8 +183,9 @@ class _Tuning:
             log=lambda entry: inputs.run.log({**entry, "part": part} if part else entry),
             rewind=lambda step: inputs.run.rewind(step, part),
             title=f"tune {part}" if part else "tune",
+            replay=options.out / REPLAY / (part or ""),
         )
-        trainer = Trainer(self.student, recipe, hooks, Checkpoints(directory), ledger)
+        trainer = Trainer(self.student, recipe, hooks, Checkpoints(directory), ledger, inputs.mode)
         trainer.run()
         self.add_costs(ledger)
         return trainer

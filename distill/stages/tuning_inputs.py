@@ -10,13 +10,16 @@ import numpy as np
 from distill.data.labelled_images import LabelledImages
 from distill.loop.checkpoints import read_tensors, write_tensors
 from distill.loop.ledger import Ledger
+from distill.loop.mode import Mode
 from distill.loop.recipe import Recipe
-from distill.loop.run_directory import RunDirectory
+from distill.loop.run_directory import CONFIG, RunDirectory, read_config
 from distill.models.adapted import Adapted
 from distill.models.head_selection import Choice, LabelledFeatures
 from distill.models.heads import LinearHead
 from distill.models.student import Student
-from distill.stages.adapt_options import EPOCHS, LR, PARTIAL, AdaptOptions
+from distill.stages.adapt_options import EPOCHS, LR, PARTIAL, AdaptOptions, Tuning
+from transferset.errors import DataError
+from transferset.models.spec import parse_spec
 
 if TYPE_CHECKING:
     from transferset.models.backbone import Backbone
@@ -63,20 +66,36 @@ class TuningInputs:
     train: LabelledImages
     val: LabelledImages | None
     recipe: Recipe
-    device: str
+    mode: Mode
     ledger: Ledger
 
 
-def build_adapted(options: AdaptOptions, backbone: "Backbone", classes: tuple[str, ...]) -> Student:
+def build_adapted(tuning: Tuning, backbone: "Backbone", classes: tuple[str, ...]) -> Student:
     """The model that learns, as the loop wants it; UsageError for a number of blocks that it has not."""
     import torch
 
     module = Adapted(copy.deepcopy(backbone.module), len(classes), backbone.dimension)
     module.requires_grad_(True)
-    if options.tuning.mode == PARTIAL:
-        module.tune_last(options.tuning.blocks)
+    if tuning.mode == PARTIAL:
+        module.tune_last(tuning.blocks)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Student(module, backbone.preprocessing, classes, str(backbone.spec))
+
+
+def reopen_adapted(run: Path) -> Student:
+    """The model that a run of `distill adapt` finetunes, with any head, its classes called by their numbers;
+    DataError where the run's config.json is damaged."""
+    from transferset.models.backbone import load_backbone
+
+    config = read_config(run, "adapt")
+    try:
+        arguments, facts = config["arguments"], config["backbone"]
+        tuning = Tuning(mode=str(arguments["tuning"]["mode"]), blocks=int(arguments["tuning"]["blocks"]))
+        spec, size, seed = str(facts["spec"]), int(arguments["image_size"]), int(facts["seed"])
+        names = tuple(map(str, range(int(config["inputs"]["classes"]))))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{run / CONFIG} is not that of a teacher that is finetuned: {error!r}") from error
+    return build_adapted(tuning, load_backbone(parse_spec(spec), image_size=size, seed=seed), names)
 
 
 def tuning_recipe(options: AdaptOptions, images: int) -> Recipe:

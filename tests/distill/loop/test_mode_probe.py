@@ -84,7 +84,7 @@ def test_it_stays_in_fp32_where_half_is_slow(kind: type[Toy]) -> None:
 
 def test_a_mode_that_does_not_work_is_not_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert resolve_mode(None, student(BrokenInHalf), LONG, NO_COMPILE).precision == "fp32"
-    assert "the student cannot run in bf16, channels last, not compiled: no kernel" in capsys.readouterr().err
+    assert "steps cannot run in bf16, channels last, not compiled: no kernel" in capsys.readouterr().err
 
 
 def test_it_changes_nothing() -> None:

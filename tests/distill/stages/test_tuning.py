@@ -22,10 +22,11 @@ from distill.stages.adapt import adapt
 from distill.stages.adapt_options import AdaptOptions, Tuning
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.label import LabelOptions, label
+from distill.stages.replay import replay
 from distill.stages.train import TrainOptions, train
 from distill.stages.tuning_inputs import held_out_path, read_logits
 from tests.distill.stages import killed
-from transferset.errors import DataError, UsageError
+from transferset.errors import DataError, NumericError, UsageError
 from transferset.models.backbone import load_backbone
 
 TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
@@ -267,3 +268,17 @@ def test_other_arguments_of_finetuning_are_refused(tuned: Path, faint: Path) -> 
         adapt(_options(faint, tuned, replace(LP_FT, layer_decay=0.5)))
     with pytest.raises(UsageError, match=r"tuning\.lr"):
         adapt(_options(faint, tuned, Tuning()))
+
+
+def test_steps_that_fail_are_kept_and_replayed(faint: Path, tmp_path: Path) -> None:
+    """In the precision that was asked for, which a resumed run obeys."""
+    broken = replace(LP_FT, mode="partial", plan=replace(LP_FT.plan, lr=1e30))
+    half = replace(ONE_THREAD, student_precision="bf16")
+    with pytest.raises(NumericError, match="3 steps in a row") as error:
+        adapt(replace(_options(faint, tmp_path / "teacher", broken), execution=half))
+    assert "distill replay" in str(error.value.hint)
+    found = replay(tmp_path / "teacher")
+    assert found.images == 12 and [now.mode[:4] for now in found.now] == ["bf16", "fp32"]
+    assert all(now.layer is not None for now in found.now)
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    assert config["resolved"]["student_mode"]["precision"] == "bf16"
