@@ -13,6 +13,7 @@ from curate.selection.selection import SelectOptions
 from curate.selection.strategies import StrategyName
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, total, wall_clock
 from distill.comparison.labels import draw_labels, load_task
+from distill.data.label_store import STORE, open_store
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import REPORT
@@ -25,6 +26,8 @@ from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.task import BALANCED
 from transferset.lock import DirectoryLock
+
+LABELS = "labels.parquet"
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,14 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Store:
+    """What a teacher has said of the views of a transfer set, and what that has cost."""
+
+    path: Path
+    cost: Cost
+
+
+@dataclass(frozen=True)
 class Tested:
     """Which of the test images (n,) a model gets right, and their `classes` (n,) where every class counts the
     same (None: every image does)."""
@@ -194,6 +205,30 @@ def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Vari
     return refine(setting.index, data, table, first, home / f"{name}-refined", options).retrieved.out
 
 
+def stored(setting: Setting, home: Path, seed: int, variant: Variant, teacher: Path, shards: Path) -> Store:
+    """What a teacher says of a transfer set, features too, labelled once for all variants."""
+    out = home / f"{teacher.name}-{shards.name}-{variant.views}{'-flip' if variant.flip else ''}"
+    clock = home / f"{out.name}.json"
+    with wall_clock(clock, out / STORE):
+        label(
+            LabelOptions(
+                shards=(shards,),
+                teacher=teacher,
+                out=out,
+                views=variant.views,
+                data=home / LABELS,
+                features=not variant.flip,
+                teacher_flip=variant.flip,
+                seed=seed,
+                execution=setting.execution,
+            )
+        )
+    found = open_store(out)
+    images = sum(shard.facts.images * shard.facts.views for shard in found.shards)
+    flops = images * float(found.teacher["flops_per_image"])
+    return Store(out, Cost("label", images, flops, read_seconds(clock)))
+
+
 def is_finished(setting: Setting, variant: Variant, seed: int) -> bool:
     """Whether its student is trained and finetuned."""
     return (setting.out / f"seed{seed}" / variant.name / "finetuned" / REPORT).exists()
@@ -203,14 +238,15 @@ def run(setting: Setting, variant: Variant, seed: int) -> Run:
     """Labels, teacher, transfer set, student, finetuned; what is there already is kept."""
     home = setting.out / f"seed{seed}"
     with DirectoryLock(home, ".shared.lock", wait=True):
-        data = draw_labels(load_task(setting.task), str(setting.labels), seed, home / "labels.parquet").table
+        data = draw_labels(load_task(setting.task), str(setting.labels), seed, home / LABELS).table
         plain = adapted(setting, data, home, seed, FROZEN, 1.0)
         teachers = [adapted(setting, data, home, seed, variant.tune, scale) for scale in variant.scales]
         teacher = tested(plain, data, setting.metric).accuracy
         shards = collected(setting, data, home, seed, variant)
+        stores = [stored(setting, home, seed, variant, one, shards) for one in teachers]
     out = home / variant.name
     with wall_clock(home / f"{variant.name}.train.json", out / "student" / REPORT):
-        taught = train(training(setting, variant, seed, out / "student", data, shards, teachers))
+        taught = train(training(setting, variant, seed, out / "student", data, shards, stores))
     with wall_clock(home / f"{variant.name}.finetune.json", out / "finetuned" / REPORT):
         tuned = finetune(
             FinetuneOptions(
@@ -224,6 +260,7 @@ def run(setting: Setting, variant: Variant, seed: int) -> Run:
         )
     clocks = [read_seconds(home / f"{variant.name}.{stage}.json") for stage in ("train", "finetune")]
     spent = [
+        *(store.cost for store in stores),
         *cost_of_run("train", taught.costs, clocks[0]),
         *cost_of_run("finetune", tuned.costs, clocks[1]),
     ]
@@ -237,12 +274,13 @@ def training(
     out: Path,
     data: Path,
     shards: Path,
-    teachers: Sequence[Path],
+    stores: Sequence[Store],
 ) -> TrainOptions:
     """How a variant trains its student."""
     return TrainOptions(
         shards=(shards,),
-        teacher=tuple(teachers),
+        teacher=None,
+        labels_from=tuple(store.path for store in stores),
         student=variant.student,
         out=out,
         data=data,
@@ -251,10 +289,8 @@ def training(
         feature_weight=variant.feature_weight,
         temperature=variant.temperature,
         label_weight=variant.label_weight,
-        teacher_flip=variant.flip,
         image_size=setting.image_size,
         plan=Plan(steps=variant.steps, batch_size=variant.batch_size, lr=variant.lr),
-        views=variant.views,
         seed=seed,
         metric=setting.metric,
         execution=setting.execution,
