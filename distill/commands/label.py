@@ -53,6 +53,7 @@ def label(
     seed: options.Seed = 0,
     batch_size: options.ModelBatchSize = 64,
     runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -84,6 +85,7 @@ def label(
         seed=seed,
         batch_size=batch_size,
         runtime=runtime,
+        precision=precision,
         execution=Execution(device, threads, workers),
     )
     report = run(given)

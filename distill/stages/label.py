@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from distill.data.compact_logits import logit_format
 from distill.data.label_shards import OUTPUTS
-from distill.data.label_store import (
-    LabelStore,
-    open_store,
-)
+from distill.data.label_store import LabelStore, open_store
 from distill.data.labelling import Labelling
 from distill.data.mixture import mix
 from distill.data.transfer_shards import open_transfer_shards
 from distill.data.views import augmentation
 from distill.loop.execution import Execution, torch_threads
 from distill.loop.run_directory import RunDirectory
+from distill.models.teacher import check_precision, check_runtime
 from distill.splits.checked import check_splits
 from distill.stages.label_table import write_table
 from distill.stages.label_writer import Opened, StoreWriter
@@ -26,7 +24,7 @@ from transferset.labelled import load_labelled
 from transferset.lock import DirectoryLock
 
 if TYPE_CHECKING:
-    pass
+    from distill.models.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class LabelOptions:
     repeated. `decode_size`: short side that large JPEGs may be reduced to (None: the teacher's input; give
     the student's if that is larger). `top_k`: keep that many classes (None: all up to 256, else 64).
     `features`: keep the teacher's features too, which `feature_weight` and matching features take.
-    `table`: write one row an image there (Parquet). `batch_size`, `runtime`: of the teacher.
+    `table`: write one row an image there (Parquet). `batch_size`, `runtime`, `precision`: of the teacher; a
+    store that was begun keeps its own.
     """
 
     shards: tuple[str | Path, ...]
@@ -57,6 +56,7 @@ class LabelOptions:
     seed: int = 0
     batch_size: int = 64
     runtime: str = "auto"
+    precision: str = "auto"
     execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
@@ -96,15 +96,19 @@ def label(options: LabelOptions) -> LabelReport:
     """Write the teacher's outputs to `options.out`, shard by shard; the same command goes on where it was
     stopped and keeps every shard that has its checksum. The same inputs give the same bytes.
 
-    Raises UsageError for a store that was written with other arguments, another teacher or other images,
-    DataError where nothing can be read or the teacher is damaged, NumericError, InterruptedRun.
+    Raises UsageError for a store that was written with other arguments, another teacher or other images, or
+    on a runtime or in a precision that is not to be had here; DataError where nothing can be read or the
+    teacher is damaged; NumericError, InterruptedRun.
     """
     augmentation(options.augment)
+    check_runtime(options.runtime)
+    check_precision(options.precision)
     out, run = options.out, RunDirectory(options.out)
     with DirectoryLock(out):
-        resolved = run.resolved() or {**options.execution.resolve(), "batch_size": options.batch_size}
+        begun = run.resolved()
+        resolved = _resolve(options, begun)
         with torch_threads(resolved["threads"]):
-            opened = _open(options, resolved)
+            opened = _open(options, resolved, begun is not None)
             run.open(_config(options, opened, resolved))
             labelled_now = StoreWriter(out, opened, _labelling(options, opened, resolved)).run()
         store = open_store(out)
@@ -113,9 +117,32 @@ def label(options: LabelOptions) -> LabelReport:
     return _report(options, store, labelled_now)
 
 
-def _open(options: LabelOptions, resolved: dict[str, Any]) -> Opened:
-    from distill.models.teacher import open_teacher
+def _resolve(options: LabelOptions, begun: dict[str, Any] | None) -> dict[str, Any]:
+    """Where and on what the teacher runs, which decides the last bits of its answers: as a store that was
+    `begun` says, else as asked for. UsageError where something else is asked for than the store says."""
+    from transferset.models.runtime import PRECISIONS
 
+    runtime, precision = options.runtime, options.precision
+    asked = {"batch_size": options.batch_size, "runtime": runtime, "precision": precision}
+    resolved = {**options.execution.resolve(), **asked, **(begun or {})}
+    told = (
+        ("--runtime", runtime, runtime, resolved["runtime"]),
+        ("--precision", precision, PRECISIONS.get(precision, precision), resolved["precision"]),
+    )
+    changes = [
+        f"{name} {given}, the store has {old}"
+        for name, given, recorded, old in told
+        if begun is not None and given != "auto" and recorded != old
+    ]
+    if changes:
+        raise UsageError(
+            f"{options.out} was begun otherwise: " + "; ".join(changes),
+            hint="leave these options out to go on with it, or give another --out",
+        )
+    return resolved
+
+
+def _open(options: LabelOptions, resolved: dict[str, Any], begun: bool) -> Opened:
     shards = open_transfer_shards(options.shards)
     if shards.dropped:
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
@@ -127,16 +154,32 @@ def _open(options: LabelOptions, resolved: dict[str, Any]) -> Opened:
             workers=options.execution.workers,
         ).labelled
     mixture = mix(shards.samples, labelled, options.labelled_share).identified(options.execution.readers)
-    teacher = open_teacher(
-        options.teacher,
-        runtime=resolved.get("runtime", options.runtime),
-        batch_size=resolved["batch_size"],
-        device=resolved["device"],
-        threads=resolved["threads"],
-    )
+    teacher = _open_teacher(options, resolved, begun)
     layout = logit_format(len(teacher.classes), options.top_k)
     decode_size = options.decode_size or teacher.preprocessing.size
     return Opened(mixture, mixture.units(options.views), teacher, layout, decode_size)
+
+
+def _open_teacher(options: LabelOptions, resolved: dict[str, Any], begun: bool) -> "Teacher":
+    from distill.models.teacher import open_teacher
+
+    try:
+        return open_teacher(
+            options.teacher,
+            runtime=resolved["runtime"],
+            precision=resolved["precision"],
+            batch_size=resolved["batch_size"],
+            device=resolved["device"],
+            threads=resolved["threads"],
+        )
+    except UsageError as error:
+        if not begun:
+            raise
+        raise UsageError(
+            f"{options.out} was begun on {resolved['runtime']} ({resolved['precision']}) on "
+            f"{resolved['device']}, and here: {error.message}",
+            hint="go on with it on such a machine, or label into another --out",
+        ) from error
 
 
 def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> Labelling:
@@ -156,6 +199,7 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
     from distill.models.teacher import runtime_facts
 
     teacher, samples = opened.teacher, opened.mixture.samples
+    info = teacher.model.info
     return {
         "command": "label",
         "arguments": {
@@ -175,7 +219,7 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
             "teacher_sha256": teacher.fingerprint,
             "teacher_temperature": float(teacher.head.temperature),
         },
-        "resolved": {**resolved, "runtime": teacher.model.info.runtime},
+        "resolved": {**resolved, "runtime": info.runtime, "precision": info.precision},
         "teacher": {
             "description": teacher.description,
             "sha256": teacher.fingerprint,

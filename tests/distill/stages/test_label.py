@@ -134,6 +134,48 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
     assert _files(out) == _files(store)
 
 
+def test_a_killed_command_goes_on_in_the_precision_that_it_had(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Left to itself eager torch would take fp32 here, as another machine takes something else."""
+    whole, out = tmp_path / "whole", tmp_path / "store"
+    label(_options(shards, teacher, whole, precision="bf16"))
+    assert json.loads((whole / "config.json").read_text())["resolved"]["precision"] == "bf16"
+    exact = open_store(store).shards[2].tensors["log_probabilities"]
+    assert not np.array_equal(open_store(whole).shards[2].tensors["log_probabilities"], exact)
+    killed.kill([*_arguments(shards, teacher, out), "--precision", "bf16"], LABELLING_ASK, 9)
+    assert label(_options(shards, teacher, out, runtime="auto")).labelled_now == 30
+    assert _files(out) == _files(whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "difference"),
+    [
+        ({"precision": "bf16"}, "--precision bf16, the store has f32"),
+        ({"runtime": "openvino"}, "--runtime openvino, the store has eager"),
+    ],
+)
+def test_another_runtime_or_precision_is_refused(
+    store: Path, shards: Path, teacher: Path, values: dict[str, str], difference: str
+) -> None:
+    before = _files(store)
+    with pytest.raises(UsageError, match=difference):
+        label(_options(shards, teacher, store, **values))
+    assert label(_options(shards, teacher, store, precision="fp32")).labelled_now == 0
+    assert _files(store) == before
+
+
+def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(store, tmp_path / "store")
+    config = json.loads((out / "config.json").read_text())
+    config["resolved"] |= {"device": "cuda:7", "precision": "f16"}
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"begun on eager \(f16\) on cuda:7, and here: there is no device"):
+        label(_options(shards, teacher, out, runtime="auto"))
+
+
 def test_an_interrupted_command_says_so_and_goes_on(
     store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,7 +379,7 @@ def test_hinted_labels_come_from_the_transfer_set(
 @pytest.mark.parametrize(
     "values",
     [{"views": 0}, {"labelled_share": 1.0}, {"top_k": 0}, {"decode_size": 0}, {"augment": "wild"},
-     {"table": Path("t.csv")}],
+     {"table": Path("t.csv")}, {"precision": "f64"}, {"runtime": "jit"}],
 )  # fmt: skip
 def test_impossible_options(shards: Path, teacher: Path, tmp_path: Path, values: dict[str, object]) -> None:
     with pytest.raises(UsageError):
