@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.data.compact_logits import logit_format
+from distill.data.decoder import decoder_pixels, decoder_versions, require_same_pixels
 from distill.data.label_shards import OUTPUTS
 from distill.data.label_store import LabelStore, open_store
 from distill.data.labelling import Labelling
@@ -109,7 +110,8 @@ def label(options: LabelOptions) -> LabelReport:
         resolved = _resolve(options, begun)
         with torch_threads(resolved["threads"]):
             opened = _open(options, resolved, begun is not None)
-            run.open(_config(options, opened, resolved))
+            config = _config(options, opened, resolved)
+            require_same_pixels(out, run.open(config), config["decoder"]["pixels"])
             labelled_now = StoreWriter(out, opened, _labelling(options, opened, resolved)).run()
         store = open_store(out)
         if options.table is not None:
@@ -226,17 +228,11 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
             "flops_per_image": teacher.flops_per_image,
             **runtime_facts(teacher.model),
         },
-        "decoder": decoder_versions(),
+        "decoder": {
+            "pixels": decoder_pixels(augmentation(options.augment), teacher.preprocessing),
+            "versions": decoder_versions(),
+        },
     }
-
-
-def decoder_versions() -> dict[str, str]:
-    """The libraries that make pixels of bytes. They are written down; a change of the last bits of some
-    pixels does not make a store another one."""
-    import PIL
-    import simplejpeg
-
-    return {"pillow": str(PIL.__version__), "simplejpeg": str(getattr(simplejpeg, "__version__", "unknown"))}
 
 
 def _report(options: LabelOptions, store: LabelStore, labelled_now: int) -> LabelReport:

@@ -6,11 +6,13 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 
 from distill.data.compact_logits import targets
 from distill.data.label_shards import Unit
@@ -174,6 +176,38 @@ def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"begun on eager \(f16\) on cuda:7, and here: there is no device"):
         label(_options(shards, teacher, out, runtime="auto"))
+
+
+def test_a_store_is_not_gone_on_with_where_images_look_otherwise(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JPEG decoder of less precision; what other versions of the libraries are called does not matter."""
+    out = tmp_path / "store"
+    killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 9)
+    (out / ".lock").unlink()
+    before, decode_jpeg = _files(out), simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", partial(decode_jpeg, fastdct=True))
+    with pytest.raises(UsageError, match=r"labelled where images look otherwise: other pixels of jpeg \("):
+        label(_options(shards, teacher, out))
+    assert _files(out) == before
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
+    monkeypatch.setattr(simplejpeg, "__version__", "0.0", raising=False)
+    assert label(_options(shards, teacher, out)).labelled_now == 30
+    assert _files(out) == _files(store)
+
+
+def test_stores_of_an_earlier_version_are_refused(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(store, tmp_path / "store")
+    facts, config = (json.loads((out / name).read_text()) for name in ("store.json", "config.json"))
+    (out / "store.json").write_text(json.dumps({**facts, "format_version": 1}))
+    with pytest.raises(DataError, match="format_version 1, this program reads 2"):
+        open_store(out)
+    config["decoder"] = config["decoder"]["versions"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="an earlier version"):
+        label(_options(shards, teacher, out))
 
 
 def test_an_interrupted_command_says_so_and_goes_on(
