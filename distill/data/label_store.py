@@ -7,7 +7,8 @@ outputs/000000.safetensors   one a shard: `log_probabilities` (n, views, …), s
 outputs/000000.json          the shard's name, item ids' SHA-256, checksum, unreadable images
 store.json                   last: the fingerprint, and how much there is
 
-D stands in config.json as `features` among the arguments; a store without features has no such key.
+D stands in config.json as `features` among the arguments; a store without features has no such key. Neither
+has one of answers to the views alone `teacher_flip`: true, which says that they are means over mirror images.
 """
 
 import hashlib
@@ -34,8 +35,8 @@ STORE = "store.json"
 class LabelStore:
     """A finished store. `views` K of every image (of labelled ones a multiple), drawn with `seed` and
     `augment`, whose values were those of `augmentation`, from images decoded for `decode_size`; `layout` says
-    how outputs are kept; `features`: how long the teacher's are, 0: there are none; `config`: its
-    config.json."""
+    how outputs are kept; `features`: how long the teacher's are, 0: there are none; `flip`: answers are means
+    over mirror images; `config`: its config.json."""
 
     path: Path
     classes: tuple[str, ...]
@@ -49,6 +50,7 @@ class LabelStore:
     config: dict[str, Any]
     shards: tuple[LabelShard, ...]
     features: int = 0
+    flip: bool = False
 
     @property
     def teacher(self) -> dict[str, Any]:
@@ -122,6 +124,7 @@ def open_store(path: Path) -> LabelStore:
             config={**config, "teacher": dict(config["teacher"])},
             shards=tuple(open_shard(path, number) for number in range(shards)),
             features=int(arguments.get("features") or 0),
+            flip=bool(arguments.get("teacher_flip")),
         )
         fingerprint = store_fingerprint(config, [shard.facts for shard in store.shards])
     except (KeyError, TypeError, ValueError) as error:

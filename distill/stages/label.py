@@ -38,6 +38,8 @@ class LabelOptions:
     repeated. `decode_size`: short side that large JPEGs may be reduced to (None: the teacher's input; give
     the student's if that is larger). `top_k`: keep that many classes (None: all up to 256, else 64).
     `features`: keep the teacher's features too, which `feature_weight` and matching features take.
+    `teacher_flip`: keep the mean answer for a view and its mirror image, as `train` with that option takes
+    it (features are those of the view alone, see `over_mirror_images`).
     `table`: write one row an image there (Parquet). `batch_size`, `runtime`, `precision`: of the teacher; a
     store that was begun keeps its own.
     """
@@ -53,6 +55,7 @@ class LabelOptions:
     decode_size: int | None = None
     top_k: int | None = None
     features: bool = False
+    teacher_flip: bool = False
     table: Path | None = None
     seed: int = 0
     batch_size: int = 64
@@ -76,8 +79,8 @@ class LabelOptions:
 @dataclass(frozen=True)
 class LabelReport:
     """A finished store. `images` in `shards` files, `unreadable` ones among them; `labelled_now` were not
-    there before this command; `features`: how many numbers are kept of each view's, 0: none; `bytes` on
-    disk."""
+    there before this command; `features`: how many numbers are kept of each view's, 0: none; `flip`: answers
+    are means over mirror images; `bytes` on disk."""
 
     out: str
     images: int
@@ -86,6 +89,7 @@ class LabelReport:
     classes: int
     kept: str
     features: int
+    flip: bool
     unreadable: int
     labelled_now: int
     bytes: int
@@ -110,9 +114,10 @@ def label(options: LabelOptions) -> LabelReport:
         resolved = _resolve(options, begun)
         with torch_threads(resolved["threads"]):
             opened = _open(options, resolved, begun is not None)
-            config = _config(options, opened, resolved)
+            labelling = _labelling(options, opened, resolved)
+            config = _config(options, opened, labelling, resolved)
             require_same_pixels(out, run.open(config), config["decoder"]["pixels"])
-            labelled_now = StoreWriter(out, opened, _labelling(options, opened, resolved)).run()
+            labelled_now = StoreWriter(out, opened, labelling).run()
         store = open_store(out)
         if options.table is not None:
             write_table(options.table, store, opened.mixture, options.shards)
@@ -193,10 +198,13 @@ def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) 
         opened.layout,
         options.execution.readers,
         options.features,
+        options.teacher_flip,
     )
 
 
-def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> dict[str, Any]:
+def _config(
+    options: LabelOptions, opened: Opened, labelling: Labelling, resolved: dict[str, Any]
+) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a store must agree with; no time, host or path."""
     from distill.models.teacher import runtime_facts
 
@@ -213,6 +221,7 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
             "top_k": opened.layout.top,
             "labelled_views": opened.units[-1].views if opened.mixture.labelled else None,
             **({"features": teacher.model.dimension} if options.features else {}),
+            **({"teacher_flip": True} if options.teacher_flip else {}),
         },
         "inputs": {
             "samples": len(samples),
@@ -225,7 +234,7 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
         "teacher": {
             "description": teacher.description,
             "sha256": teacher.fingerprint,
-            "flops_per_image": teacher.flops_per_image,
+            "flops_per_image": labelling.answers.flops_per_image,
             **runtime_facts(teacher.model),
         },
         "decoder": {
@@ -246,6 +255,7 @@ def _report(options: LabelOptions, store: LabelStore, labelled_now: int) -> Labe
         classes=len(store.classes),
         kept="all classes" if top is None else f"the {top} largest and the rest",
         features=store.features,
+        flip=store.flip,
         unreadable=sum(len(one.unreadable) for one in facts),
         labelled_now=labelled_now,
         bytes=sum(path.stat().st_size for path in _files(options.out / OUTPUTS)),
