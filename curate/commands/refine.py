@@ -76,3 +76,5 @@ def refine(
     ]
     print_table("what the teacher saw of each class", ["class", "share", "quota, in even ones"], classes)
     say(f"look at {report.retrieved.out / 'report.html'}")
+    if not report.retrieved.is_fetched:
+        say(f"next: curate fetch --transfer-set {report.retrieved.out} --index {index}")

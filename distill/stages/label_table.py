@@ -11,7 +11,8 @@ from distill.data.compact_logits import probabilities
 from distill.data.label_shards import LABELLED, LabelShard, Unit
 from distill.data.label_store import LabelStore, rows_of
 from distill.data.mixture import Mixture
-from distill.data.transfer_shards import hinted_labels
+from distill.data.samples import Samples
+from distill.data.transfer_shards import SetRow, set_rows
 from transferset.console import say
 from transferset.writes import atomic_path, sweep_temporaries_of
 
@@ -24,15 +25,16 @@ _ROWS = 4096
 def write_table(path: Path, store: LabelStore, mixture: Mixture, shards: Sequence[str | Path]) -> None:
     """One row a sample of the transfer set, in its order, written in pieces and renamed at the end.
 
-    `item_id` (hex), `shard`, `hinted_label` (null where the transfer set has none), `predicted` and
-    `confidence` (the most probable class), `entropy` (nats), `probabilities` (list<float32>, in the order of
-    the classes, which the schema's metadata holds as `classes`): the mean over the views. All of them but the
-    first three are null for an image that could not be read.
+    `item_id` (hex) as the transfer set's samples.parquet has it, `bytes_id`, the id of the bytes, which is
+    another one where the set was fetched from URLs; `shard`, `hinted_label` (null where the transfer set has
+    none), `predicted` and `confidence` (the most probable class), `entropy` (nats), `probabilities`
+    (list<float32>, in the order of the classes, which the schema's metadata holds as `classes`): the mean
+    over the views. What the teacher says is null for an image that could not be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    hints = hinted_labels(shards)
+    known = set_rows(shards)
     schema = _schema(store)
     units = mixture.units(store.views)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,11 +44,9 @@ def write_table(path: Path, store: LabelStore, mixture: Mixture, shards: Sequenc
             if unit.name == LABELLED:
                 continue
             for rows in _blocks(len(unit.rows)):
-                ids = [row.tobytes().hex() for row in mixture.samples.ids[unit.rows[rows]]]
                 columns = {
-                    "item_id": ids,
-                    "shard": [unit.name] * len(ids),
-                    "hinted_label": [hints.get(identity) for identity in ids],
+                    **_names(mixture.samples, unit.rows[rows], known),
+                    "shard": [unit.name] * len(rows),
                     **_answers(store, shard, unit, rows),
                 }
                 writer.write_table(pa.table(columns, schema=schema))
@@ -58,6 +58,7 @@ def _schema(store: LabelStore) -> "pa.Schema":
 
     fields = [
         ("item_id", pa.string()),
+        ("bytes_id", pa.string()),
         ("shard", pa.string()),
         ("hinted_label", pa.string()),
         ("predicted", pa.string()),
@@ -67,6 +68,20 @@ def _schema(store: LabelStore) -> "pa.Schema":
     ]
     facts = {"classes": json.dumps(list(store.classes)), "teacher_sha256": store.teacher_sha256}
     return pa.schema(fields, metadata={**facts, "views": str(store.views)})
+
+
+def _names(
+    samples: Samples, rows: np.ndarray, known: dict[tuple[Path, int], SetRow]
+) -> dict[str, list[str | None]]:
+    """What some samples are called, and hinted to be."""
+    ids: list[str | None] = [identity.tobytes().hex() for identity in samples.ids[rows]]
+    places = zip((samples.sources[one] for one in samples.source[rows]), samples.offset[rows].tolist())
+    found = [known.get(place) for place in places]
+    return {
+        "item_id": [one.item_id if one else identity for one, identity in zip(found, ids, strict=True)],
+        "bytes_id": ids,
+        "hinted_label": [one.hinted_label if one else None for one in found],
+    }
 
 
 def _blocks(count: int) -> Iterator[np.ndarray]:

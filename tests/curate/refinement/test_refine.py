@@ -191,6 +191,27 @@ def test_tables_that_are_none(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_may_name_the_images_of_a_fetched_set_by_their_bytes(
+    first: Path, table: Path, tmp_path: Path
+) -> None:
+    """As one does that was labelled from the tars alone."""
+    samples = pq.read_table(first / "samples.parquet")
+    urls = [one[::-1] for one in samples.column("item_id").to_pylist()]
+    fetched = samples.append_column("bytes_id", samples.column("item_id"))
+    (tmp_path / "set").mkdir()
+    pq.write_table(fetched.set_column(0, "item_id", pa.array(urls)), tmp_path / "set" / "samples.parquet")
+    found, expected = read_judgement(table, tmp_path / "set"), read_judgement(table, first)
+    assert found.ids == tuple(one[::-1] for one in expected.ids) and found.unjudged == 1
+    assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_an_index_that_the_set_is_not_from(
+    ready_pool: Any, queries: Path, first: Path, table: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"none of the 19 judged images .* whose ids are of their URLs"):
+        refine(ready_pool.index, queries, table, first, tmp_path / "out", OPTIONS, RULE)
+
+
 def test_on_the_command_line(
     small_pool: Any, queries: Path, first: Path, table: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

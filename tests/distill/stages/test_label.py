@@ -381,7 +381,9 @@ def _mean_probabilities(opened: LabelStore, shard: int, row: int) -> np.ndarray:
     return mean
 
 
-def test_hinted_labels_come_from_the_transfer_set(
+@pytest.mark.parametrize("fetched", [False, True])
+def test_ids_and_hinted_labels_come_from_the_transfer_set(
+    fetched: bool,
     teacher: Path,
     tmp_path: Path,
     encode: Callable[..., bytes],
@@ -392,12 +394,14 @@ def test_hinted_labels_come_from_the_transfer_set(
 
     from transferset.tars import list_members
 
-    root = tmp_path / "set"
+    root = tmp_path / "set"  # where it was fetched, its item ids are those of URLs
     members = {f"{n}.jpg": encode(noise(n, n)) for n in range(3)}
     tar = write_tar(root / "shards" / "000000.tar", members)
     places = list_members(tar)
+    ids = [item_id(data).hex() for data in members.values()]
+    urls = [item_id(b"https://example.org/%d" % n).hex() for n in range(3)]
     table = {
-        "item_id": [item_id(data).hex() for data in members.values()],
+        **({"item_id": urls, "bytes_id": ids} if fetched else {"item_id": ids}),
         "shard": ["000000.tar"] * 3,
         "offset": [member.offset for member in places],
         "size": [member.size for member in places],
@@ -407,7 +411,12 @@ def test_hinted_labels_come_from_the_transfer_set(
     label(_options(root, teacher, tmp_path / "store", table=tmp_path / "t.parquet"))
     found = pq.read_table(tmp_path / "t.parquet")
     assert found.column("hinted_label").to_pylist() == ["blue", None, "red"]
-    assert found.column("item_id").to_pylist() == table["item_id"]
+    assert found.column("item_id").to_pylist() == (urls if fetched else ids)
+    assert found.column("bytes_id").to_pylist() == ids
+    label(_options(root / "shards", teacher, tmp_path / "store", table=tmp_path / "tars.parquet"))
+    of_tars = pq.read_table(tmp_path / "tars.parquet")
+    assert of_tars.column("item_id").to_pylist() == ids, "there is no table that names them otherwise"
+    assert of_tars.column("hinted_label").to_pylist() == [None] * 3
 
 
 @pytest.mark.parametrize(
