@@ -10,13 +10,16 @@ from transferset.errors import DataError, UsageError
 from transferset.writes import sha256_file
 
 _COLUMNS = ("item_id", "entropy", "probabilities")
+_ON_TASK = "on_task"
 _HOW = "write it with distill label --table, of the transfer set that --from names"
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
     """n images of a transfer set in its order: `ids` (its item ids, hex), `probabilities` (n, C) float32 of
-    `classes`, `entropy` (n,) in nats. `unjudged` of the set's images are not in the table, or could not be
+    `classes`, `entropy` (n,) in nats. `on_task` (n,): how much each looks like any of the classes, and
+    `random_on_task` (m,), in ascending order, how much random images of a pool do; None in tables that do not
+    say. `unjudged` of the set's images are not in the table, or could not be
     read there. The checksums are those of the table and of the set's samples.parquet."""
 
     ids: tuple[str, ...]
@@ -26,6 +29,8 @@ class Judgement:
     unjudged: int
     table_sha256: str
     samples_sha256: str
+    on_task: np.ndarray | None = None
+    random_on_task: np.ndarray | None = None
 
 
 def read_judgement(table: Path, transfer_set: Path) -> Judgement:
@@ -44,8 +49,10 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
     try:
         wanted = _names(samples)
         found = pq.read_table(table)
-        classes = json.loads((found.schema.metadata or {})[b"classes"])
+        metadata = found.schema.metadata or {}
+        classes, random = json.loads(metadata[b"classes"]), metadata.get(b"random_on_task")
         ids, entropy, probabilities = (found.column(name).to_pylist() for name in _COLUMNS)
+        on_task = found.column(_ON_TASK).to_pylist() if _ON_TASK in found.column_names else None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{table} is no table of a teacher's answers: {error}", hint=_HOW) from error
     named = {one: place for place, one in enumerate(ids) if probabilities[place] is not None}
@@ -54,21 +61,30 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
         for one, other in wanted.items()
         if {one, other} & named.keys()
     }
-    judged = list(rows)
-    if not judged:
+    if not rows:
         raise DataError(f"{table} holds none of the {len(wanted)} images of {transfer_set}", hint=_HOW)
     try:
-        matrix = np.array([probabilities[rows[one]] for one in judged], np.float32)
-        nats = np.array([entropy[rows[one]] for one in judged], np.float32)
-    except (TypeError, ValueError) as error:
+        matrix = np.array([probabilities[row] for row in rows.values()], np.float32)
+        nats = np.array([entropy[row] for row in rows.values()], np.float32)
+        scores = None if on_task is None else np.array([on_task[row] for row in rows.values()], np.float32)
+        compared = None if random is None else np.array(json.loads(random)["scores"], np.float32)
+    except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{table} is damaged: {error}", hint=_HOW) from error
-    if matrix.shape != (len(judged), len(classes)) or not (
-        np.isfinite(matrix).all() and np.isfinite(nats).all()
-    ):
+    numbers = [one for one in (matrix, nats, scores, compared) if one is not None]
+    finite = all(one.size and np.isfinite(one).all() for one in numbers)
+    if matrix.shape != (len(rows), len(classes)) or not finite:
         raise DataError(f"{table} is damaged: not {len(classes)} finite probabilities an image", hint=_HOW)
-    unjudged = len(wanted) - len(judged)
-    checksums = sha256_file(table), sha256_file(samples)
-    return Judgement(tuple(judged), matrix, nats, tuple(classes), unjudged, *checksums)
+    return Judgement(
+        ids=tuple(rows),
+        probabilities=matrix,
+        entropy=nats,
+        classes=tuple(classes),
+        unjudged=len(wanted) - len(rows),
+        table_sha256=sha256_file(table),
+        samples_sha256=sha256_file(samples),
+        on_task=scores,
+        random_on_task=compared,
+    )
 
 
 def _names(samples: Path) -> dict[str, str]:

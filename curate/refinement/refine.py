@@ -75,7 +75,7 @@ def refine(
     _require_index_of(opened, judgement)
     query_set = find_queries(Path(query_dir), options)
     refined = refine_by(rule, judgement, query_set.labels, options.selection.total)
-    _tell_rule(judgement, refined)
+    _tell_rule(rule, judgement, refined)
     pool = _pool_queries(opened, judgement, refined)
     joint = replace(query_set, queries=(*query_set.queries, *pool))
     quotas = [*refined.quotas, *refined.uncertain_quotas]
@@ -172,8 +172,11 @@ def _dropped(judgement: Judgement, refined: Refined) -> list[str]:
     return [judgement.ids[row] for row in refined.dropped.tolist()]
 
 
-def _tell_rule(judgement: Judgement, refined: Refined) -> None:
+def _tell_rule(rule: Rule, judgement: Judgement, refined: Refined) -> None:
     say(f"{len(judgement.ids)} images judged, {judgement.unjudged} not")
+    if rule.drop is None and (judgement.on_task is None or judgement.random_on_task is None):
+        say("note: nothing is dropped as off task: the table does not say how random images of the pool look")
+        say("  distill label --table … --reject-from POOL adds that; --drop SHARE drops without")
     say(f"off task: {len(refined.dropped)} dropped; uncertain: {len(refined.uncertain)} become queries")
     order = sorted(refined.weights, key=lambda name: -refined.weights[name])
     most = ", ".join(f"{name} × {refined.weights[name]:.2f}" for name in order[:3])
@@ -190,6 +193,7 @@ def _refined_table(judgement: Judgement, refined: Refined) -> Any:
             "item_id": judgement.ids[row],
             "role": role,
             "entropy": float(judgement.entropy[row]),
+            "on_task": None if judgement.on_task is None else float(judgement.on_task[row]),
             "predicted": judgement.classes[int(judgement.probabilities[row].argmax())],
             "confidence": float(judgement.probabilities[row].max()),
         }
@@ -201,6 +205,7 @@ def _refined_table(judgement: Judgement, refined: Refined) -> Any:
             ("item_id", pa.string()),
             ("role", pa.string()),
             ("entropy", pa.float32()),
+            ("on_task", pa.float32()),
             ("predicted", pa.string()),
             ("confidence", pa.float32()),
         ]

@@ -33,6 +33,11 @@ LabelTable = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="Write one row an image: probabilities, entropy (.parquet)."),
 ]
+RejectFrom = Annotated[
+    list[str] | None,
+    typer.Option(help="Random images (a pool): with them in --table refine can tell what is off task."),
+]
+RejectImages = Annotated[int, typer.Option(min=1, help="How many of those images are drawn.")]
 
 
 def label(
@@ -51,6 +56,8 @@ def label(
     features: options.StoredFeatures = False,
     teacher_flip: options.TeacherFlip = False,
     table: LabelTable = None,
+    reject_from: RejectFrom = None,
+    reject_images: RejectImages = 500,
     seed: options.Seed = 0,
     batch_size: options.ModelBatchSize = 64,
     runtime: options.Runtime = "auto",
@@ -84,6 +91,8 @@ def label(
         features=features,
         teacher_flip=teacher_flip,
         table=table,
+        reject_from=tuple(reject_from or ()),
+        reject_images=reject_images,
         seed=seed,
         batch_size=batch_size,
         runtime=runtime,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill.data.compact_logits import logit_format
 from distill.data.decoder import decoder_pixels, decoder_versions, require_same_pixels
+from distill.data.image_stream import list_images
 from distill.data.label_shards import OUTPUTS
 from distill.data.label_store import LabelStore, open_store
 from distill.data.labelling import Labelling
@@ -19,6 +20,7 @@ from distill.models.teacher import check_precision, check_runtime
 from distill.splits.checked import check_splits
 from distill.stages.label_table import write_table
 from distill.stages.label_writer import Opened, StoreWriter
+from distill.stages.random_scores import RandomScores, random_scores
 from transferset.console import say
 from transferset.errors import UsageError
 from transferset.labelled import load_labelled
@@ -40,8 +42,10 @@ class LabelOptions:
     `features`: keep the teacher's features too, which `feature_weight` and matching features take.
     `teacher_flip`: keep the mean answer for a view and its mirror image, as `train` with that option takes
     it (features are those of the view alone, see `over_mirror_images`).
-    `table`: write one row an image there (Parquet). `batch_size`, `runtime`, `precision`: of the teacher; a
-    store that was begun keeps its own.
+    `table`: write one row an image there (Parquet); with `reject_from`, images of a pool, it also tells how
+    much `reject_images` random ones of them look on task, which `curate refine` compares with (of 500 a share
+    is known to some two points). `batch_size`, `runtime`, `precision`: of the teacher; a store that was begun
+    keeps its own.
     """
 
     shards: tuple[str | Path, ...]
@@ -57,6 +61,8 @@ class LabelOptions:
     features: bool = False
     teacher_flip: bool = False
     table: Path | None = None
+    reject_from: tuple[str, ...] = ()
+    reject_images: int = 500
     seed: int = 0
     batch_size: int = 64
     runtime: str = "auto"
@@ -74,6 +80,10 @@ class LabelOptions:
             raise UsageError(f"--decode-size {self.decode_size} must be at least 1")
         if self.table is not None and self.table.suffix != ".parquet":
             raise UsageError(f"--table {self.table} must end in .parquet")
+        if self.reject_from and self.table is None:
+            raise UsageError("--reject-from is for the --table", hint="give both, or leave it out")
+        if self.reject_images < 1:
+            raise UsageError(f"--reject-images {self.reject_images} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ def label(options: LabelOptions) -> LabelReport:
     augmentation(options.augment)
     check_runtime(options.runtime)
     check_precision(options.precision)
+    list_images(options.reject_from)  # what is not there is told before, and not after
     out, run = options.out, RunDirectory(options.out)
     with DirectoryLock(out):
         begun = run.resolved()
@@ -118,9 +129,10 @@ def label(options: LabelOptions) -> LabelReport:
             config = _config(options, opened, labelling, resolved)
             require_same_pixels(out, run.open(config), config["decoder"]["pixels"])
             labelled_now = StoreWriter(out, opened, labelling).run()
-        store = open_store(out)
-        if options.table is not None:
-            write_table(options.table, store, opened.mixture, options.shards)
+            store = open_store(out)
+            if options.table is not None:
+                random = _random_scores(options, labelling, opened.decode_size)
+                write_table(options.table, store, opened.mixture, options.shards, random)
     return _report(options, store, labelled_now)
 
 
@@ -200,6 +212,13 @@ def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) 
         options.features,
         options.teacher_flip,
     )
+
+
+def _random_scores(options: LabelOptions, labelling: Labelling, decode_size: int) -> RandomScores | None:
+    if not options.reject_from:
+        return None
+    paths, count = options.reject_from, options.reject_images
+    return random_scores(paths, count, labelling, decode_size, options.views)
 
 
 def _config(

@@ -1,9 +1,11 @@
 """The whole second round on a pool of URLs: retrieve, fetch, label, refine, and fetch again."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +26,7 @@ TINY = "timm:test_efficientnet@none"
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 FETCH = FetchOptions(LOCAL, min_agreement=0.999)
 OPTIONS = RetrieveOptions(SelectOptions(total=24), workers=2)
-RULE = Rule(drop=0.2, uncertain_share=0.5, uncertain_queries=2)
+RULE = Rule(uncertain_share=0.5, uncertain_queries=2, off_task=0.6)
 
 
 @pytest.fixture
@@ -47,23 +49,32 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_fetched_set_is_labelled_and_refined(
-    url_pool: Any, query_dir: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    url_pool: Any,
+    small_pool: Any,
+    query_dir: Path,
+    teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     first, table, out = tmp_path / "first", tmp_path / "table.parquet", tmp_path / "refined"
     retrieve(url_pool.index, query_dir, first, replace(OPTIONS, selection=SelectOptions(total=20)))
     fetch(first, url_pool.index, FETCH)
     store = LabelOptions((first,), teacher, tmp_path / "store", views=1, augment="none", runtime="eager")
-    label(replace(store, table=table, execution=ONE_THREAD))
+    compared = {"reject_from": (str(small_pool.pool),), "execution": ONE_THREAD}
+    label(replace(store, table=table, **compared))  # type: ignore[arg-type]
     samples, told = _rows(first / "samples.parquet"), _rows(table)
     for name in ("item_id", "bytes_id", "hinted_label"):
         assert [row[name] for row in told] == [row[name] for row in samples]
     assert {row["hinted_label"] for row in told} == {"red", "blue"}
 
     report = refine(url_pool.index, query_dir, table, first, out, OPTIONS, RULE)
-    assert (report.unjudged, report.uncertain) == (0, 2) and report.dropped > 0
+    random = json.loads(pq.read_schema(table).metadata[b"random_on_task"])["scores"]
+    off_task = {row["item_id"] for row in told if row["on_task"] < np.quantile(random, 0.6)}
+    assert (report.unjudged, report.uncertain) == (0, 2) and 0 < report.dropped < 20
     roles: dict[str, set[str]] = {"off task": set(), "uncertain": set()}
     for row in _rows(out / "refined.parquet"):
         roles[row["role"]].add(row["item_id"])
+    assert roles["off task"] == off_task
     chosen = _rows(out / "samples.parquet")
     drawn = {row["item_id"]: row["query_ids"][0] for row in chosen}
     assert len(chosen) == 24 and not roles["off task"] & drawn.keys()

@@ -369,10 +369,46 @@ def test_the_table_has_one_row_an_image(store: Path, shards: Path, teacher: Path
     assert np.allclose(p, mean, atol=1e-3) and p.sum() == pytest.approx(1, abs=1e-5)
     assert one["entropy"] == pytest.approx(float(-(p * np.log(p)).sum()), abs=1e-4)
     assert one["predicted"] == ["blue", "green", "red"][int(p.argmax())]
-    assert one["hinted_label"] is None
+    assert one["hinted_label"] is None and lost["on_task"] is None
+    sizes = open_store(store).shards[0].tensors["log_sum_exp"][3]
+    assert np.ptp(sizes) > 0 and one["on_task"] == pytest.approx(sizes.mean(), abs=1e-5)
+    assert b"random_on_task" not in table.schema.metadata
     before = path.read_bytes()
     label(_options(shards, teacher, store, table=path))
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_the_table_tells_how_random_images_look(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, encode: Callable[..., bytes], noise: Picture
+) -> None:
+    """Scored as those of the set are: the same images, in tars or in files, get the same scores."""
+    path, folder = tmp_path / "t.parquet", tmp_path / "loose"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(encode(noise(1, 999)))
+    (folder / "1.jpg").write_bytes(b"no image")
+    given = {"table": path, "reject_from": (str(shards), str(folder))}
+    label(_options(shards, teacher, store, **given))
+    table = pq.read_table(path)
+    random = json.loads(table.schema.metadata[b"random_on_task"])
+    assert (random["unreadable"], random["pool"], len(random["scores"])) == (2, ["set", "loose"], 45)
+    of_set = np.array([row["on_task"] for row in table.to_pylist() if row["on_task"] is not None])
+    apart = np.abs(of_set[:, None] - np.array(random["scores"])[None])
+    assert len(of_set) == 44 and apart.min(axis=1).max() < 1e-3 < np.diff(np.sort(of_set)).mean()
+    label(_options(shards, teacher, store, **given, reject_images=7))
+    few = json.loads(pq.read_schema(path).metadata[b"random_on_task"])
+    assert len(few["scores"]) + few["unreadable"] == 7 and set(few["scores"]) <= set(random["scores"])
+
+
+def test_random_images_that_cannot_be_read_or_are_not_there(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "0.jpg").write_bytes(b"no image")
+    path = tmp_path / "t.parquet"
+    with pytest.raises(DataError, match="none of the 1 images of --reject-from"):
+        label(_options(shards, teacher, store, table=path, reject_from=(str(tmp_path),)))
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        label(_options(shards, teacher, tmp_path / "new", table=path, reject_from=("nowhere",)))
+    assert not path.exists() and not (tmp_path / "new").exists()
 
 
 def _mean_probabilities(opened: LabelStore, shard: int, row: int) -> np.ndarray:
@@ -422,7 +458,8 @@ def test_ids_and_hinted_labels_come_from_the_transfer_set(
 @pytest.mark.parametrize(
     "values",
     [{"views": 0}, {"labelled_share": 1.0}, {"top_k": 0}, {"decode_size": 0}, {"augment": "wild"},
-     {"table": Path("t.csv")}, {"precision": "f64"}, {"runtime": "jit"}],
+     {"table": Path("t.csv")}, {"precision": "f64"}, {"runtime": "jit"}, {"reject_from": ("pool",)},
+     {"reject_images": 0}],
 )  # fmt: skip
 def test_impossible_options(shards: Path, teacher: Path, tmp_path: Path, values: dict[str, object]) -> None:
     with pytest.raises(UsageError):
