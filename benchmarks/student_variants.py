@@ -198,8 +198,15 @@ def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Vari
     if not variant.refined:
         return first
     table = home / f"{name}.parquet"
+    drawn = replace(options, selection=SelectOptions(total=500, strategy="random", seed=seed))
+    random = retrieve(setting.index, data, home / "set-500-random", drawn).out
     labels = LabelOptions(
-        shards=(first,), teacher=home / "teacher", out=home / f"{name}-labels", views=4, table=table
+        shards=(first,),
+        teacher=home / "teacher",
+        out=home / f"{name}-labels",
+        views=4,
+        table=table,
+        reject_from=(str(random / "shards"),),
     )
     label(labels)
     return refine(setting.index, data, table, first, home / f"{name}-refined", options).retrieved.out

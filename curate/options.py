@@ -206,7 +206,15 @@ TeacherTable = Annotated[
 FromSet = Annotated[Path, typer.Option("--from", help="Folder of the transfer set that is refined.")]
 RefinedTotal = Annotated[int, typer.Option(min=1, help="Images to retrieve in all.")]
 DropShare = Annotated[
-    float, typer.Option("--drop", help="Share of the images that leaves: where the teacher knows least.")
+    float | None,
+    typer.Option("--drop", help="Share of the images that leaves, least on task first. Default: --off-task."),
+]
+OffTask = Annotated[
+    float,
+    typer.Option(
+        help="Images leave that look less on task than this share of random ones; less where much of the pool"
+        " is of the task."
+    ),
 ]
 MostQuota = Annotated[float, typer.Option("--most", help="Largest quota of a class, in even ones.")]
 UncertainShare = Annotated[

@@ -102,7 +102,11 @@ Threads = Annotated[
 Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode and render ahead; 0: none.")]
 CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
 
-# Stored teacher outputs.
+# What a teacher is asked, and what is stored of it.
+TeacherFlip = Annotated[
+    bool,
+    typer.Option("--teacher-flip", help="The teacher's mean answer for a view and its mirror image counts."),
+]
 TopK = Annotated[
     int | None,
     typer.Option(min=1, help="Classes kept beside the rest as one; default: all up to 256, else 64."),

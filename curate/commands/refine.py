@@ -13,7 +13,8 @@ def refine(
     transfer_set: options.FromSet,
     out: options.Out,
     total: options.RefinedTotal,
-    drop: options.DropShare = 0.1,
+    drop: options.DropShare = None,
+    off_task: options.OffTask = 0.5,
     most: options.MostQuota = 2.0,
     uncertain_share: options.UncertainShare = 0.2,
     uncertain_queries: options.UncertainQueries = None,
@@ -39,7 +40,7 @@ def refine(
     from curate.retrieval import RetrieveOptions
     from curate.selection.selection import SelectOptions, Shortfall
 
-    rule = Rule(drop, most, uncertain_share, uncertain_queries)
+    rule = Rule(drop, most, uncertain_share, uncertain_queries, off_task)
     selection = SelectOptions(
         total=total,
         min_similarity=min_similarity,
@@ -76,3 +77,5 @@ def refine(
     ]
     print_table("what the teacher saw of each class", ["class", "share", "quota, in even ones"], classes)
     say(f"look at {report.retrieved.out / 'report.html'}")
+    if not report.retrieved.is_fetched:
+        say(f"next: curate fetch --transfer-set {report.retrieved.out} --index {index}")

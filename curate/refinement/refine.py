@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from curate.copies.checks import IndexEncoder, find_calibration, make_checks
+from curate.index.id_kinds import MADE_OF
 from curate.index.index import Index, open_index
 from curate.index.layout import PART_BITS, ROW_MASK
 from curate.query_set import encode_queries, find_queries
@@ -71,9 +72,10 @@ def refine(
     read = [("--index", opened.path), ("--query-dir", Path(query_dir)), ("--from", Path(transfer_set))]
     require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
     judgement = read_judgement(Path(table), Path(transfer_set))
+    _require_index_of(opened, judgement)
     query_set = find_queries(Path(query_dir), options)
     refined = refine_by(rule, judgement, query_set.labels, options.selection.total)
-    _tell_rule(judgement, refined)
+    _tell_rule(rule, judgement, refined)
     pool = _pool_queries(opened, judgement, refined)
     joint = replace(query_set, queries=(*query_set.queries, *pool))
     quotas = [*refined.quotas, *refined.uncertain_quotas]
@@ -109,9 +111,19 @@ def refine(
     return RefineReport(report, dropped, uncertain, judgement.unjudged, refined.mass, refined.weights)
 
 
+def _require_index_of(index: Index, judgement: Judgement) -> None:
+    if not any(index.positions_of(bytes.fromhex(identity)) for identity in judgement.ids):
+        raise UsageError(
+            f"none of the {len(judgement.ids)} judged images of --from is in {index.path}, whose ids are "
+            f"{MADE_OF[index.plan.id_kind]}",
+            hint="give the index that it was retrieved from",
+        )
+
+
 def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[Query]:
-    """The uncertain images as queries, their vectors from the index; hinted is what the teacher finds most
-    probable. UsageError where the index does not hold one."""
+    """The uncertain images as queries, their vectors from the index, which an index over URLs has too, and
+    their bytes where it has them; hinted is what the teacher finds most probable. UsageError where the index
+    does not hold one."""
     queries = []
     for row in refined.uncertain.tolist():
         identity = judgement.ids[row]
@@ -123,7 +135,7 @@ def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[
             )
         vector = index.embeddings(position >> PART_BITS)[position & ROW_MASK].astype(np.float32)
         label = judgement.classes[int(judgement.probabilities[row].argmax())]
-        data = index.read_bytes(index.item(position))
+        data = index.read_bytes(index.item(position)) if index.has_bytes else None
         queries.append(
             Query(
                 identity,
@@ -160,8 +172,11 @@ def _dropped(judgement: Judgement, refined: Refined) -> list[str]:
     return [judgement.ids[row] for row in refined.dropped.tolist()]
 
 
-def _tell_rule(judgement: Judgement, refined: Refined) -> None:
+def _tell_rule(rule: Rule, judgement: Judgement, refined: Refined) -> None:
     say(f"{len(judgement.ids)} images judged, {judgement.unjudged} not")
+    if rule.drop is None and (judgement.on_task is None or judgement.random_on_task is None):
+        say("note: nothing is dropped as off task: the table does not say how random images of the pool look")
+        say("  distill label --table … --reject-from POOL adds that; --drop SHARE drops without")
     say(f"off task: {len(refined.dropped)} dropped; uncertain: {len(refined.uncertain)} become queries")
     order = sorted(refined.weights, key=lambda name: -refined.weights[name])
     most = ", ".join(f"{name} × {refined.weights[name]:.2f}" for name in order[:3])
@@ -178,6 +193,7 @@ def _refined_table(judgement: Judgement, refined: Refined) -> Any:
             "item_id": judgement.ids[row],
             "role": role,
             "entropy": float(judgement.entropy[row]),
+            "on_task": None if judgement.on_task is None else float(judgement.on_task[row]),
             "predicted": judgement.classes[int(judgement.probabilities[row].argmax())],
             "confidence": float(judgement.probabilities[row].max()),
         }
@@ -189,6 +205,7 @@ def _refined_table(judgement: Judgement, refined: Refined) -> Any:
             ("item_id", pa.string()),
             ("role", pa.string()),
             ("entropy", pa.float32()),
+            ("on_task", pa.float32()),
             ("predicted", pa.string()),
             ("confidence", pa.float32()),
         ]

@@ -1,7 +1,13 @@
-"""The rule by which a transfer set is refined: three quantities, each from the teacher's mean probabilities.
+"""The rule by which a transfer set is refined: three quantities, each from what the teacher says of it.
 
-1. **Off task.** A teacher that knows C classes can say that an image is none of them only by being undecided
-   among all. The share `drop` of the images with the largest entropy leaves the set and is not taken again.
+1. **Off task.** How much an image looks like any of the classes is the log-sum-exp of the teacher's logits,
+   the negative free energy (W. Liu et al., "Energy-based Out-of-distribution Detection", 2020). Probabilities
+   do not tell: an image between two classes is as undecided as one of none. What is little is measured on
+   random images of the pool, most of which are not of the task: an image that looks less on task than the
+   share `off_task` of them leaves the set and is not taken again. Where none does, nothing is dropped; nor
+   where the table lacks these scores (`distill label --table --reject-from POOL` writes them). A share to
+   `drop` that is given in their place is dropped whatever it looks like: the least on task or, in a table
+   without that column, the most undecided.
 2. **Under-represented.** What the rest holds of a class is its mean probability m_c, which counts what the
    teacher sees and not for whom an image was retrieved. A query of the class gets a quota in proportion to
    (1 / C) / m_c, at least 1 / `most` and at most `most` times that of a class with m_c = 1 / C.
@@ -24,18 +30,22 @@ _LEAST_PER_UNCERTAIN = 4
 
 @dataclass(frozen=True)
 class Rule:
-    """`drop`: share of the images that are off task. `most`: of a class's quota, in even ones.
+    """`drop`: share of the images that leaves (None: those that are off task). `off_task`: share of random
+    images that an image must look more on task than. `most`: of a class's quota, in even ones.
     `uncertain_share`: of the total; `uncertain_queries`: how many images share it (None: as many as there are
     queries, four images each at least)."""
 
-    drop: float = 0.1
+    drop: float | None = None
     most: float = 2.0
     uncertain_share: float = 0.2
     uncertain_queries: int | None = None
+    off_task: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop < 1:
+        if self.drop is not None and not 0 <= self.drop < 1:
             raise UsageError(f"--drop is a share, from 0 to below 1, got {self.drop}")
+        if not 0 <= self.off_task <= 1:
+            raise UsageError(f"--off-task is a share, from 0 to 1, got {self.off_task}")
         if not 0 <= self.uncertain_share < 1:
             raise UsageError(f"--uncertain-share is a share, from 0 to below 1, got {self.uncertain_share}")
         if not 1 <= self.most < float("inf"):
@@ -73,9 +83,13 @@ def refine_by(rule: Rule, judgement: Judgement, labels: Sequence[str | None], to
             f"the teacher of the table does not know the class {', '.join(unknown[:3])}",
             hint=f"it knows {', '.join(judgement.classes[:8])}",
         )
-    by_entropy = np.lexsort((np.arange(len(judgement.ids)), -judgement.entropy))
-    dropped = np.sort(by_entropy[: int(rule.drop * len(judgement.ids))])
+    dropped = _dropped(rule, judgement)
     kept = np.setdiff1d(np.arange(len(judgement.ids)), dropped)
+    if not len(kept):
+        raise DataError(
+            f"all {len(judgement.ids)} images look less on task than {rule.off_task:.0%} of random ones",
+            hint="look at the table; a smaller --off-task, or --drop 0, keeps more",
+        )
     uncertain, budget = _uncertain(rule, judgement, kept, len(labels), total)
     mean = judgement.probabilities[kept].astype(np.float64).mean(axis=0)
     even = 1 / len(judgement.classes)
@@ -95,6 +109,18 @@ def refine_by(rule: Rule, judgement: Judgement, labels: Sequence[str | None], to
         mass=dict(zip(judgement.classes, mean.round(6).tolist(), strict=True)),
         weights={name: round(weight, 6) for name, weight in by_class.items()},
     )
+
+
+def _dropped(rule: Rule, judgement: Judgement) -> np.ndarray:
+    """The rows that leave, in ascending order."""
+    score, random = judgement.on_task, judgement.random_on_task
+    if rule.drop is None:
+        if score is None or random is None:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(score < np.quantile(random, rule.off_task))
+    least = -judgement.entropy if score is None else score
+    order = np.lexsort((np.arange(len(least)), least))
+    return np.sort(order[: int(rule.drop * len(least))])
 
 
 def _uncertain(

@@ -33,6 +33,11 @@ LabelTable = Annotated[
     Path | None,
     typer.Option(dir_okay=False, help="Write one row an image: probabilities, entropy (.parquet)."),
 ]
+RejectFrom = Annotated[
+    list[str] | None,
+    typer.Option(help="Random images (a pool): with them in --table refine can tell what is off task."),
+]
+RejectImages = Annotated[int, typer.Option(min=1, help="How many of those images are drawn.")]
 
 
 def label(
@@ -49,10 +54,14 @@ def label(
     decode_size: DecodeSize = None,
     top_k: options.TopK = None,
     features: options.StoredFeatures = False,
+    teacher_flip: options.TeacherFlip = False,
     table: LabelTable = None,
+    reject_from: RejectFrom = None,
+    reject_images: RejectImages = 500,
     seed: options.Seed = 0,
     batch_size: options.ModelBatchSize = 64,
     runtime: options.Runtime = "auto",
+    precision: options.Precision = "auto",
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -80,10 +89,14 @@ def label(
         decode_size=decode_size,
         top_k=top_k,
         features=features,
+        teacher_flip=teacher_flip,
         table=table,
+        reject_from=tuple(reject_from or ()),
+        reject_images=reject_images,
         seed=seed,
         batch_size=batch_size,
         runtime=runtime,
+        precision=precision,
         execution=Execution(device, threads, workers),
     )
     report = run(given)
@@ -95,7 +108,7 @@ def _print_store(report: "LabelReport") -> None:
     rows = [
         ["images", f"{report.images:,} in {report.shards:,} shards, {report.unreadable} unreadable"],
         ["labelled by this command", f"{report.labelled_now:,}"],
-        ["views of each", str(report.views)],
+        ["views of each", f"{report.views}{', with their mirror images' if report.flip else ''}"],
         ["kept", f"{report.kept}, of {report.classes} classes"],
         ["on disk", f"{report.bytes / 1e6:,.1f} MB"],
         ["store", report.out],

@@ -43,10 +43,6 @@ TeacherWeights = Annotated[
     list[float] | None,
     typer.Option("--teacher-weight", help="What a teacher counts, once for each; default: the same."),
 ]
-TeacherFlip = Annotated[
-    bool,
-    typer.Option("--teacher-flip", help="The teacher's mean answer for a view and its mirror image counts."),
-]
 ContinuedRun = Annotated[
     Path | None,
     typer.Option("--from", help="A run to go on from in place of --student, with other or more teachers."),
@@ -91,7 +87,7 @@ def train(
     teacher: TrainTeacher = None,
     combine: Combine = "average",
     teacher_weight: TeacherWeights = None,
-    teacher_flip: TeacherFlip = False,
+    teacher_flip: options.TeacherFlip = False,
     labels_from: LabelsFrom = None,
     more_shards: options.MoreShards = None,
     data: MixedIn = None,

@@ -1,13 +1,14 @@
 """A store of teacher outputs, opened for training: what it holds, and whether that is what a run needs.
 
-config.json                  arguments, teacher, decoder, what the machine resolved
+config.json                  arguments, inputs, teacher, the decoder's pixels, what the machine resolved
 labels.json                  the classes, in the order of the teacher's outputs
 outputs/000000.safetensors   one a shard: `log_probabilities` (n, views, …), see `compact_logits`; `readable`
                              with --features also `features` (n, views, D) float16, at unit length
 outputs/000000.json          the shard's name, item ids' SHA-256, checksum, unreadable images
 store.json                   last: the fingerprint, and how much there is
 
-D stands in config.json as `features` among the arguments; a store without features has no such key.
+D stands in config.json as `features` among the arguments; a store without features has no such key. Neither
+has one of answers to the views alone `teacher_flip`: true, which says that they are means over mirror images.
 """
 
 import hashlib
@@ -26,15 +27,16 @@ from distill.loop.run_directory import CONFIG, read_config, read_object
 from distill.models.student import read_classes
 from transferset.errors import DataError, UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STORE = "store.json"
 
 
 @dataclass(frozen=True, eq=False)
 class LabelStore:
     """A finished store. `views` K of every image (of labelled ones a multiple), drawn with `seed` and
-    `augment` from images decoded for `decode_size`; `layout` says how outputs are kept; `features`: how long
-    the teacher's are, 0: there are none."""
+    `augment`, whose values were those of `augmentation`, from images decoded for `decode_size`; `layout` says
+    how outputs are kept; `features`: how long the teacher's are, 0: there are none; `flip`: answers are means
+    over mirror images; `config`: its config.json."""
 
     path: Path
     classes: tuple[str, ...]
@@ -42,11 +44,18 @@ class LabelStore:
     views: int
     seed: int
     augment: str
+    augmentation: dict[str, Any]
     decode_size: int
     fingerprint: str
-    teacher: dict[str, Any]
+    config: dict[str, Any]
     shards: tuple[LabelShard, ...]
     features: int = 0
+    flip: bool = False
+
+    @property
+    def teacher(self) -> dict[str, Any]:
+        """Who labelled, on what, for people."""
+        return dict(self.config["teacher"])
 
     @property
     def teacher_sha256(self) -> str:
@@ -109,15 +118,18 @@ def open_store(path: Path) -> LabelStore:
             views=int(arguments["views"]),
             seed=int(arguments["seed"]),
             augment=str(arguments["augment"]),
+            augmentation=dict(arguments["augmentation"]),
             decode_size=int(arguments["decode_size"]),
             fingerprint=str(facts["fingerprint"]),
-            teacher=dict(config["teacher"]),
+            config={**config, "teacher": dict(config["teacher"])},
             shards=tuple(open_shard(path, number) for number in range(shards)),
             features=int(arguments.get("features") or 0),
+            flip=bool(arguments.get("teacher_flip")),
         )
+        fingerprint = store_fingerprint(config, [shard.facts for shard in store.shards])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error!r}", hint="remove it and label again") from error
-    if store_fingerprint(config, [shard.facts for shard in store.shards]) != store.fingerprint:
+    if fingerprint != store.fingerprint:
         raise DataError(
             f"{path} is damaged: its files are not those that {STORE} names", hint="run distill label again"
         )
@@ -138,8 +150,10 @@ def _check_features(store: LabelStore, number: int, shard: LabelShard) -> None:
 
 
 def store_fingerprint(config: dict[str, Any], shards: Sequence[ShardFacts]) -> str:
-    """SHA-256 over arguments, inputs (teacher, images) and the checksum of every file."""
-    named = [config["arguments"], config["inputs"], [shard.sha256 for shard in shards]]
+    """SHA-256 over arguments, inputs (teacher, images), the decoder's pixels and the checksum of every
+    file."""
+    pixels = config["decoder"]["pixels"]
+    named = [config["arguments"], config["inputs"], pixels, [shard.sha256 for shard in shards]]
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 

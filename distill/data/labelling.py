@@ -13,6 +13,7 @@ from distill.data.label_shards import FEATURES, Unit
 from distill.data.samples import ImageReader
 from distill.data.teacher_outputs import Answers
 from distill.data.views import Augmentation, draw_view
+from distill.models.averaging import over_mirror_images
 from transferset.errors import NumericError
 from transferset.parallel import ordered_map
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Labelling:
     """How images are labelled: by whom, in batches of `batch_size`, which views, kept as `layout` says;
-    `workers` threads decode and render ahead. `features`: the teacher's are kept too, from the same look."""
+    `workers` threads decode and render ahead. `features`: the teacher's are kept too, from the same look.
+    `flip`: it looks at the mirror image of every view too (see `over_mirror_images`)."""
 
     teacher: "Teacher"
     batch_size: int
@@ -32,6 +34,7 @@ class Labelling:
     layout: LogitFormat
     workers: int = 1
     features: bool = False
+    flip: bool = False
 
     def piece(self, reader: ImageReader, unit: Unit, start: int, stop: int) -> Iterator[int | Compact]:
         """Label the rows `start` … `stop` - 1 of a unit: yields how many images are newly done, again and
@@ -79,7 +82,7 @@ class Labelling:
         return np.stack([render(decoded.rgb, view, self.teacher.preprocessing) for view in drawn])
 
     def _ask(self, batch: np.ndarray, unit: Unit) -> np.ndarray:
-        answers = self._answers
+        answers = self.answers
         found = answers.ask(batch)
         if not np.isfinite(found).all():
             raise NumericError(
@@ -89,11 +92,13 @@ class Labelling:
         return found
 
     @property
-    def _answers(self) -> Answers:
-        return self.teacher.answers("logits and features" if self.features else "logits")
+    def answers(self) -> Answers:
+        """What the teacher is asked for."""
+        plain = self.teacher.answers("logits and features" if self.features else "logits")
+        return over_mirror_images(plain, self.layout.classes) if self.flip else plain
 
     def _tensors(self, answers: list[np.ndarray], readable: np.ndarray, views: int) -> Compact:
-        found = np.concatenate(answers) if answers else np.empty((0, self._answers.width), np.float32)
+        found = np.concatenate(answers) if answers else np.empty((0, self.answers.width), np.float32)
         logits, features = np.split(found, [self.layout.classes], axis=1)
         compact = encode(logits, self.layout)
         if self.features:

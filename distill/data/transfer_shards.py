@@ -14,6 +14,7 @@ from transferset.tars import Sample, group_samples, scan
 
 _IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "img", "image")
 _COLUMNS = ["item_id", "shard", "offset", "size"]
+_SET_COLUMNS = ["item_id", "shard", "offset", "hinted_label"]
 _BYTES_ID = "bytes_id"
 
 
@@ -62,22 +63,30 @@ def open_transfer_shards(paths: Sequence[str | Path]) -> TransferShards:
     return TransferShards(_table(rows), tuple(dropped))
 
 
-def hinted_labels(paths: Sequence[str | Path]) -> dict[str, str]:
-    """The hinted label of every image of the transfer sets among `--shards` that has one, by item id
-    (hex)."""
+@dataclass(frozen=True)
+class SetRow:
+    """What a transfer set calls an image, in hex, and the label that it hints at, if any."""
+
+    item_id: str
+    hinted_label: str | None
+
+
+def set_rows(paths: Sequence[str | Path]) -> dict[tuple[Path, int], SetRow]:
+    """The rows of the transfer sets among `--shards`, by the tar and the offset in it where an image is. In a
+    set that was fetched from URLs an image's `item_id` is of its URL, and not that of its bytes."""
     import pyarrow.parquet as pq
 
-    found: dict[str, str] = {}
-    for path in (path for given in paths for path in _expand(given)):
-        table_path = path / "samples.parquet"
-        if table_path.is_file() and "hinted_label" in pq.read_schema(table_path).names:
-            table = pq.read_table(table_path, columns=["item_id", "hinted_label"])
-            ids, labels = (table.column(name).to_pylist() for name in table.column_names)
-            named = (
-                (one if isinstance(one, str) else one.hex(), label)
-                for one, label in zip(ids, labels, strict=True)
-            )
-            found.update((identity, label) for identity, label in named if label is not None)
+    found: dict[tuple[Path, int], SetRow] = {}
+    for root in (path for given in paths for path in _expand(given)):
+        table_path = root / "samples.parquet"
+        if not table_path.is_file():
+            continue
+        names = pq.read_schema(table_path).names
+        table = pq.read_table(table_path, columns=[one for one in _SET_COLUMNS if one in names])
+        for row in table.to_pylist():
+            identity = row["item_id"] if isinstance(row["item_id"], str) else row["item_id"].hex()
+            place = _shard_path(root, row["shard"]), int(row["offset"])
+            found[place] = SetRow(identity, row.get("hinted_label"))
     return found
 
 

@@ -1,121 +1,90 @@
 """`distill label`: what a teacher says of K views of every image, stored for any number of students."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill.data.compact_logits import logit_format
+from distill.data.decoder import decoder_pixels, decoder_versions, require_same_pixels
+from distill.data.image_stream import list_images
 from distill.data.label_shards import OUTPUTS
-from distill.data.label_store import (
-    LabelStore,
-    open_store,
-)
+from distill.data.label_store import LabelStore, open_store
 from distill.data.labelling import Labelling
 from distill.data.mixture import mix
 from distill.data.transfer_shards import open_transfer_shards
 from distill.data.views import augmentation
-from distill.loop.execution import Execution, torch_threads
+from distill.loop.execution import torch_threads
 from distill.loop.run_directory import RunDirectory
+from distill.models.teacher import check_precision, check_runtime
 from distill.splits.checked import check_splits
+from distill.stages.label_options import LabelOptions, LabelReport
 from distill.stages.label_table import write_table
 from distill.stages.label_writer import Opened, StoreWriter
+from distill.stages.random_scores import RandomScores, random_scores
 from transferset.console import say
 from transferset.errors import UsageError
 from transferset.labelled import load_labelled
 from transferset.lock import DirectoryLock
 
 if TYPE_CHECKING:
-    pass
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """What `distill label` is given.
-
-    `views` K of every image, drawn with `seed` by `augment` as `train` draws them. `data`: labelled images
-    that `train --data` is going to mix in at `labelled_share`, with the same
-    `drop_near_copies`; they get as many more views as they are
-    repeated. `decode_size`: short side that large JPEGs may be reduced to (None: the teacher's input; give
-    the student's if that is larger). `top_k`: keep that many classes (None: all up to 256, else 64).
-    `features`: keep the teacher's features too, which `feature_weight` and matching features take.
-    `table`: write one row an image there (Parquet). `batch_size`, `runtime`: of the teacher.
-    """
-
-    shards: tuple[str | Path, ...]
-    teacher: Path
-    out: Path
-    views: int = 8
-    augment: str = "standard"
-    data: Path | None = None
-    labelled_share: float = 0.1
-    drop_near_copies: bool = False
-    decode_size: int | None = None
-    top_k: int | None = None
-    features: bool = False
-    table: Path | None = None
-    seed: int = 0
-    batch_size: int = 64
-    runtime: str = "auto"
-    execution: Execution = field(default_factory=Execution)
-
-    def __post_init__(self) -> None:
-        if self.views < 1:
-            raise UsageError(f"--views {self.views} must be at least 1", hint="a store holds repeating views")
-        if not 0 <= self.labelled_share < 1:
-            raise UsageError(f"--labelled-share {self.labelled_share} must be at least 0 and less than 1")
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size {self.batch_size} must be at least 1")
-        if self.decode_size is not None and self.decode_size < 1:
-            raise UsageError(f"--decode-size {self.decode_size} must be at least 1")
-        if self.table is not None and self.table.suffix != ".parquet":
-            raise UsageError(f"--table {self.table} must end in .parquet")
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """A finished store. `images` in `shards` files, `unreadable` ones among them; `labelled_now` were not
-    there before this command; `features`: how many numbers are kept of each view's, 0: none; `bytes` on
-    disk."""
-
-    out: str
-    images: int
-    shards: int
-    views: int
-    classes: int
-    kept: str
-    features: int
-    unreadable: int
-    labelled_now: int
-    bytes: int
-    fingerprint: str
-    table: str | None
+    from distill.models.teacher import Teacher
 
 
 def label(options: LabelOptions) -> LabelReport:
     """Write the teacher's outputs to `options.out`, shard by shard; the same command goes on where it was
     stopped and keeps every shard that has its checksum. The same inputs give the same bytes.
 
-    Raises UsageError for a store that was written with other arguments, another teacher or other images,
-    DataError where nothing can be read or the teacher is damaged, NumericError, InterruptedRun.
+    Raises UsageError for a store that was written with other arguments, another teacher or other images, or
+    on a runtime or in a precision that is not to be had here; DataError where nothing can be read or the
+    teacher is damaged; NumericError, InterruptedRun.
     """
     augmentation(options.augment)
+    check_runtime(options.runtime)
+    check_precision(options.precision)
+    list_images(options.reject_from)  # what is not there is told before, and not after
     out, run = options.out, RunDirectory(options.out)
     with DirectoryLock(out):
-        resolved = run.resolved() or {**options.execution.resolve(), "batch_size": options.batch_size}
+        begun = run.resolved()
+        resolved = _resolve(options, begun)
         with torch_threads(resolved["threads"]):
-            opened = _open(options, resolved)
-            run.open(_config(options, opened, resolved))
-            labelled_now = StoreWriter(out, opened, _labelling(options, opened, resolved)).run()
-        store = open_store(out)
-        if options.table is not None:
-            write_table(options.table, store, opened.mixture, options.shards)
+            opened = _open(options, resolved, begun is not None)
+            labelling = _labelling(options, opened, resolved)
+            config = _config(options, opened, labelling, resolved)
+            require_same_pixels(out, run.open(config), config["decoder"]["pixels"])
+            labelled_now = StoreWriter(out, opened, labelling).run()
+            store = open_store(out)
+            if options.table is not None:
+                random = _random_scores(options, labelling, opened.decode_size)
+                write_table(options.table, store, opened.mixture, options.shards, random)
     return _report(options, store, labelled_now)
 
 
-def _open(options: LabelOptions, resolved: dict[str, Any]) -> Opened:
-    from distill.models.teacher import open_teacher
+def _resolve(options: LabelOptions, begun: dict[str, Any] | None) -> dict[str, Any]:
+    """Where and on what the teacher runs, which decides the last bits of its answers: as a store that was
+    `begun` says, else as asked for. UsageError where something else is asked for than the store says."""
+    from transferset.models.runtime import PRECISIONS
 
+    runtime, precision = options.runtime, options.precision
+    asked = {"batch_size": options.batch_size, "runtime": runtime, "precision": precision}
+    resolved = {**options.execution.resolve(), **asked, **(begun or {})}
+    told = (
+        ("--runtime", runtime, runtime, resolved["runtime"]),
+        ("--precision", precision, PRECISIONS.get(precision, precision), resolved["precision"]),
+    )
+    changes = [
+        f"{name} {given}, the store has {old}"
+        for name, given, recorded, old in told
+        if begun is not None and given != "auto" and recorded != old
+    ]
+    if changes:
+        raise UsageError(
+            f"{options.out} was begun otherwise: " + "; ".join(changes),
+            hint="leave these options out to go on with it, or give another --out",
+        )
+    return resolved
+
+
+def _open(options: LabelOptions, resolved: dict[str, Any], begun: bool) -> Opened:
     shards = open_transfer_shards(options.shards)
     if shards.dropped:
         say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
@@ -127,16 +96,32 @@ def _open(options: LabelOptions, resolved: dict[str, Any]) -> Opened:
             workers=options.execution.workers,
         ).labelled
     mixture = mix(shards.samples, labelled, options.labelled_share).identified(options.execution.readers)
-    teacher = open_teacher(
-        options.teacher,
-        runtime=resolved.get("runtime", options.runtime),
-        batch_size=resolved["batch_size"],
-        device=resolved["device"],
-        threads=resolved["threads"],
-    )
+    teacher = _open_teacher(options, resolved, begun)
     layout = logit_format(len(teacher.classes), options.top_k)
     decode_size = options.decode_size or teacher.preprocessing.size
     return Opened(mixture, mixture.units(options.views), teacher, layout, decode_size)
+
+
+def _open_teacher(options: LabelOptions, resolved: dict[str, Any], begun: bool) -> "Teacher":
+    from distill.models.teacher import open_teacher
+
+    try:
+        return open_teacher(
+            options.teacher,
+            runtime=resolved["runtime"],
+            precision=resolved["precision"],
+            batch_size=resolved["batch_size"],
+            device=resolved["device"],
+            threads=resolved["threads"],
+        )
+    except UsageError as error:
+        if not begun:
+            raise
+        raise UsageError(
+            f"{options.out} was begun on {resolved['runtime']} ({resolved['precision']}) on "
+            f"{resolved['device']}, and here: {error.message}",
+            hint="go on with it on such a machine, or label into another --out",
+        ) from error
 
 
 def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> Labelling:
@@ -148,14 +133,25 @@ def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) 
         opened.layout,
         options.execution.readers,
         options.features,
+        options.teacher_flip,
     )
 
 
-def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> dict[str, Any]:
+def _random_scores(options: LabelOptions, labelling: Labelling, decode_size: int) -> RandomScores | None:
+    if not options.reject_from:
+        return None
+    paths, count = options.reject_from, options.reject_images
+    return random_scores(paths, count, labelling, decode_size, options.views)
+
+
+def _config(
+    options: LabelOptions, opened: Opened, labelling: Labelling, resolved: dict[str, Any]
+) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a store must agree with; no time, host or path."""
     from distill.models.teacher import runtime_facts
 
     teacher, samples = opened.teacher, opened.mixture.samples
+    info = teacher.model.info
     return {
         "command": "label",
         "arguments": {
@@ -167,6 +163,7 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
             "top_k": opened.layout.top,
             "labelled_views": opened.units[-1].views if opened.mixture.labelled else None,
             **({"features": teacher.model.dimension} if options.features else {}),
+            **({"teacher_flip": True} if options.teacher_flip else {}),
         },
         "inputs": {
             "samples": len(samples),
@@ -175,24 +172,18 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
             "teacher_sha256": teacher.fingerprint,
             "teacher_temperature": float(teacher.head.temperature),
         },
-        "resolved": {**resolved, "runtime": teacher.model.info.runtime},
+        "resolved": {**resolved, "runtime": info.runtime, "precision": info.precision},
         "teacher": {
             "description": teacher.description,
             "sha256": teacher.fingerprint,
-            "flops_per_image": teacher.flops_per_image,
+            "flops_per_image": labelling.answers.flops_per_image,
             **runtime_facts(teacher.model),
         },
-        "decoder": decoder_versions(),
+        "decoder": {
+            "pixels": decoder_pixels(augmentation(options.augment), teacher.preprocessing),
+            "versions": decoder_versions(),
+        },
     }
-
-
-def decoder_versions() -> dict[str, str]:
-    """The libraries that make pixels of bytes. They are written down; a change of the last bits of some
-    pixels does not make a store another one."""
-    import PIL
-    import simplejpeg
-
-    return {"pillow": str(PIL.__version__), "simplejpeg": str(getattr(simplejpeg, "__version__", "unknown"))}
 
 
 def _report(options: LabelOptions, store: LabelStore, labelled_now: int) -> LabelReport:
@@ -206,6 +197,7 @@ def _report(options: LabelOptions, store: LabelStore, labelled_now: int) -> Labe
         classes=len(store.classes),
         kept="all classes" if top is None else f"the {top} largest and the rest",
         features=store.features,
+        flip=store.flip,
         unreadable=sum(len(one.unreadable) for one in facts),
         labelled_now=labelled_now,
         bytes=sum(path.stat().st_size for path in _files(options.out / OUTPUTS)),

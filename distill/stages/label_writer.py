@@ -146,6 +146,6 @@ class StoreWriter:
             "images": images,
             "unreadable": unreadable,
             "teacher_images": looked_at,
-            "teacher_flops": looked_at * teacher.flops_per_image,
+            "teacher_flops": looked_at * self.labelling.answers.flops_per_image,
         }
         write_json(self.out / STORE, facts)

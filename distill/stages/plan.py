@@ -24,6 +24,7 @@ from distill.loop.mode_probe import resolve_mode
 from distill.loop.plan import Plan
 from distill.loop.trainer import Hooks, Trainer
 from distill.methods.task_oriented import TaskOriented
+from distill.models.averaging import over_mirror_images
 from distill.models.student import Student
 from distill.stages.train_inputs import DEFAULT_EPOCHS, WEIGHTS_LR
 from distill.task import CLASSIFICATION, Task
@@ -41,7 +42,8 @@ _SAMPLED = 128
 @dataclass(frozen=True)
 class PlanOptions:
     """What `distill plan` is given: a run of `train` on the transfer set alone, as it is going to be.
-    `top_k` and `features`: of the store, as in `label`. `seconds`: how long each stage is measured."""
+    `top_k` and `features`: of the store, as in `label`; `teacher_flip`: of both, as
+    there. `seconds`: how long each stage is measured."""
 
     shards: tuple[str | Path, ...]
     teacher: Path
@@ -52,6 +54,7 @@ class PlanOptions:
     augment: str = "standard"
     top_k: int | None = None
     features: bool = False
+    teacher_flip: bool = False
     seed: int = 0
     runtime: str = "auto"
     seconds: float = _SECONDS
@@ -154,12 +157,14 @@ class _Probe:
         """Images a second of every stage."""
         size = self.options.plan.batch_size
         shown = self._shown(self.teacher.preprocessing, size)
-        logits = self.teacher.logits(shown)
+        plain, classes = self.teacher.answers("logits"), len(self.teacher.classes)
+        answers = over_mirror_images(plain, classes) if self.options.teacher_flip else plain
+        logits = answers.ask(shown)
         return {
             "decode": self._threaded(lambda decoded: self.reader.attempt(decoded.index)),
             "teacher_views": self._threaded(self._renders(self.teacher.preprocessing)),
             "student_views": self._threaded(self._renders(self.student.preprocessing)),
-            "teacher": self._rate(lambda: self.teacher.logits(shown), size),
+            "teacher": self._rate(lambda: answers.ask(shown), size),
             "student": self._rate(self._step(logits, size), size),
         }
 

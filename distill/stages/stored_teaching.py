@@ -7,15 +7,17 @@ from typing import Any
 
 from distill.data.batches import ViewPlan
 from distill.data.compact_logits import LogitFormat
+from distill.data.decoder import decoder_pixels, require_same_pixels
 from distill.data.label_shards import LabelShard, Unit
 from distill.data.label_store import LabelStore, open_store
 from distill.data.mixture import Mixture
 from distill.data.stored_outputs import StoredOutputs
-from distill.data.views import augmentation
+from distill.data.views import AUGMENTATIONS, Augmentation
 from distill.loop.run_directory import REPORT, read_object
 from distill.methods.top_k import top_k_loss
 from distill.methods.transfer import Loss, Transfer
 from distill.models.joint_heads import Head
+from distill.models.student import read_preprocessing
 from distill.stages.teaching import Outputs, Teaching, heads_of, with_features
 from transferset.errors import UsageError
 from transferset.models.preprocessing import Preprocessing
@@ -82,7 +84,7 @@ class StoredTeaching:
         return {"teacher_sha256": self.store.teacher_sha256, "store_sha256": self.store.fingerprint}
 
     def facts(self) -> dict[str, Any]:
-        return {**self.store.teacher, "stored": True}
+        return {**self.store.teacher, "stored": True, **({"teacher_flip": True} if self.store.flip else {})}
 
 
 def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer) -> StoredTeaching:
@@ -108,8 +110,28 @@ def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer
             f"--views {asked.views}: {path} holds {store.views} views of every image",
             hint="leave it out, give fewer, or label more",
         )
-    stored = ViewPlan(augmentation(store.augment), plan.seed, plan.batch_size, views, store.seed)
+    stored = ViewPlan(_views_of(store), plan.seed, plan.batch_size, views, store.seed)
     return StoredTeaching(store, method, stored)
+
+
+def _views_of(store: LabelStore) -> Augmentation:
+    """The augmentation that the store's views were drawn with; UsageError where a student would be shown
+    other views than the teacher saw."""
+    known = AUGMENTATIONS.get(store.augment)
+    there, now = store.augmentation, known.to_dict() if known else {}
+    if known is None or there != now:
+        changes = [
+            f"{name} {there.get(name)} there, {now.get(name)} now"
+            for name in sorted(there.keys() | now.keys())
+            if there.get(name) != now.get(name)
+        ]
+        raise UsageError(
+            f"{store.path} holds views of another --augment {store.augment}: {'; '.join(changes)}",
+            hint="label again into another directory, or use the version of transferset that labelled it",
+        )
+    here = decoder_pixels(known, read_preprocessing(store.path))
+    require_same_pixels(store.path, store.config, here)
+    return known
 
 
 def _check_held(store: LabelStore, method: Transfer) -> None:

@@ -14,7 +14,7 @@ from distill.loop.ledger import Stage
 from distill.methods.feature_term import FeatureTerm
 from distill.methods.patch_matching import PatchMatch, resampled
 from distill.methods.transfer import Loss, Transfer
-from distill.models.averaging import log_mean_probabilities
+from distill.models.averaging import over_mirror_images
 from distill.models.joint_heads import Head, side_by_side
 from distill.models.patch_student import patch_student
 from distill.models.student import Student
@@ -118,7 +118,8 @@ def with_features(loss: Loss, method: Transfer, classes: int, columns: int | Non
 @dataclass(frozen=True, eq=False)
 class OnlineTeaching:
     """The teacher is asked for every view, once; `flip`: also for its mirror image, and what it says of both
-    is averaged; `patches`: the shape of its answers where they are patches (see `teaching_patches`)."""
+    is averaged (see `over_mirror_images`); `patches`: the shape of its answers where they are patches (see
+    `teaching_patches`)."""
 
     teacher: "Teacher"
     method: Transfer
@@ -173,13 +174,7 @@ class OnlineTeaching:
                 return resampled(plain.ask(images), grid, patches.side)
 
             return replace(plain, ask=smaller, width=patches.width)
-        if not self.flip:
-            return plain
-
-        def of_both(images: np.ndarray) -> np.ndarray:
-            return log_mean_probabilities([plain.ask(images), plain.ask(images[:, :, ::-1])], (1.0, 1.0))
-
-        return replace(plain, ask=of_both, flops_per_image=2 * plain.flops_per_image)
+        return over_mirror_images(plain, len(self.teacher.classes)) if self.flip else plain
 
     def loss(self, method: Transfer) -> Loss:
         if self.patches is not None:

@@ -45,7 +45,10 @@ def check_teachers(options: "TrainOptions", method: Transfer) -> None:
     _check_several(options, method)
     _check_labels(options, method)
     if options.teacher_flip and options.stores:
-        raise UsageError("--teacher-flip with --labels-from: the teacher has looked already")
+        raise UsageError(
+            "--teacher-flip with --labels-from: the teacher has looked already",
+            hint="leave it out; what distill label --teacher-flip stored is averaged over mirror images",
+        )
     if method.feature_weight:
         _check_features(options)
     if options.teacher_flip and method.output != "logits":
@@ -103,11 +106,6 @@ def _check_features(options: "TrainOptions") -> None:
         raise UsageError(
             f"--feature-weight with {count} teachers: features of one teacher can be matched",
             hint="give one --teacher, or one --labels-from",
-        )
-    if options.teacher_flip:
-        raise UsageError(
-            "--feature-weight with --teacher-flip, which averages probabilities only",
-            hint="give one of the two",
         )
 
 

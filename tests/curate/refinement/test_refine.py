@@ -21,7 +21,7 @@ from transferset.errors import DataError, UsageError
 from transferset.writes import read_json, sha256_file
 
 OPTIONS = RetrieveOptions(SelectOptions(total=30), workers=2, shard_size=10)
-RULE = Rule(drop=0.2, uncertain_share=0.4, uncertain_queries=2)
+RULE = Rule(uncertain_share=0.4, uncertain_queries=2)
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +49,30 @@ def _ids(transfer_set: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def table(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 20 images the first is unreadable, four are flat, two torn, the others are red."""
+    """Of 20 images the first is unreadable, four are flat, two torn, the others are red; three of the flat
+    ones and no other look less on task than most random images do."""
     rows = [[0.01, 0.01, 0.98]] * 20
     rows[1:5] = [[0.34, 0.33, 0.33]] * 4
     rows[7:9] = [[0.48, 0.04, 0.48]] * 2
     p = np.array(rows)
     entropy = (-(p * np.log(p)).sum(axis=1)).tolist()
+    on_task = np.linspace(4, 6, 20)
+    on_task[1:4] = [1.0, 2.0, 2.9]
     columns = {
         "item_id": _ids(first),
         "entropy": [None, *entropy[1:]],
         "probabilities": [None, *p.tolist()[1:]],
+        "on_task": [None, *on_task.tolist()[1:]],
     }
+    random = {"scores": [0.0, 1.5, 3.0, 4.5, 9.0], "unreadable": 0, "pool": ["pool"], "seed": 0}
     schema = pa.schema(
-        [("item_id", pa.string()), ("entropy", pa.float32()), ("probabilities", pa.list_(pa.float32()))],
-        metadata={"classes": json.dumps(["blue", "green", "red"])},
+        [
+            ("item_id", pa.string()),
+            ("entropy", pa.float32()),
+            ("probabilities", pa.list_(pa.float32())),
+            ("on_task", pa.float32()),
+        ],
+        metadata={"classes": json.dumps(["blue", "green", "red"]), "random_on_task": json.dumps(random)},
     )
     path = tmp_path_factory.mktemp("table") / "t.parquet"
     pq.write_table(pa.table(columns, schema=schema), path)
@@ -93,17 +103,18 @@ def test_it_is_a_transfer_set_like_any_other(
     assert (report.dropped, report.uncertain, report.unjudged) == (3, 2, 1)
 
 
-def test_the_flat_ones_are_gone_and_the_torn_ones_have_neighbours(
+def test_what_is_off_task_is_gone_and_the_torn_ones_have_neighbours(
     refined: tuple[Path, RefineReport], first: Path
 ) -> None:
     out, _ = refined
     before, now = _ids(first), pq.read_table(out / "samples.parquet").to_pylist()
-    assert not set(before[1:4]) & {row["item_id"] for row in now}, "a fifth of the 19 that were judged"
+    assert not set(before[1:4]) & {row["item_id"] for row in now}
     drawn = {row["item_id"]: row["query_ids"][0] for row in now}
     for torn in before[7:9]:
         assert drawn[torn] == torn, "it stays, its own nearest image"
         assert list(drawn.values()).count(torn) == 6
     told = pq.read_table(out / "refined.parquet").to_pylist()
+    assert [row["on_task"] for row in told[:3]] == pytest.approx([1.0, 2.0, 2.9])
     assert [(row["item_id"], row["role"]) for row in told] == [
         *((one, "off task") for one in before[1:4]),
         *((one, "uncertain") for one in before[7:9]),
@@ -136,8 +147,8 @@ def test_the_same_command_finds_it_complete_and_elsewhere_gives_the_same_bytes(
     refine(small_pool.index, queries, table, first, tmp_path / "again", OPTIONS, RULE)
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         assert (tmp_path / "again" / path.relative_to(out)).read_bytes() == path.read_bytes(), path
-    other = replace(RULE, drop=0.3)
-    with pytest.raises(UsageError, match=r"refine\.drop: 0\.2 there, 0\.3 now"):
+    other = replace(RULE, off_task=0.3)
+    with pytest.raises(UsageError, match=r"refine\.off_task: 0\.5 there, 0\.3 now"):
         refine(small_pool.index, queries, table, first, out, OPTIONS, other)
 
 
@@ -170,6 +181,23 @@ def test_an_interrupted_one_goes_on(
     assert not (out / ".plan").exists()
 
 
+def test_a_table_that_does_not_say_what_is_on_task(
+    small_pool: Any, queries: Path, first: Path, table: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Nothing is dropped, which is told; a share that is asked for is that of the flattest."""
+    old = pq.read_table(table).drop_columns("on_task")
+    metadata = {"classes": old.schema.metadata[b"classes"]}
+    pq.write_table(old.replace_schema_metadata(metadata), tmp_path / "old.parquet")
+    given = (small_pool.index, queries, tmp_path / "old.parquet", first)
+    report = refine(*given, tmp_path / "none", OPTIONS, RULE)
+    assert report.dropped == 0 and "--reject-from POOL adds that" in capsys.readouterr().err
+    report = refine(*given, tmp_path / "share", OPTIONS, replace(RULE, drop=0.2))
+    assert report.dropped == 3 and "nothing is dropped" not in capsys.readouterr().err
+    told = pq.read_table(tmp_path / "share" / "refined.parquet").to_pylist()
+    assert [row["item_id"] for row in told[:3]] == _ids(first)[1:4] and told[0]["on_task"] is None
+
+
 def test_tables_that_are_none(
     small_pool: Any, queries: Path, first: Path, table: Path, tmp_path: Path
 ) -> None:
@@ -188,7 +216,32 @@ def test_tables_that_are_none(
     pq.write_table(ragged.replace_schema_metadata(whole.schema.metadata), tmp_path / "ragged.parquet")
     with pytest.raises(DataError, match="not 3 finite probabilities"):
         read_judgement(tmp_path / "ragged.parquet", first)
+    facts = {**whole.schema.metadata, b"random_on_task": b'{"scores": [1.0, "x"]}'}
+    pq.write_table(whole.replace_schema_metadata(facts), tmp_path / "words.parquet")
+    with pytest.raises(DataError, match=r"words\.parquet is damaged"):
+        read_judgement(tmp_path / "words.parquet", first)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_may_name_the_images_of_a_fetched_set_by_their_bytes(
+    first: Path, table: Path, tmp_path: Path
+) -> None:
+    """As one does that was labelled from the tars alone."""
+    samples = pq.read_table(first / "samples.parquet")
+    urls = [one[::-1] for one in samples.column("item_id").to_pylist()]
+    fetched = samples.append_column("bytes_id", samples.column("item_id"))
+    (tmp_path / "set").mkdir()
+    pq.write_table(fetched.set_column(0, "item_id", pa.array(urls)), tmp_path / "set" / "samples.parquet")
+    found, expected = read_judgement(table, tmp_path / "set"), read_judgement(table, first)
+    assert found.ids == tuple(one[::-1] for one in expected.ids) and found.unjudged == 1
+    assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_an_index_that_the_set_is_not_from(
+    ready_pool: Any, queries: Path, first: Path, table: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"none of the 19 judged images .* whose ids are of their URLs"):
+        refine(ready_pool.index, queries, table, first, tmp_path / "out", OPTIONS, RULE)
 
 
 def test_on_the_command_line(
@@ -227,5 +280,6 @@ def test_on_the_command_line(
     assert code == 0 and "dropped as off task" in out and "quotas: most" in err, err
     code, out, _ = run("--json")
     found = json.loads(out)
-    assert code == 0 and found["already_complete"] and found["dropped"] == 1
-    assert run("--drop", "1")[0] == run("--most", "0.5")[0] == run("--uncertain-share", "-1")[0] == 2
+    assert code == 0 and found["already_complete"] and found["dropped"] == 3
+    for wrong in (("--off-task", "2"), ("--drop", "1"), ("--most", "0.5"), ("--uncertain-share", "-1")):
+        assert run(*wrong)[0] == 2

@@ -8,20 +8,53 @@ from transferset.errors import DataError, UsageError
 CLASSES = ("bar", "coast", "office")
 
 
-def _judgement(rows: list[list[float]]) -> Judgement:
+def _judgement(
+    rows: list[list[float]], on_task: list[float] | None = None, random: list[float] | None = None
+) -> Judgement:
     p = np.array(rows, np.float32)
     entropy = -(p * np.log(np.maximum(p, 1e-9))).sum(axis=1)
-    return Judgement(tuple(f"{n:032x}" for n in range(len(p))), p, entropy, CLASSES, 0, "t", "s")
+    scores, compared = (None if one is None else np.array(one, np.float32) for one in (on_task, random))
+    ids = tuple(f"{n:032x}" for n in range(len(p)))
+    return Judgement(ids, p, entropy, CLASSES, 0, "t", "s", scores, compared)
 
 
 SURE, FLAT, TORN = [0.98, 0.01, 0.01], [0.34, 0.33, 0.33], [0.52, 0.47, 0.01]
 
 
-def test_the_undecided_among_all_leave() -> None:
-    judgement = _judgement([SURE, FLAT, TORN, SURE, FLAT, SURE, SURE, SURE, SURE, SURE])
-    found = refine_by(Rule(drop=0.2, uncertain_share=0), judgement, ["bar"], 100)
-    assert found.dropped.tolist() == [1, 4]
-    assert refine_by(Rule(drop=0), judgement, ["bar"], 100).dropped.tolist() == []
+def _dropped(rule: Rule, judgement: Judgement) -> list[int]:
+    rows: list[int] = refine_by(rule, judgement, ["bar"], 100).dropped.tolist()
+    return rows
+
+
+def test_what_looks_less_on_task_than_most_random_images_leaves() -> None:
+    """Whatever its probabilities: an undecided image stays if it looks like the task, a sure one that does
+    not goes."""
+    random = [1.0, 2.0, 3.0, 4.0, 9.0]
+    judgement = _judgement([SURE, FLAT, TORN, SURE, FLAT], [2.9, 8.0, 3.1, 7.0, 1.5], random)
+    assert _dropped(Rule(), judgement) == [0, 4], "the median of the random ones is 3"
+    assert _dropped(Rule(off_task=0.25), judgement) == [4]
+    assert _dropped(Rule(off_task=1.0), _judgement([SURE, FLAT], [9.5, 8.5], random)) == [1]
+
+
+def test_where_nothing_is_off_task_nothing_leaves() -> None:
+    on_task = _judgement([SURE, FLAT, TORN, SURE], [5.0, 6.0, 7.0, 8.0], [1.0, 2.0, 3.0])
+    assert _dropped(Rule(), on_task) == []
+    assert _dropped(Rule(), _judgement([SURE, FLAT, TORN, SURE])) == [], "a table without the scores"
+    assert _dropped(Rule(), _judgement([SURE, FLAT], [1.0, 2.0])) == [], "nor random ones to compare with"
+
+
+def test_a_share_to_drop_is_that_of_the_least_on_task() -> None:
+    """In a table that does not say, of the most undecided."""
+    rows = [SURE, FLAT, TORN, SURE, FLAT, SURE, SURE, SURE, SURE, SURE]
+    assert _dropped(Rule(drop=0.2, uncertain_share=0), _judgement(rows)) == [1, 4]
+    scores = [5.0, 6, 1, 7, 8, 9, 2, 3, 4, 10]
+    assert _dropped(Rule(drop=0.2), _judgement(rows, scores, [20.0] * 3)) == [2, 6]
+    assert _dropped(Rule(drop=0), _judgement(rows, scores, [20.0] * 3)) == []
+
+
+def test_where_everything_is_off_task_there_is_nothing_to_refine() -> None:
+    with pytest.raises(DataError, match="all 2 images look less on task than 50% of random ones"):
+        refine_by(Rule(), _judgement([SURE, FLAT], [1.0, 2.0], [3.0]), ["bar"], 100)
 
 
 def test_the_undecided_between_two_become_queries() -> None:
@@ -72,6 +105,9 @@ def test_what_cannot_be_asked_for() -> None:
     for values in ((1.0, 2, 0.2), (-0.1, 2, 0.2), (0.1, 0.5, 0.2), (0.1, float("nan"), 0.2), (0.1, 2, 1.0)):
         with pytest.raises(UsageError):
             Rule(*values)
+    for off_task in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UsageError, match="--off-task is a share"):
+            Rule(off_task=off_task)
     judgement = _judgement([SURE] * 4)
     with pytest.raises(DataError, match="does not know the class zoo"):
         refine_by(Rule(), judgement, ["zoo", "bar"], 100)

@@ -23,9 +23,11 @@ def folder(tmp_path: Path, picture: Callable[..., np.ndarray], encode: Callable[
     return tmp_path
 
 
-def _read(folder: Path, classes: tuple[str, ...] = ("dark", "light")) -> LabelledImages:
+def _read(
+    folder: Path, classes: tuple[str, ...] = ("dark", "light"), cache_bytes: int = 1 << 20
+) -> LabelledImages:
     images = load_labelled(folder).images
-    return read_labelled_images(images, classes, decode_size=16, cache_bytes=1 << 20, what="images")
+    return read_labelled_images(images, classes, decode_size=16, cache_bytes=cache_bytes, what="images")
 
 
 def test_labels_stay_with_their_images(folder: Path) -> None:
@@ -39,6 +41,15 @@ def test_labels_stay_with_their_images(folder: Path) -> None:
     part = found.subset(np.array([3, 0]))
     assert part.labels.tolist() == [1, 0]
     assert [batch.mean() > 128 for batch in part.rendered(SMALL, batch_size=1)] == [True, False]
+
+
+def test_an_image_that_is_lost_later_is_not_replaced_by_its_neighbour(folder: Path) -> None:
+    """The neighbour of the last dark image is a light one."""
+    found = _read(folder, cache_bytes=0)
+    assert len(list(found.rendered(SMALL, batch_size=2))) == 3
+    (folder / "dark" / "2.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(DataError, match=r"dark/2\.jpg could be read before and cannot be read now"):
+        list(found.rendered(SMALL, batch_size=2))
 
 
 def test_a_class_without_a_readable_image_is_named(folder: Path) -> None:

@@ -6,11 +6,13 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 
 from distill.data.compact_logits import targets
 from distill.data.label_shards import Unit
@@ -132,6 +134,80 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
     batches = 15 * VIEWS // 8 + 1
     assert resumed.calls == left * batches, "what had been written is kept"
     assert _files(out) == _files(store)
+
+
+def test_a_killed_command_goes_on_in_the_precision_that_it_had(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Left to itself eager torch would take fp32 here, as another machine takes something else."""
+    whole, out = tmp_path / "whole", tmp_path / "store"
+    label(_options(shards, teacher, whole, precision="bf16"))
+    assert json.loads((whole / "config.json").read_text())["resolved"]["precision"] == "bf16"
+    exact = open_store(store).shards[2].tensors["log_probabilities"]
+    assert not np.array_equal(open_store(whole).shards[2].tensors["log_probabilities"], exact)
+    killed.kill([*_arguments(shards, teacher, out), "--precision", "bf16"], LABELLING_ASK, 9)
+    assert label(_options(shards, teacher, out, runtime="auto")).labelled_now == 30
+    assert _files(out) == _files(whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "difference"),
+    [
+        ({"precision": "bf16"}, "--precision bf16, the store has f32"),
+        ({"runtime": "openvino"}, "--runtime openvino, the store has eager"),
+    ],
+)
+def test_another_runtime_or_precision_is_refused(
+    store: Path, shards: Path, teacher: Path, values: dict[str, str], difference: str
+) -> None:
+    before = _files(store)
+    with pytest.raises(UsageError, match=difference):
+        label(_options(shards, teacher, store, **values))
+    assert label(_options(shards, teacher, store, precision="fp32")).labelled_now == 0
+    assert _files(store) == before
+
+
+def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(store, tmp_path / "store")
+    config = json.loads((out / "config.json").read_text())
+    config["resolved"] |= {"device": "cuda:7", "precision": "f16"}
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"begun on eager \(f16\) on cuda:7, and here: there is no device"):
+        label(_options(shards, teacher, out, runtime="auto"))
+
+
+def test_a_store_is_not_gone_on_with_where_images_look_otherwise(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JPEG decoder of less precision; what other versions of the libraries are called does not matter."""
+    out = tmp_path / "store"
+    killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 9)
+    (out / ".lock").unlink()
+    before, decode_jpeg = _files(out), simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", partial(decode_jpeg, fastdct=True))
+    with pytest.raises(UsageError, match=r"labelled where images look otherwise: other pixels of jpeg \("):
+        label(_options(shards, teacher, out))
+    assert _files(out) == before
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
+    monkeypatch.setattr(simplejpeg, "__version__", "0.0", raising=False)
+    assert label(_options(shards, teacher, out)).labelled_now == 30
+    assert _files(out) == _files(store)
+
+
+def test_stores_of_an_earlier_version_are_refused(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(store, tmp_path / "store")
+    facts, config = (json.loads((out / name).read_text()) for name in ("store.json", "config.json"))
+    (out / "store.json").write_text(json.dumps({**facts, "format_version": 1}))
+    with pytest.raises(DataError, match="format_version 1, this program reads 2"):
+        open_store(out)
+    config["decoder"] = config["decoder"]["versions"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="an earlier version"):
+        label(_options(shards, teacher, out))
 
 
 def test_an_interrupted_command_says_so_and_goes_on(
@@ -293,10 +369,46 @@ def test_the_table_has_one_row_an_image(store: Path, shards: Path, teacher: Path
     assert np.allclose(p, mean, atol=1e-3) and p.sum() == pytest.approx(1, abs=1e-5)
     assert one["entropy"] == pytest.approx(float(-(p * np.log(p)).sum()), abs=1e-4)
     assert one["predicted"] == ["blue", "green", "red"][int(p.argmax())]
-    assert one["hinted_label"] is None
+    assert one["hinted_label"] is None and lost["on_task"] is None
+    sizes = open_store(store).shards[0].tensors["log_sum_exp"][3]
+    assert np.ptp(sizes) > 0 and one["on_task"] == pytest.approx(sizes.mean(), abs=1e-5)
+    assert b"random_on_task" not in table.schema.metadata
     before = path.read_bytes()
     label(_options(shards, teacher, store, table=path))
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_the_table_tells_how_random_images_look(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, encode: Callable[..., bytes], noise: Picture
+) -> None:
+    """Scored as those of the set are: the same images, in tars or in files, get the same scores."""
+    path, folder = tmp_path / "t.parquet", tmp_path / "loose"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(encode(noise(1, 999)))
+    (folder / "1.jpg").write_bytes(b"no image")
+    given = {"table": path, "reject_from": (str(shards), str(folder))}
+    label(_options(shards, teacher, store, **given))
+    table = pq.read_table(path)
+    random = json.loads(table.schema.metadata[b"random_on_task"])
+    assert (random["unreadable"], random["pool"], len(random["scores"])) == (2, ["set", "loose"], 45)
+    of_set = np.array([row["on_task"] for row in table.to_pylist() if row["on_task"] is not None])
+    apart = np.abs(of_set[:, None] - np.array(random["scores"])[None])
+    assert len(of_set) == 44 and apart.min(axis=1).max() < 1e-3 < np.diff(np.sort(of_set)).mean()
+    label(_options(shards, teacher, store, **given, reject_images=7))
+    few = json.loads(pq.read_schema(path).metadata[b"random_on_task"])
+    assert len(few["scores"]) + few["unreadable"] == 7 and set(few["scores"]) <= set(random["scores"])
+
+
+def test_random_images_that_cannot_be_read_or_are_not_there(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "0.jpg").write_bytes(b"no image")
+    path = tmp_path / "t.parquet"
+    with pytest.raises(DataError, match="none of the 1 images of --reject-from"):
+        label(_options(shards, teacher, store, table=path, reject_from=(str(tmp_path),)))
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        label(_options(shards, teacher, tmp_path / "new", table=path, reject_from=("nowhere",)))
+    assert not path.exists() and not (tmp_path / "new").exists()
 
 
 def _mean_probabilities(opened: LabelStore, shard: int, row: int) -> np.ndarray:
@@ -305,7 +417,9 @@ def _mean_probabilities(opened: LabelStore, shard: int, row: int) -> np.ndarray:
     return mean
 
 
-def test_hinted_labels_come_from_the_transfer_set(
+@pytest.mark.parametrize("fetched", [False, True])
+def test_ids_and_hinted_labels_come_from_the_transfer_set(
+    fetched: bool,
     teacher: Path,
     tmp_path: Path,
     encode: Callable[..., bytes],
@@ -316,12 +430,14 @@ def test_hinted_labels_come_from_the_transfer_set(
 
     from transferset.tars import list_members
 
-    root = tmp_path / "set"
+    root = tmp_path / "set"  # where it was fetched, its item ids are those of URLs
     members = {f"{n}.jpg": encode(noise(n, n)) for n in range(3)}
     tar = write_tar(root / "shards" / "000000.tar", members)
     places = list_members(tar)
+    ids = [item_id(data).hex() for data in members.values()]
+    urls = [item_id(b"https://example.org/%d" % n).hex() for n in range(3)]
     table = {
-        "item_id": [item_id(data).hex() for data in members.values()],
+        **({"item_id": urls, "bytes_id": ids} if fetched else {"item_id": ids}),
         "shard": ["000000.tar"] * 3,
         "offset": [member.offset for member in places],
         "size": [member.size for member in places],
@@ -331,13 +447,19 @@ def test_hinted_labels_come_from_the_transfer_set(
     label(_options(root, teacher, tmp_path / "store", table=tmp_path / "t.parquet"))
     found = pq.read_table(tmp_path / "t.parquet")
     assert found.column("hinted_label").to_pylist() == ["blue", None, "red"]
-    assert found.column("item_id").to_pylist() == table["item_id"]
+    assert found.column("item_id").to_pylist() == (urls if fetched else ids)
+    assert found.column("bytes_id").to_pylist() == ids
+    label(_options(root / "shards", teacher, tmp_path / "store", table=tmp_path / "tars.parquet"))
+    of_tars = pq.read_table(tmp_path / "tars.parquet")
+    assert of_tars.column("item_id").to_pylist() == ids, "there is no table that names them otherwise"
+    assert of_tars.column("hinted_label").to_pylist() == [None] * 3
 
 
 @pytest.mark.parametrize(
     "values",
     [{"views": 0}, {"labelled_share": 1.0}, {"top_k": 0}, {"decode_size": 0}, {"augment": "wild"},
-     {"table": Path("t.csv")}],
+     {"table": Path("t.csv")}, {"precision": "f64"}, {"runtime": "jit"}, {"reject_from": ("pool",)},
+     {"reject_images": 0}],
 )  # fmt: skip
 def test_impossible_options(shards: Path, teacher: Path, tmp_path: Path, values: dict[str, object]) -> None:
     with pytest.raises(UsageError):

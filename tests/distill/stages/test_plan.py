@@ -1,5 +1,6 @@
 """`distill plan`: the arithmetic of its prediction, and what it says of real stages."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from distill.loop.plan import Plan
 from distill.stages.label import LabelOptions, label
 from distill.stages.plan import PlanOptions, PlanReport, _predict, plan
 from transferset.errors import UsageError
+from transferset.models.runtime import FrozenModel
 
 TINY = "timm:test_efficientnet@none"
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
@@ -101,6 +103,23 @@ def test_real_stages(
     label(LabelOptions((shards,), teacher, tmp_path / "store", **given))
     tensors = (tmp_path / "store" / "outputs" / "000000.safetensors").stat().st_size
     assert 0 < tensors - found.store_bytes < 500, "but for the header"
+
+
+def test_a_teacher_that_looks_at_mirror_images_too_takes_twice_the_time(
+    teacher: Path, noise_tar: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is made to take a twentieth of a second, beside which nothing else counts."""
+    look = FrozenModel.__call__
+
+    def slow(self: FrozenModel, images: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return look(self, images)
+
+    monkeypatch.setattr(FrozenModel, "__call__", slow)
+    options = PlanOptions((noise_tar(8),), teacher, TINY, image_size=32, plan=Plan(steps=9, batch_size=8))
+    options = replace(options, seconds=0.2, runtime="eager", execution=ONE_THREAD)
+    once, twice = (plan(replace(options, teacher_flip=flip)) for flip in (False, True))
+    assert once.rates["teacher"] / twice.rates["teacher"] == pytest.approx(2, rel=0.3)
 
 
 def test_impossible_options(teacher: Path, tmp_path: Path) -> None:

@@ -304,6 +304,33 @@ def test_features_beside_the_largest_classes_and_the_rest(
     assert np.isfinite(_loss(training, outputs, batch))
 
 
+def test_a_store_over_mirror_images(stores: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
+    """What it says of classes is what an online teacher with --teacher-flip says; features are of the
+    views. It costs twice the looks, and train is not told."""
+    path = _label(shards, teacher, tmp_path / "store", teacher_flip=True)
+    flipped, plain = open_store(path), open_store(stores / "features")
+    assert flipped.flip and not plain.flip and flipped.fingerprint != plain.fingerprint
+    assert np.array_equal(flipped.shards[0].features, plain.shards[0].features)
+    costs = [json.loads((store / STORE).read_text())["teacher_flops"] for store in (path, plain.path)]
+    assert costs[0] == 2 * costs[1]
+    stored = _training(_options(shards, tmp_path / "s", labels_from=path, **BOTH))
+    online = {"teacher": teacher, "views": VIEWS, "teacher_flip": True, **BOTH}
+    asked = _training(_options(shards, tmp_path / "o", **online))
+    unlike = _training(_options(shards, tmp_path / "u", labels_from=plain.path, **BOTH))
+    for one, other, third in zip(*(_batches(run, 4) for run in (stored, asked, unlike)), strict=True):
+        assert one.targets is not None and other.targets is not None and third.targets is not None
+        said = other.targets[:, :CLASSES]
+        log_p = said - np.logaddexp.reduce(said, axis=1, keepdims=True)
+        assert np.allclose(one.targets[:, :CLASSES], log_p, rtol=1e-3, atol=1e-3)
+        assert np.allclose(one.targets[:, CLASSES:], other.targets[:, CLASSES:], atol=1e-3)
+        assert not np.allclose(third.targets[:, :CLASSES], log_p, rtol=1e-3, atol=1e-3)
+    report = train(_options(shards, tmp_path / "run", labels_from=path))
+    assert report.costs["teacher"]["images"] == 0
+    assert read_config(tmp_path / "run")["teacher"]["teacher_flip"] is True
+    with pytest.raises(UsageError, match="teacher_flip: True there, None now"):
+        _label(shards, teacher, path)
+
+
 def test_what_does_not_fit(stores: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
     features, largest = stores / "features", stores / "largest"
     for values, message in (

@@ -243,7 +243,6 @@ def test_options_that_do_not_fit(shards: Path, teacher: Path, tmp_path: Path) ->
         ({"method": "task-agnostic"}, "--feature-weight with --method task-agnostic"),
         ({"teacher": (teacher, teacher)}, "with 2 teachers"),
         ({"teacher": (teacher, teacher), "combine": "heads"}, "with 2 teachers"),
-        ({"teacher_flip": True}, "--feature-weight with --teacher-flip"),
         ({"student": "timm:deit_tiny_distilled_patch16_224@none"}, "no single linear layer"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -5,18 +5,22 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from safetensors.numpy import load_file
 
 from distill.data.batches import Batch
 from distill.data.label_store import open_store
+from distill.data.views import AUGMENTATIONS, augmentation
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import build_student
+from distill.stages import stored_teaching
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import Training, TrainOptions, train
 from distill.stages.train_inputs import open_inputs
@@ -220,6 +224,32 @@ def test_what_the_store_does_not_hold_is_refused(
     with pytest.raises(UsageError, match=message):
         train(_options(shards, tmp_path / "run", labels_from=store, **values))
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_store_whose_views_would_look_otherwise_is_refused(
+    shards: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `standard` means something else than when it was labelled, or a decoder gives other pixels."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as changed:
+        changed.setitem(AUGMENTATIONS, "standard", replace(augmentation("standard"), scale=(0.3, 1.0)))
+        difference = r"another --augment standard: scale \[0\.35, 1\.0\] there, \[0\.3, 1\.0\] now"
+        with pytest.raises(UsageError, match=difference):
+            train(_options(shards, out, labels_from=store))
+    with monkeypatch.context() as changed:
+        changed.setattr(stored_teaching, "AUGMENTATIONS", {})
+        with pytest.raises(UsageError, match=r"another --augment standard: colour 0\.0 there, None now"):
+            train(_options(shards, out, labels_from=store))
+    with monkeypatch.context() as changed:
+        changed.setattr(simplejpeg, "decode_jpeg", partial(simplejpeg.decode_jpeg, fastdct=True))
+        with pytest.raises(UsageError, match="labelled where images look otherwise: other pixels of jpeg"):
+            train(_options(shards, out, labels_from=store))
+    assert not (out / "config.json").exists()
+    moved = shutil.copytree(store, tmp_path / "moved")
+    config = json.loads((moved / "config.json").read_text())
+    config["decoder"]["versions"] = {"pillow": "9.0", "simplejpeg": "0.1"}
+    (moved / "config.json").write_text(json.dumps(config))
+    train(_options(shards, out, labels_from=moved, plan=Plan(steps=1, batch_size=16)))
 
 
 def test_other_images_are_refused(
