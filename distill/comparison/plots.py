@@ -53,7 +53,7 @@ def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
             axes.errorbar(
                 [flops],
                 [mean],
-                [100 * row.spread.deviation],
+                [100 * (row.spread.std or 0.0)],
                 fmt=markers[row.key[1]],
                 color=_COLOURS[row.method],
                 capsize=3,
@@ -81,7 +81,7 @@ def learning_curves(curves: Sequence[Curve]) -> bytes:
             axes.errorbar(
                 curve.sizes,
                 [100 * one.mean for one in spreads],
-                [100 * one.deviation for one in spreads],
+                [100 * (one.std or 0.0) for one in spreads],
                 marker=markers[curve.rows[-1].key[1]],
                 color=_COLOURS[curve.rows[-1].method],
                 capsize=3,

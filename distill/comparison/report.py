@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distill.comparison import plots
-from distill.comparison.answers import Row, reference
+from distill.comparison.answers import Row, reference, without_common_seed
 from distill.comparison.compare import Comparison, mean_cost
 from distill.comparison.curves import Answer, answers, label_curves, set_curves
 from distill.comparison.disagreement import Disagreement, disagreements
@@ -63,7 +63,7 @@ def _table(comparison: Comparison) -> str:
         size = "" if row.set_images is None else f"{row.set_images:,.0f}"
         before = _before_finetuning(row)
         cells = [row.name, budget(row.labels), size]
-        cells += [f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f}", before, str(spread.count)]
+        cells += [spread.percent, before, str(spread.runs)]
         cells += [f"{cost.flops:.2g}", f"{cost.seconds:,.0f}"]
         rows.append([text(cell) for cell in cells])
     columns = ["", "labels", "images of the set", "%, mean ± sd over seeds", "before finetuning"]
@@ -88,11 +88,19 @@ def _answers(found: Sequence[Answer]) -> str:
 def _differences(comparison: Comparison) -> str:
     lines = [[text(cell) for cell in compared_line(one)] for one in comparison.differences]
     note = (
-        "In points, paired over test images and seeds, with the 95 % interval of a bootstrap over both. "
-        "Few seeds say little about seeds: an interval of two or three is too narrow rather than too wide."
+        "In points, with the interval that holds the true difference 95 times in 100, for other test images "
+        "and other seeds. Rows are paired: the same images, and under one seed the same labels drawn. The "
+        "interval joins a bootstrap over images with Student's t of the differences of the seeds, which is "
+        "wide where there are two or three; with one seed it knows of images alone. Above and below: it "
+        "excludes 0."
     )
-    columns = ["", "against", "labels", "difference", ""]
-    return f"<h2>Is it more than noise?</h2><p>{text(note)}</p>" + table(columns, lines)
+    columns = ["", "against", "labels", "difference", "", "seeds"]
+    lacking = "; ".join(
+        f"{one.name} and {other.name} ({budget(one.labels)})"
+        for one, other in without_common_seed(comparison.rows, comparison.recipe)
+    )
+    told = f"<p>{text(f'Not compared, for they have no seed in common: {lacking}.')}</p>" if lacking else ""
+    return f"<h2>Is it more than noise?</h2><p>{text(note)}</p>" + table(columns, lines) + told
 
 
 def _costs(comparison: Comparison) -> str:

@@ -18,8 +18,8 @@ def print_comparison(comparison: Comparison) -> None:
             [
                 row.name,
                 budget(row.labels),
-                f"{100 * row.spread.mean:.1f} ± {100 * row.spread.deviation:.1f}",
-                str(row.spread.count),
+                row.spread.percent,
+                str(row.spread.runs),
                 f"{cost.flops:.2g}",
                 f"{cost.images:,}",
                 f"{cost.seconds:,.0f}",
@@ -33,8 +33,8 @@ def print_comparison(comparison: Comparison) -> None:
     )
     if comparison.differences:
         print_table(
-            "Differences in points, paired over test images and seeds, 95 % bootstrap interval",
-            ["", "against", "labels", "difference", ""],
+            "Differences in points, paired by test image and seed, with 95 % interval",
+            ["", "against", "labels", "difference", "", "seeds"],
             [compared_line(one) for one in comparison.differences],
         )
     missing = [one for one in comparison.outcomes if one.status != DONE]
@@ -52,10 +52,13 @@ def budget(labels: str) -> str:
 
 
 def compared_line(one: Compared) -> list[str]:
-    """A difference in points."""
+    """A difference in points, what it is worth, and over how many seeds."""
     gap = one.difference
     interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-    return [one.first.name, one.second.name, budget(one.first.labels), interval, gap.verdict]
+    seeds = str(len(one.seeds))
+    if one.alone:
+        seeds += f" (not in both: {', '.join(map(str, one.alone))})"
+    return [one.first.name, one.second.name, budget(one.first.labels), interval, gap.told, seeds]
 
 
 def print_estimates(estimates: list[Estimate]) -> None:

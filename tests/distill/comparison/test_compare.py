@@ -42,10 +42,11 @@ def test_a_comparison(write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> N
     recipe = write_recipe(costs={"embedding the pool": {"images": 12, "seconds": 2, "flops": 1e9}})
     found = run(recipe)
     assert [row.name for row in found.rows] == ["teacher", "task-oriented + pool", "labels-only"]
-    assert all(row.spread.count == 2 for row in found.rows) and not found.failed
+    assert all(row.spread.runs == 2 for row in found.rows) and not found.failed
     assert found.out == recipe.with_suffix("")
     names = [(one.first.name, one.second.name) for one in found.differences]
     assert names == [("task-oriented + pool", "teacher"), ("task-oriented + pool", "labels-only")]
+    assert all(one.seeds == (0, 1) and one.difference.runs == (2, 2) for one in found.differences)
 
     written = json.loads((found.out / "compare.json").read_text())
     cell = next(one for one in written["cells"] if one["name"] == "task-oriented/pool/3-seed1")

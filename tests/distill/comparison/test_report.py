@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.comparison.answers import Answers, Row, reference
+from distill.comparison.answers import Answers, Row, compared, reference
 from distill.comparison.cells import Cell
 from distill.comparison.compare import Comparison
 from distill.comparison.costs import Cost, total
@@ -17,6 +17,7 @@ from distill.comparison.recipe import Recipe, Teacher, TransferSet
 from distill.comparison.recipe_file import read_recipe
 from distill.comparison.report import write_report
 from distill.comparison.runner import DONE, Outcome
+from distill.comparison.tables import compared_line
 from distill.comparison.work import Work
 
 HOSTILE = "<script>alert(1)</script>"
@@ -82,6 +83,56 @@ def test_would_more_labels_help(shares: tuple[float, float], verdict: str) -> No
     assert labels.verdict == verdict and labels.per_doubling is not None
     assert labels.per_doubling[0] == pytest.approx((shares[1] - shares[0]) / 2, abs=0.03)  # two doublings
     assert pool.verdict == "can't tell" and pool.per_doubling is None
+
+
+def of_seeds(row: Row, *seeds: int) -> Row:
+    """What of the row was made under these seeds."""
+    outcomes = {seed: row.outcomes[seed] for seed in seeds}
+    return Row(row.key, outcomes, {seed: row.answers[seed] for seed in seeds}, row.metric)
+
+
+def test_seeds_that_one_row_lacks_are_told(tmp_path: Path) -> None:
+    ours, other = a_row("task-oriented", "retrieved", "10", 0.6), a_row("labels-only", "", "10", 0.3)
+    found = compared(ours, of_seeds(other, 0, 2))
+    assert found is not None and (found.seeds, found.alone) == ((0, 2), (1,))
+    both = compared(of_seeds(ours, 0, 2), of_seeds(other, 0, 2))
+    assert both is not None and both.difference == found.difference
+    one = compared(of_seeds(ours, 1), other)
+    assert one is not None and one.difference.runs == (1, 1)
+    assert compared_line(one)[-2:] == [
+        "above (a single seed: nothing is said of others)",
+        "1 (not in both: 0, 2)",
+    ]
+    apart = [of_seeds(ours, 0), of_seeds(other, 1)]
+    assert compared(*apart) is None
+    outcomes = [outcome for row in apart for outcome in row.outcomes.values()]
+    write_report(Comparison(tmp_path, a_recipe([10]), outcomes, apart, []))
+    html = (tmp_path / "report.html").read_text()
+    assert "no seed in common: task-oriented + retrieved and labels-only (10 a class)" in html
+
+
+def test_one_seed_has_no_spread_and_its_learning_curve_says_so() -> None:
+    rows = [
+        of_seeds(a_row("task-oriented", "retrieved", labels, share), 0)
+        for labels, share in (("5", 0.4), ("20", 0.7))
+    ]
+    assert rows[0].spread.std is None and "±" not in rows[0].spread.percent
+    assert "a single seed: nothing is said of others" in answers(rows, a_recipe([5, 20]))[0].sentence
+
+
+def test_balanced_differences_count_every_class_the_same() -> None:
+    """One row is right on the rare class alone, the other on the frequent one."""
+    labels = np.repeat([0, 1], [270, 30])
+
+    def made(right: int) -> Row:
+        row = a_row("task-oriented", "retrieved", "10", 0.5)
+        said = np.eye(3)[np.where(labels == right, right, 2)]
+        images = row.answers[0].images
+        by_seed = {seed: Answers(images, labels, said, CLASSES) for seed in row.answers}
+        return Row(row.key, row.outcomes, by_seed, "balanced_accuracy")
+
+    found = compared(made(1), made(0))
+    assert found is not None and found.difference.mean == pytest.approx(0)
 
 
 def test_costs_of_a_cell() -> None:
