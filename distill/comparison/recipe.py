@@ -16,7 +16,8 @@ STAGED, FULL = "staged", "full"
 
 @dataclass(frozen=True)
 class Teacher:
-    """How a teacher is adapted; `options` are further ones of `AdaptOptions`."""
+    """How a teacher is adapted; `options` are further ones of `distill adapt`, in the words of its command
+    line, such as `tune`."""
 
     name: str
     spec: str

@@ -8,13 +8,14 @@ from distill.comparison.cells import Cell, draw_name
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, wall_clock
 from distill.comparison.labels import Drawn, draw_labels, load_task
 from distill.comparison.recipe import METHODS, OWN, Recipe, Schedule, Teacher
+from distill.comparison.teacher_options import adapt_options
 from distill.data.label_store import STORE, open_store
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import Execution
 from distill.loop.run_directory import REPORT
 from distill.methods.transfer import PSEUDO_LABELS, TASK_ORIENTED
 from distill.models.student import read_preprocessing
-from distill.stages.adapt import AdaptOptions, adapt
+from distill.stages.adapt import adapt
 from distill.stages.label import LabelOptions, label
 from transferset.copies import item_id
 from transferset.labelled import LabelledSet
@@ -84,15 +85,13 @@ class Shared:
         clock = out.with_name(f"{out.name}.seconds.json")
         with DirectoryLock(out, _LOCK, wait=True), wall_clock(clock, out / REPORT):
             report = adapt(
-                AdaptOptions(
-                    data=self.draw(labels, seed).table,
-                    teacher=teacher.spec,
-                    out=out,
-                    image_size=teacher.image_size,
+                adapt_options(
+                    teacher,
+                    self.draw(labels, seed).table,
+                    out,
                     seed=seed,
                     runtime=self.recipe.runtime,
                     execution=self.execution,
-                    **teacher.options,
                 )
             )
         self._made[out] = cost_of_run("adapt", report.costs, read_seconds(clock), shared=True)

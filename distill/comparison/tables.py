@@ -69,7 +69,7 @@ def print_estimates(estimates: list[Estimate]) -> None:
         minutes = "" if one.seconds is None else f"{one.seconds / 60:,.1f}"
         seen = [f"{one.student_images:,}", f"{one.teacher_images:,}"]
         rows.append([one.cell.name, one.status, *seen, flops, minutes, one.reason or ""])
-    columns = ["cell", "", "student images", "teacher images", "FLOPs", "minutes", ""]
+    columns = ["cell", "", "images to train on", "teacher images", "FLOPs", "minutes", ""]
     print_table("what the cells cost", columns, rows)
     left = [one for one in estimates if one.status != DONE]
     hours = sum(one.seconds or 0.0 for one in left) / 3600

@@ -21,6 +21,7 @@ from distill.comparison.compare import CompareOptions, Comparison, compare
 from distill.comparison.estimate import estimate
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
+from tests.distill.comparison.conftest import TINY
 from transferset.console import run_cli
 from transferset.errors import UsageError
 from transferset.writes import read_json
@@ -123,6 +124,25 @@ def test_a_damaged_cell_is_made_again(write_recipe: Write, damage: str) -> None:
     path = folder / ("result.json" if damage == "result" else "test.parquet")
     path.write_bytes(path.read_bytes()[:-9])
     assert run(recipe).to_dict() == found.to_dict()
+
+
+def test_a_finetuned_teacher(write_recipe: Write) -> None:
+    """What the recipe says of it reaches `adapt`, and what it costs is told before and after."""
+    teacher = {"spec": TINY, "image_size": 32, "tune": "lp-ft", "retention": 0.5, "steps": 2, "folds": 2}
+    recipe = write_recipe(
+        teacher={**teacher, "train_batch_size": 4}, seeds=[0], methods=["labels-only"], transfer_sets=None
+    )
+    [told] = estimate(CompareOptions(recipe, only="teacher/*", execution=ONE_THREAD))
+    assert told.student_images == 2 * 4 * 3  # two folds and the last training: val is tiny
+    found = run(recipe, only="teacher/*")
+    assert not found.failed
+    folder = found.out / "teachers" / "teacher" / "3-seed0"
+    tuning = read_json(folder / "config.json")["arguments"]["tuning"]
+    assert (tuning["mode"], tuning["retention"], tuning["steps"]) == ("lp-ft", 0.5, 2)
+    assert read_json(folder / "report.json")["tune"] == "lp-ft"
+    costs = {cost.stage: cost for cost in found.outcomes[0].work.costs}  # type: ignore[union-attr]
+    assert costs["adapt: tuning"].images >= 2 * 4 * 2 and costs["adapt: tuning"].flops > 0
+    assert told.flops is not None and told.flops > costs["adapt: features"].flops
 
 
 def test_methods_share_a_store(write_recipe: Write) -> None:
