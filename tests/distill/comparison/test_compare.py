@@ -15,15 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.cli import app
-from distill.comparison import runner, work
+from distill.comparison import runner, shared, work
 from distill.comparison.cells import Cell
 from distill.comparison.compare import CompareOptions, Comparison, compare
 from distill.comparison.estimate import estimate
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
-from tests.distill.comparison.conftest import TINY
+from tests.distill.comparison.conftest import CHANNELS, TINY
 from transferset.console import run_cli
 from transferset.errors import UsageError
+from transferset.labelled import load_labelled
 from transferset.writes import read_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,6 +106,71 @@ def test_a_failed_cell_stops_nothing(write_recipe: Write, pool_set: Path) -> Non
     assert [one.cell.name for one in found.failed] == ["task-oriented/missing/3-seed0"]
     shutil.copytree(pool_set, recipe.parent / "no" / "such" / "folder")  # mended
     assert "task-oriented + missing" in [row.name for row in run(recipe).rows]
+
+
+def table_of(task: Path, path: Path, lost: set[str], split: str = "train") -> Path:
+    """The task as a table, in which the `lost` images of a split are not where it says."""
+    rows = [
+        f"{image.path}{'.gone' if image.split == split and image.path.name in lost else ''}"
+        f",{image.label},{image.split}"
+        for image in load_labelled(task).images
+    ]
+    path.write_text("\n".join(["image,label,split", *rows]))
+    return path
+
+
+def test_training_images_that_cannot_be_read(
+    write_recipe: Write, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The set `own` goes without them, every cell is done, and a second run goes on."""
+    copied = tmp_path / "copied"
+    shutil.copytree(task, copied)
+    damaged = copied / "train" / "red" / "5.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    table = table_of(copied, tmp_path / "task.csv", {"0.png"})
+    given = {"task": str(table), "transfer_sets": {"own": "own"}, "methods": ["labels-only", "task-oriented"]}
+    recipe = write_recipe(**given, seeds=[0], finetune=False)
+    found = run(recipe)
+    assert not found.failed and [row.set_images for row in found.rows] == [None, 15, None]
+    lost = read_json(found.out / "own" / "unreadable.json")
+    assert set(lost) == {f"{copied}/train/{channel}/0.png.gone" for channel in CHANNELS}
+    assert "3 training images could not be read; the first:" in capsys.readouterr().err
+    again = run(write_recipe(**given, seeds=[0, 1], finetune=False))
+    assert not again.failed and [row.spread.runs for row in again.rows] == [2, 2, 2]
+
+
+def test_no_training_image_can_be_read(
+    write_recipe: Write, task: Path, pool_set: Path, tmp_path: Path
+) -> None:
+    """The cells that need them fail, and say so again; those of other sets are not held up."""
+    table = table_of(task, tmp_path / "task.csv", {f"{number}.png" for number in range(6)})
+    recipe = write_recipe(task=str(table), transfer_sets={"own": "own"}, methods=["task-oriented"], seeds=[0])
+    for _ in range(2):
+        reasons = {one.cell.name: (one.status, str(one.reason)) for one in run(recipe).outcomes}
+        status, reason = reasons["task-oriented/own/3-seed0"]
+        assert status == "failed" and "18 training images could not be read" in reason
+        assert reasons["teacher/3-seed0"][0] == "failed"
+
+
+def test_a_set_that_is_lost_later_stops_nothing(
+    write_recipe: Write, pool_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever opening it raises: the others go on, and so does the next run."""
+    sets = {"lost": str(tmp_path / "lost"), "pool": str(pool_set)}
+    shutil.copytree(pool_set, tmp_path / "lost")
+    recipe = write_recipe(seeds=[0], transfer_sets=sets, methods=["task-oriented"], finetune=False)
+    assert not run(recipe, only="*/lost/*").failed
+    opened = shared.open_transfer_shards
+
+    def gone(paths: tuple[Path, ...]) -> object:
+        if paths == (tmp_path / "lost",):
+            raise FileNotFoundError(2, "No such file or directory", str(paths[0]))
+        return opened(paths)
+
+    monkeypatch.setattr(shared, "open_transfer_shards", gone)
+    status = {one.cell.name: one.status for one in run(recipe).outcomes}
+    assert status["task-oriented/pool/3-seed0"] == "done"
+    assert status["task-oriented/lost/3-seed0"] == "done"  # it was finished before
 
 
 def test_weights_that_cannot_be_had_are_no_failure(write_recipe: Write, tmp_path: Path) -> None:
