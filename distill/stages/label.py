@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.data.compact_logits import logit_format
 from distill.data.label_shards import OUTPUTS
@@ -24,9 +24,6 @@ from transferset.console import say
 from transferset.errors import UsageError
 from transferset.labelled import load_labelled
 from transferset.lock import DirectoryLock
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
