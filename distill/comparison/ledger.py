@@ -8,15 +8,20 @@ from distill.comparison.compare import Comparison
 from distill.comparison.costs import Cost
 from distill.comparison.tables import budget
 
+_OWN = ("student", "features")
+"""Parts of a command that its line stands for."""
+
 
 def stages_of(row: Row) -> list[Cost]:
     """The stages of a row's cells, mean over seeds: a line for each command with what its student (or its
-    frozen model) saw, and one for the teacher within it; runs that were only tried are added up."""
+    frozen model) saw and all of its seconds, and one for whatever else a model computed within it (teacher,
+    evaluation, retention, …); runs that were only tried are added up."""
     works = [one.work for one in row.outcomes.values() if one.work is not None]
     sums: dict[str, Cost] = {}
     for cost in (cost for work in works for cost in work.costs):
         command, _, part = cost.stage.partition(": ")
-        stage = "tuning" if cost.tuning else cost.stage if part == "teacher" else command
+        apart = cost.flops and part not in ("", *_OWN)
+        stage = "tuning" if cost.tuning else cost.stage if apart else command
         before = sums.get(stage, replace(cost, stage=stage, images=0, flops=0.0, seconds=0.0))
         sums[stage] = replace(
             before,

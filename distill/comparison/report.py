@@ -109,8 +109,9 @@ def _costs(comparison: Comparison) -> str:
         "Means over the cells of a row. What is shared is counted in full in every cell that needs it, and "
         "was paid once. Seconds are wall-clock time on this machine; FLOPs count matrix products, "
         "convolutions and attention, one multiplication with addition being two. Tuning is what the search "
-        "for the best settings cost beyond the run that was chosen; it is in no total. A teacher that works "
-        "beside its student has no seconds of its own; compare.json has every part."
+        "for the best settings cost beyond the run that was chosen; it is in no total. Choosing on val is "
+        "(evaluate); measuring on test is not. Parts of a command have FLOPs of their own, and their seconds "
+        "are among the command's; compare.json has every part."
     )
     columns = ["", "labels", "stage", "images", "FLOPs", "seconds", ""]
     return f"<h2>What it cost</h2><p>{text(note)}</p>" + table(columns, lines)

@@ -56,6 +56,14 @@ def test_a_comparison(write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> N
     assert stages["adapt"]["shared"] and not stages["train"]["shared"]
     assert stages["train: student"]["images"] == 24 and stages["train: student"]["flops"] > 0
     assert stages["finetune: student"]["images"] == 12
+    for command, evaluations in (
+        ("train", 4),
+        ("finetune", 1 + 2),
+    ):  # ten a run at most; before finetuning too
+        evaluated = stages[f"{command}: evaluate"]
+        assert evaluated["images"] == 12 * evaluations
+        per_image = stages[f"{command}: student"]["flops"] / stages[f"{command}: student"]["images"]
+        assert 0.2 < evaluated["flops"] / evaluated["images"] / per_image < 0.5  # forward alone: a third
     assert cell["set_images"] == 12 and cell["label_images"] == 9
     assert cell["total"]["flops"] == sum(cost["flops"] for cost in cell["costs"])
     first = next(one for one in written["cells"] if one["name"] == "task-oriented/pool/3-seed0")
@@ -281,7 +289,7 @@ def test_a_dry_run_writes_nothing(write_recipe: Write, tmp_path: Path) -> None:
     found = run(recipe, only="*-seed0")
     real = next(one.work for one in found.outcomes if one.cell.name == "labels-only/3-seed0")
     assert real is not None
-    spent = sum(cost.flops for cost in real.costs)
+    spent = sum(cost.flops for cost in real.costs if "evaluate" not in cost.stage)
     assert estimates["labels-only/3-seed0"].flops == pytest.approx(spent)
 
 

@@ -51,6 +51,8 @@ def a_row(method: str, transfer_set: str, labels: str, share: float, images: int
             Cost("train", 0, 0.0, 9.0),
             Cost("train: student", 100, 1e9, 0.0),
             Cost("train: teacher", 50, 5e9, 0.0),
+            Cost("train: evaluate", 20, 1e8, 0.0),
+            Cost("train: head", 30, 0.0, 0.0),
             Cost("finetune: student", 7, 7e9, 4.0, tuning=True),
         ]
         teacher = Teacher("teacher", "embedded") if method != "labels-only" else None
@@ -140,7 +142,7 @@ def test_costs_of_a_cell() -> None:
     work = row.outcomes[0].work
     assert work is not None
     found = total(work.costs)
-    assert (found.images, found.flops, found.seconds) == (150, 6e9, 12.0)  # without tuning
+    assert (found.images, found.flops, found.seconds) == (170, 6.1e9, 12.0)  # without tuning
 
 
 def test_divergence() -> None:
@@ -185,6 +187,7 @@ def test_the_ledger_says_what_is_shared_and_what_is_in_no_total(tmp_path: Path) 
     by_stage = {line[2]: line[3:] for line in lines}
     assert by_stage["adapt"] == ["", "", "3.0", "shared"]
     assert by_stage["train"] == ["100", "1e+09", "9.0", ""]
+    assert by_stage["train: evaluate"] == ["20", "1e+08", "", ""] and "train: head" not in by_stage
     assert by_stage["train: teacher"] == ["50", "5e+09", "", ""]
     assert by_stage["tuning"] == ["7", "7e+09", "4.0", "not in the total"]
 
