@@ -4,7 +4,7 @@ from distill.comparison.answers import Compared
 from distill.comparison.compare import Comparison, mean_cost
 from distill.comparison.estimate import Estimate
 from distill.comparison.plots import metric_name
-from distill.comparison.recipe import ALL
+from distill.comparison.recipe import budget
 from distill.comparison.runner import DONE
 from transferset.console import print_table, say
 
@@ -20,7 +20,7 @@ def print_comparison(comparison: Comparison) -> None:
                 budget(row.labels),
                 row.spread.percent,
                 str(row.spread.runs),
-                f"{cost.flops:.2g}",
+                f"{cost.flops:.1e}",
                 f"{cost.images:,}",
                 f"{cost.seconds:,.0f}",
             ]
@@ -34,7 +34,7 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.differences:
         print_table(
             "Differences in points, paired by test image and seed, with 95 % interval",
-            ["", "against", "labels", "difference", "", "seeds"],
+            ["", "against", "labels", "difference", "verdict", "seeds"],
             [compared_line(one) for one in comparison.differences],
         )
     missing = [one for one in comparison.outcomes if one.status != DONE]
@@ -44,11 +44,6 @@ def print_comparison(comparison: Comparison) -> None:
             ["cell", "", "why"],
             [[one.cell.name, one.status, one.reason or ""] for one in missing],
         )
-
-
-def budget(labels: str) -> str:
-    """A label budget in words."""
-    return "all" if labels == ALL else f"{labels} a class"
 
 
 def compared_line(one: Compared) -> list[str]:
@@ -65,7 +60,7 @@ def print_estimates(estimates: list[Estimate]) -> None:
     """The cells with their cost, and the sum of those that are left."""
     rows = []
     for one in estimates:
-        flops = "" if one.flops is None else f"{one.flops:.2g}"
+        flops = "" if one.flops is None else f"{one.flops:.1e}"
         minutes = "" if one.seconds is None else f"{one.seconds / 60:,.1f}"
         seen = [f"{one.student_images:,}", f"{one.teacher_images:,}"]
         rows.append([one.cell.name, one.status, *seen, flops, minutes, one.reason or ""])

@@ -1,5 +1,6 @@
 """What the report shows of answers that are made up here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from distill.comparison.compare import Comparison
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
 from distill.comparison.disagreement import disagreements, divergence
-from distill.comparison.ledger import ledger_lines
+from distill.comparison.ledger import ledger_lines, stages_of
 from distill.comparison.recipe import Recipe, Teacher, TransferSet
 from distill.comparison.recipe_file import read_recipe
 from distill.comparison.report import write_report
 from distill.comparison.runner import DONE, Outcome
+from distill.comparison.summary import summary
 from distill.comparison.tables import compared_line
 from distill.comparison.work import Work
+from transferset.report import text
 
 HOSTILE = "<script>alert(1)</script>"
 CLASSES = ("cat", HOSTILE, "dog")
@@ -186,10 +189,48 @@ def test_the_ledger_says_what_is_shared_and_what_is_in_no_total(tmp_path: Path) 
     lines = ledger_lines(Comparison(tmp_path, a_recipe([10]), outcomes, [row], []))
     by_stage = {line[2]: line[3:] for line in lines}
     assert by_stage["adapt"] == ["", "", "3.0", "shared"]
-    assert by_stage["train"] == ["100", "1e+09", "9.0", ""]
-    assert by_stage["train: evaluate"] == ["20", "1e+08", "", ""] and "train: head" not in by_stage
-    assert by_stage["train: teacher"] == ["50", "5e+09", "", ""]
-    assert by_stage["tuning"] == ["7", "7e+09", "4.0", "not in the total"]
+    assert by_stage["train"] == ["100", "1.0e+09", "9.0", ""]
+    assert by_stage["train: evaluate"] == ["20", "1.0e+08", "", ""] and "train: head" not in by_stage
+    assert by_stage["train: teacher"] == ["50", "5.0e+09", "", ""]
+    assert by_stage["tuning"] == ["7", "7.0e+09", "4.0", "not in the total"]
+
+
+def test_a_shared_command_has_its_parts_in_the_row_of_the_teacher_alone() -> None:
+    costs = [
+        Cost("adapt", 0, 0.0, 3.0, shared=True),
+        Cost("adapt: features", 30, 3e9, 0.0, shared=True),
+        Cost("adapt: evaluate", 10, 1e9, 0.0, shared=True),
+    ]
+
+    def stages(row: Row) -> dict[str, tuple[int, float, float]]:
+        outcomes = {}
+        for seed, one in row.outcomes.items():
+            assert one.work is not None
+            outcomes[seed] = replace(one, work=replace(one.work, costs=costs))
+        lines = stages_of(Row(row.key, outcomes, row.answers, "top1"))
+        return {one.stage: (one.images, one.flops, one.seconds) for one in lines}
+
+    parts = stages(a_row("teacher", "", "10", 0.9))
+    assert parts == {"adapt": (30, 3e9, 3.0), "adapt: evaluate": (10, 1e9, 0.0)}
+    assert stages(a_row("task-oriented", "retrieved", "10", 0.6)) == {"adapt": (40, 4e9, 3.0)}
+
+
+def test_the_report_says_what_was_measured(tmp_path: Path) -> None:
+    rows = [a_row("teacher", "", "10", 0.9), a_row("task-oriented", "retrieved", "10", 0.6)]
+    outcomes = [one for row in rows for one in row.outcomes.values()]
+    failed = Outcome(Cell("labels-only", "10", 0), tmp_path, "failed", reason="no")
+    comparison = Comparison(tmp_path, a_recipe([10]), [*outcomes, failed], rows, [])
+    measured, given, progress = summary(comparison)
+    assert measured.startswith("Measured: top-1 on 300 test images of 3 classes (task)")
+    assert (
+        "Student: timm:test_efficientnet@none. Teacher: embedded. Transfer sets: random, retrieved." in given
+    )
+    assert "Labels: 10 a class, drawn anew under each of 3 seeds." in given
+    assert progress.startswith("6 of 7 cells") and "listed at the end" in progress
+    write_report(comparison)
+    html = (tmp_path / "report.html").read_text()
+    assert all(text(sentence) in html for sentence in (measured, given, progress))
+    assert html.count("<figcaption>") >= 4  # every plot says what it shows
 
 
 def test_no_cell_is_done(tmp_path: Path) -> None:
