@@ -7,9 +7,9 @@ POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>
 a class are drawn, the teacher is adapted to them, and students are trained on transfer sets and finetuned:
 first a ladder, each step with one change more than the one before, then (named by --only) single changes of
 one of its steps. Prints test accuracy, its share of the teacher's, the difference to what was changed (paired
-over images, with its 95 % interval), FLOPs and minutes, and draws accuracy against cost (DIR/curve.png). The
-same command again resumes; several at once, each with its own `--only` and `--seeds`, share the work; a last
-one with all of them prints the table, or one with --finished what there is of it.
+by image and seed, with its 95 % interval), FLOPs and minutes, and draws accuracy against cost
+(DIR/curve.png). The same command again resumes; several at once, each with its own `--only` and `--seeds`,
+share the work; a last one with all of them prints the table, or one with --finished what there is of it.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 from pool_index import pool_index
 from student_variants import ASIDES, LADDER, VARIANTS, Run, Setting, is_finished, run
 
-from distill.comparison.statistics import paired_difference
+from distill.statistics import paired_difference
 from distill.task import CLASSIFICATION, TOP1
 from transferset.console import print_table
 from transferset.plots import png
@@ -61,8 +61,9 @@ def difference(runs: Mapping[int, Run], base: Mapping[int, Run]) -> str:
     if not seeds:
         return ""
     first, second = (np.stack([one[seed].tested.right for seed in seeds]) for one in (runs, base))
-    gap = paired_difference(first, second, runs[seeds[0]].tested.classes)
-    return f"{100 * gap.mean:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]"
+    gap = paired_difference(first, second, runs[seeds[0]].tested.classes, same_seeds=True)
+    told = "" if gap.knows_runs else ", one seed"
+    return f"{100 * gap.mean:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]{told}"
 
 
 def curve(found: Found) -> bytes:

@@ -26,12 +26,12 @@ from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
 from curate.selection.strategies import StrategyName
-from distill.comparison.statistics import paired_difference
 from distill.loop.plan import Plan
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
+from distill.statistics import paired_difference
 from transferset.console import print_table, say
 
 STRATEGIES: tuple[StrategyName, ...] = ("random", "best-match", "query-balanced")
@@ -257,9 +257,9 @@ def differences(groups: dict[str, list[Row]], totals: list[int]) -> list[list[st
             first, second = (
                 np.stack([row.right for row in groups[name] if row.seed in seeds]) for name in (ours, other)
             )
-            gap = paired_difference(first, second)
+            gap = paired_difference(first, second, same_seeds=True)
             interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-            lines.append([ours, other, interval, gap.verdict])
+            lines.append([ours, other, interval, gap.told])
     return lines
 
 
@@ -283,7 +283,7 @@ def main() -> None:
     lines = [summary(name, group) for name, group in groups.items()]
     print_table("Test top-1, mean ± standard deviation over seeds", ["", "top-1 %", "seeds", "cost"], lines)
     print_table(
-        "Differences in points, paired over test images and seeds, 95 % bootstrap interval",
+        "Differences in points, paired by test image and seed, with 95 % interval",
         ["", "against", "difference", ""],
         differences(groups, setting.totals),
     )

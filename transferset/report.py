@@ -30,6 +30,7 @@ a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; font-size: .875rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem 1.25rem .3rem 0; text-align: left; }
 td { vertical-align: top; font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; margin: .75rem 0; }
 th { font-weight: 600; color: var(--quiet); vertical-align: bottom; }
 figure { display: inline-block; margin: .25rem; vertical-align: top; max-width: 10rem; }
 figure img { display: block; border-radius: 3px; max-width: 100%; }
@@ -42,6 +43,8 @@ figcaption { font-size: .72rem; line-height: 1.35; margin-top: .2rem; overflow-w
 figure.query img { outline: 2px solid var(--own); outline-offset: 1px; }
 figure.odd img { outline: 2px solid var(--mark); outline-offset: 1px; }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0; align-items: flex-start; }
+.plots figure { margin: 0; max-width: 26rem; }
+.plots figcaption { font-size: .8rem; }
 .plots img { width: 26rem; max-width: 100%; background: #fff; border-radius: 4px; }
 @media print { h2, h3, .row, .plots img { break-inside: avoid; break-after: avoid-page; } }
 @media (max-width: 30rem) { .row figure { width: 80px; } body { margin-top: 1rem; } }
@@ -83,10 +86,11 @@ def figure(image_uri: str, caption_html: str, kind: str = "") -> str:
     return f"<figure{marked}>{image}<figcaption>{caption_html}</figcaption></figure>"
 
 
-def plot(png: bytes, description: str) -> str:
-    """A plot, in the page itself; `description` is for those who can't see it."""
+def plot(png: bytes, description: str, *, captioned: bool = False) -> str:
+    """A plot, in the page itself; `description` is for those who can't see it, or for everyone, below it."""
     uri = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    return f'<img src="{uri}" alt="{text(description)}">'
+    image = f'<img src="{uri}" alt="{text(description)}">'
+    return f"<figure>{image}<figcaption>{text(description)}</figcaption></figure>" if captioned else image
 
 
 def table(columns: Sequence[str], rows_html: Sequence[Sequence[str]]) -> str:

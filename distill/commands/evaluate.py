@@ -128,10 +128,8 @@ def _print_comparison(found: "Comparison") -> None:
 
 
 def _score(found: "OverRuns") -> str:
-    spread = "" if found.std is None else f" ± {100 * found.std:.1f}"
-    return f"{100 * found.mean:.1f}{spread} ({100 * found.low:.1f}–{100 * found.high:.1f}), {found.runs} runs"
+    return f"{found.percent} ({100 * found.low:.1f}–{100 * found.high:.1f}), {found.runs} runs"
 
 
 def _difference(found: "Difference") -> str:
-    verdict = "within noise" if found.within_noise else ("better" if found.mean > 0 else "worse")
-    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}): {verdict}"
+    return f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f}): {found.told}"

@@ -8,8 +8,8 @@ import numpy as np
 
 from distill.comparison.recipe import LABELS_ONLY, PRETRAINED, TEACHER, TRANSFERS, Recipe
 from distill.comparison.runner import DONE, Outcome
-from distill.comparison.statistics import Difference, Spread, paired_difference, spread
 from distill.methods.transfer import TASK_ORIENTED
+from distill.statistics import Difference, Spread, paired_difference, spread
 from distill.task import BALANCED, CLASSIFICATION
 from transferset.errors import DataError
 
@@ -133,22 +133,25 @@ def _common(answers: Sequence[Answers]) -> list[str]:
 @dataclass(frozen=True)
 class Compared:
     """Two rows with the same labels, or different ones for a learning curve: `first` minus `second`, over the
-    `seeds` that both have."""
+    `seeds` that both have; `alone` are those that one of them lacks, which count for nothing here."""
 
     first: Row
     second: Row
     difference: Difference
-    seeds: int
+    seeds: tuple[int, ...]
+    alone: tuple[int, ...] = ()
 
 
 def compared(first: Row, second: Row) -> Compared | None:
     """The paired difference; None where they have no seed in common."""
-    seeds = sorted(first.answers.keys() & second.answers.keys())
+    seeds = tuple(sorted(first.answers.keys() & second.answers.keys()))
     if not seeds:
         return None
     pair = [np.stack([row.answers[seed].right for seed in seeds]) for row in (first, second)]
     labels = first.answers[seeds[0]].labels if first.metric == BALANCED else None
-    return Compared(first, second, paired_difference(pair[0], pair[1], labels), len(seeds))
+    difference = paired_difference(pair[0], pair[1], labels, same_seeds=True)
+    alone = tuple(sorted(first.answers.keys() ^ second.answers.keys()))
+    return Compared(first, second, difference, seeds, alone)
 
 
 def reference(rows: Sequence[Row], recipe: Recipe, labels: str) -> Row | None:
@@ -165,10 +168,21 @@ def reference(rows: Sequence[Row], recipe: Recipe, labels: str) -> Row | None:
 
 
 def differences(rows: Sequence[Row], recipe: Recipe) -> list[Compared]:
-    """The reference against every other row, budget by budget."""
+    """The reference against every other row, budget by budget, where they have a seed in common."""
+    found = [compared(*pair) for pair in _pairs(rows, recipe)]
+    return [one for one in found if one is not None]
+
+
+def without_common_seed(rows: Sequence[Row], recipe: Recipe) -> list[tuple[Row, Row]]:
+    """The pairs that `differences` lacks."""
+    pairs = _pairs(rows, recipe)
+    return [(one, other) for one, other in pairs if not one.answers.keys() & other.answers.keys()]
+
+
+def _pairs(rows: Sequence[Row], recipe: Recipe) -> list[tuple[Row, Row]]:
     found = []
     for labels in recipe.labels:
         ours = reference(rows, recipe, labels)
         others = [row for row in rows if row.labels == labels and row is not ours]
-        found += [compared(ours, row) for row in others if ours is not None]
-    return [one for one in found if one is not None]
+        found += [(ours, row) for row in others if ours is not None]
+    return found

@@ -145,7 +145,7 @@ def _row_dict(row: Row) -> dict[str, Any]:
         "labels": labels,
         "scores": {str(seed): score for seed, score in row.scores.items()},
         "mean": row.spread.mean,
-        "std": row.spread.deviation,
+        "std": row.spread.std,
         "set_images": row.set_images,
         "cost": mean_cost(row).to_dict(),
     }
@@ -170,7 +170,8 @@ def _compared_dict(one: Compared) -> dict[str, Any]:
         "difference": one.difference.mean,
         "interval": [one.difference.low, one.difference.high],
         "verdict": one.difference.verdict,
-        "seeds": one.seeds,
+        "seeds": len(one.seeds),
+        "unshared_seeds": list(one.alone),
     }
 
 

@@ -35,7 +35,8 @@ def cost_of_run(
     stage: str, costs: Mapping[str, Any], seconds: float, *, shared: bool = False, tuning: bool = False
 ) -> list[Cost]:
     """The costs of one command, out of its report's ledger: what the student, the teacher, features,
-    evaluation and probe computed, each by its FLOPs and images, and `seconds` on the wall as a whole."""
+    evaluation on val and probe computed, each by its FLOPs and images, and `seconds` on the wall as a
+    whole."""
     found = [
         Cost(f"{stage}: {name}", int(entry["images"]), float(entry["flops"]), 0.0, shared, tuning)
         for name, entry in sorted(costs.items())
@@ -45,7 +46,7 @@ def cost_of_run(
 
 
 def total(costs: list[Cost]) -> Cost:
-    """The sum, without what tuning cost."""
+    """The sum of all stages, those of choosing on val too, without what tuning cost."""
     own = [cost for cost in costs if not cost.tuning]
     return Cost(
         "total",

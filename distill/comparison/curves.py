@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from distill.comparison.answers import Compared, Row, compared, reference
 from distill.comparison.recipe import ALL, Recipe
+from distill.statistics import ONE_SEED
 
 LABELS, POOL = "labels", "pool images"
 HELPS, HURTS, OPEN = "yes", "no", "can't tell"
@@ -108,6 +109,7 @@ def _answer(over: str, curves: Sequence[Curve], advice: str) -> Answer:
     slope = (gap.mean / doublings, gap.low / doublings, gap.high / doublings)
     points = f"{100 * slope[0]:+.1f} points a doubling [{100 * slope[1]:+.1f}, {100 * slope[2]:+.1f}]"
     what = f"from {before:,.0f} to {after:,.0f} {over}, {curve.name} changed by {points}"
+    what += "" if gap.knows_runs else f" ({ONE_SEED})"
     if gap.above:
         return Answer(over, HELPS, f"More {over} would probably help: {what}.", slope)
     if gap.below:

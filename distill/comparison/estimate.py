@@ -14,11 +14,15 @@ from distill.comparison.labels import load_task
 from distill.comparison.recipe import ALL, FULL, LABELS_ONLY, OWN, PRETRAINED, TEACHER, Recipe
 from distill.comparison.recipe_file import load_recipe
 from distill.comparison.runner import DONE, Outcome, outcome_of
+from distill.comparison.teacher_options import adapt_options
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import torch_threads
 from distill.loop.ledger import flops_per_image
+from distill.models.head_selection import why_val_does_not_suffice
+from distill.stages.adapt_options import FROZEN
 from distill.stages.finetune_inputs import FROM_RUN_EPOCHS
 from distill.stages.train_inputs import DEFAULT_EPOCHS
+from distill.stages.tuning_inputs import tuning_recipe
 from distill.task import CLASSIFICATION
 from transferset.errors import TransfersetError
 from transferset.labelled import LabelledSet
@@ -36,8 +40,8 @@ class Rate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One cell: its status, images that a student trains on and that a teacher sees, FLOPs, seconds (None: it
-    cannot be said, for the `reason`)."""
+    """One cell: its status, images that a student (or a teacher that is finetuned) trains on and that a
+    teacher sees, FLOPs, seconds (None: it cannot be said, for the `reason`)."""
 
     cell: Cell
     status: str
@@ -73,26 +77,34 @@ class _Rates:
         self.recipe = recipe
         self.task = task
         self.device = device
-        self._known: dict[tuple[str, int | None, bool], Rate] = {}
+        self._known: dict[tuple[str, str, int | None, bool], Rate] = {}
 
     def student(self, spec: str) -> Rate:
         """Of training; raises TransfersetError where the model cannot be had."""
-        key = (spec, self.recipe.student.image_size, True)
+        size = self.recipe.student.image_size
+        key = ("student", spec, size, True)
         if key not in self._known:
-            student = CLASSIFICATION.build_student(spec, self.task.classes, key[1], 0)
+            student = CLASSIFICATION.build_student(spec, self.task.classes, size, 0)
             module = student.module.to(self.device)
             self._known[key] = _probe(module, student.preprocessing.size, backward=True)
         return self._known[key]
 
     def teacher(self, spec: str, size: int | None) -> Rate:
         """Of looking at images, in eager mode; a faster runtime takes less."""
-        key = (spec, size, False)
+        return self._frozen_or_tuned(spec, size, backward=False)
+
+    def tuned(self, spec: str, size: int | None) -> Rate:
+        """Of finetuning a teacher's whole backbone."""
+        return self._frozen_or_tuned(spec, size, backward=True)
+
+    def _frozen_or_tuned(self, spec: str, size: int | None, *, backward: bool) -> Rate:
+        key = ("teacher", spec, size, backward)
         if key not in self._known:
             from transferset.models.backbone import load_backbone
 
             backbone = load_backbone(spec, image_size=size)
-            module = backbone.module.to(self.device)
-            self._known[key] = _probe(module, backbone.preprocessing.size, backward=False)
+            module = backbone.module.to(self.device).requires_grad_(backward)
+            self._known[key] = _probe(module, backbone.preprocessing.size, backward=backward)
         return self._known[key]
 
 
@@ -126,8 +138,10 @@ def _one(outcome: Outcome, recipe: Recipe, task: LabelledSet, rates: _Rates) -> 
     labelled = _labelled(task, cell.labels)
     try:
         if cell.method == TEACHER:
-            seen = 2 * labelled + len(task.split("val").images)
-            return _priced(outcome, 0, seen, None, _teacher(cell, rates))
+            seen, tuned = 2 * labelled + len(task.split("val").images), _tuned_images(cell, task, labelled)
+            return _priced(
+                outcome, tuned, seen, _tuned(cell, rates) if tuned else None, _teacher(cell, rates)
+            )
         if cell.method in (LABELS_ONLY, PRETRAINED):
             spec = recipe.student.spec if cell.method == LABELS_ONLY else str(recipe.student.pretrained)
             return _priced(outcome, _grid_images(recipe, cell), 0, rates.student(spec), None)
@@ -140,6 +154,24 @@ def _one(outcome: Outcome, recipe: Recipe, task: LabelledSet, rates: _Rates) -> 
 def _teacher(cell: Cell, rates: _Rates) -> Rate:
     assert cell.teacher is not None
     return rates.teacher(cell.teacher.spec, cell.teacher.image_size)
+
+
+def _tuned(cell: Cell, rates: _Rates) -> Rate:
+    assert cell.teacher is not None
+    return rates.tuned(cell.teacher.spec, cell.teacher.image_size)
+
+
+def _tuned_images(cell: Cell, task: LabelledSet, labelled: int) -> int:
+    """How many a teacher is finetuned on, those of all folds and the last training where val is too small."""
+    assert cell.teacher is not None
+    options = adapt_options(cell.teacher, task.root, task.root)
+    if options.tuning.mode == FROZEN:
+        return 0
+    numbers = {name: number for number, name in enumerate(task.classes)}
+    val = np.array([numbers[str(image.label)] for image in task.split("val").images], np.int64)
+    why = why_val_does_not_suffice(val, len(numbers), options.class_weight)
+    recipe = tuning_recipe(options, labelled)
+    return recipe.steps * recipe.batch_size * (1 if why is None else options.folds + 1)
 
 
 def _priced(

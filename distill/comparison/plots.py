@@ -1,5 +1,6 @@
 """The comparison's plots as PNG."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from distill.comparison.answers import Answers, Row
 from distill.comparison.costs import Cost
 from distill.comparison.curves import LABELS, Curve
-from distill.comparison.recipe import LABELS_ONLY, PRETRAINED, TEACHER
+from distill.comparison.recipe import LABELS_ONLY, PRETRAINED, TEACHER, budget
 from distill.methods.transfer import PSEUDO_LABELS, TASK_AGNOSTIC, TASK_ORIENTED
 from distill.metrics import CALIBRATION_BINS
 from transferset.plots import png, short
@@ -27,6 +28,7 @@ _COLOURS = {
     TEACHER: "#222222",
 }
 _MARKERS = "os^Dv<>P*X"
+_LINES = ("-", "--", "-.", ":")
 
 
 def metric_name(metric: str) -> str:
@@ -39,13 +41,15 @@ def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
     teacher is a line. Where there are several label budgets, they are written beside the points."""
     markers = _set_markers(rows)
     budgets = {row.labels for row in rows}
-    last_teachers = {row.name: row for row in rows if row.method == TEACHER}
+    teachers = [row for row in rows if row.method == TEACHER]
+    students = {row.name for row in rows} - {row.name for row in teachers}
 
     def draw(axes: "Axes") -> None:
         named: set[str] = set()
-        for row in last_teachers.values():
-            line: dict[str, Any] = {"color": _COLOURS[TEACHER], "linewidth": 1, "linestyle": ":"}
-            axes.axhline(100 * row.spread.mean, label=row.name, **line)
+        for row, style in zip(teachers, itertools.cycle(_LINES[::-1])):
+            line: dict[str, Any] = {"color": _COLOURS[TEACHER], "linewidth": 1, "linestyle": style}
+            name = f"{row.name}, {budget(row.labels)}" if len(budgets) > 1 else row.name
+            axes.axhline(100 * row.spread.mean, label=name, **line)
         for row, cost in zip(rows, costs, strict=True):
             if row.method == TEACHER:
                 continue
@@ -53,7 +57,7 @@ def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
             axes.errorbar(
                 [flops],
                 [mean],
-                [100 * row.spread.deviation],
+                [100 * (row.spread.std or 0.0)],
                 fmt=markers[row.key[1]],
                 color=_COLOURS[row.method],
                 capsize=3,
@@ -65,8 +69,19 @@ def accuracy_against_cost(rows: Sequence[Row], costs: Sequence[Cost]) -> bytes:
                 axes.annotate(row.labels, (flops, mean), **offset)
         axes.set(xscale="log", xlabel="FLOPs of a cell, shared stages included", ylabel=_metric(rows))
         axes.set(title="Accuracy against cost")
+        _flops_ticks(axes)
 
-    return _png(draw, entries=len({row.name for row in rows}))
+    return _png(draw, entries=len(students) + len(teachers))
+
+
+def _flops_ticks(axes: "Axes") -> None:
+    """1, 2 and 5 of every power of ten, of several powers these alone; written as in the tables."""
+    from matplotlib.ticker import LogLocator
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+    axes.minorticks_off()
 
 
 def learning_curves(curves: Sequence[Curve]) -> bytes:
@@ -74,20 +89,26 @@ def learning_curves(curves: Sequence[Curve]) -> bytes:
     rows = [row for curve in curves for row in curve.rows]
     markers = _set_markers(rows)
     over = curves[0].over
+    sizes = sorted({size for curve in curves for size in curve.sizes})
+    aside = (sizes[-1] / sizes[0]) ** 0.008
+    drawn: dict[tuple[str, str], int] = {}
 
     def draw(axes: "Axes") -> None:
-        for curve in curves:
-            spreads = [row.spread for row in curve.rows]
+        for number, curve in enumerate(curves):
+            spreads, last = [row.spread for row in curve.rows], curve.rows[-1]
+            look = _COLOURS[last.method], markers[last.key[1]]
+            drawn[look] = drawn.get(look, -1) + 1
             axes.errorbar(
-                curve.sizes,
+                [size * aside ** (number - (len(curves) - 1) / 2) for size in curve.sizes],
                 [100 * one.mean for one in spreads],
-                [100 * one.deviation for one in spreads],
-                marker=markers[curve.rows[-1].key[1]],
-                color=_COLOURS[curve.rows[-1].method],
+                [100 * (one.std or 0.0) for one in spreads],
+                color=look[0],
+                marker=look[1],
+                linestyle=_LINES[drawn[look] % len(_LINES)],
+                markerfacecolor="white" if drawn[look] else None,
                 capsize=3,
                 label=curve.name,
             )
-        sizes = sorted({size for curve in curves for size in curve.sizes})
         axes.set(xscale="log", ylabel=_metric(rows), title=f"Learning curve over {over}")
         axes.set_xlabel("labelled training images" if over == LABELS else "images of the transfer set")
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])

@@ -14,9 +14,15 @@ ALL = "all"
 STAGED, FULL = "staged", "full"
 
 
+def budget(labels: str) -> str:
+    """A label budget in words."""
+    return "all" if labels == ALL else f"{labels} a class"
+
+
 @dataclass(frozen=True)
 class Teacher:
-    """How a teacher is adapted; `options` are further ones of `AdaptOptions`."""
+    """How a teacher is adapted; `options` are further ones of `distill adapt`, in the words of its command
+    line, such as `tune`."""
 
     name: str
     spec: str

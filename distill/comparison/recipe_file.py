@@ -12,20 +12,20 @@ from distill.comparison.recipe import (
     OWN,
     PRETRAINED,
     STAGED,
-    TEACHER,
     TRANSFERS,
     Finetuning,
     Grid,
     Recipe,
     Schedule,
     Student,
-    Teacher,
     TransferSet,
 )
 from distill.comparison.section import (
     Section,
     count,
     flag,
+    folder_name,
+    model_spec,
     not_negative,
     one_of,
     positive,
@@ -34,14 +34,13 @@ from distill.comparison.section import (
     whole,
     words,
 )
+from distill.comparison.teacher_options import read_teachers
 from distill.data.views import AUGMENTATIONS
 from distill.methods.transfer import FEATURE_LOSSES
 from distill.task import BALANCED, TOP1
 from transferset.errors import UsageError
-from transferset.models.spec import parse_spec
 
 AUGMENTS = tuple(AUGMENTATIONS)
-FORBIDDEN = set('/\\*?[]"\0') | {chr(code) for code in range(32)}
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -76,7 +75,7 @@ def read_recipe(path: Path, values: Any) -> Recipe:
         labels=top.take("labels", several(_budget), "images a class (a number of at least 1), or all"),
         seeds=top.take("seeds", several(whole), "a list of numbers of at least 0", (0, 1, 2)),
         metric=metric,
-        teachers=_teachers(top, metric),
+        teachers=read_teachers(top, metric),
         student=student,
         transfer_sets=_transfer_sets(top.section("transfer_sets")),
         methods=methods,
@@ -99,54 +98,11 @@ def _budget(value: Any) -> str:
     return ALL if value == ALL else str(count(value))
 
 
-def _name(section: Section, name: str) -> str:
-    """A name that can be a folder."""
-    if not name or FORBIDDEN & set(name) or name.startswith("."):
-        raise section.error(f"the name {section.where(name)!r}", "letters, digits, dots and dashes", name)
-    return name
-
-
-def _spec(value: Any) -> str:
-    try:
-        return str(parse_spec(words(value)))
-    except UsageError as error:
-        raise ValueError(error.message) from error
-
-
-def _teachers(top: Section, metric: str) -> tuple[Teacher, ...]:
-    """`teacher: {…}`, or `teachers: {name: {…}, …}`."""
-    one, many = top.section("teacher"), top.section("teachers")
-    if bool(one.values) == bool(many.values):
-        raise UsageError(
-            f"{top.source}: give either teacher or teachers",
-            hint="teacher: {spec: embedded, image_size: 160}",
-        )
-    if one.values:
-        return (_teacher(TEACHER, one, metric),)
-    return tuple(_teacher(_name(many, name), many.section(name), metric) for name in many.values)
-
-
-def _teacher(name: str, section: Section, metric: str) -> Teacher:
-    from distill.stages.adapt import AdaptOptions
-
-    reserved = {"data", "teacher", "out", "seed", "execution", "image_size", "runtime"}
-    known = {one.name for one in fields(AdaptOptions)} - reserved
-    spec = section.take("spec", _spec, "a model's spec, such as embedded")
-    size = section.take("image_size", count, "a number of pixels", None)
-    options = {"class_weight": "balanced"} if metric == BALANCED else {}
-    for key in sorted(known & section.values.keys()):
-        options[key] = section.take(key, lambda value: value, "an option of distill adapt")
-    for key in known:
-        section.take(key, lambda value: value, "an option of distill adapt", None)
-    section.done()
-    return Teacher(name, spec, size, options)
-
-
 def _student(section: Section) -> Student:
     student = Student(
-        section.take("spec", _spec, "a model's spec, such as timm:mobilenetv3_small_075@none"),
+        section.take("spec", model_spec, "a model's spec, such as timm:mobilenetv3_small_075@none"),
         section.take("image_size", count, "a number of pixels", None),
-        section.take("pretrained", _spec, "a spec with weights, such as timm:NAME", None),
+        section.take("pretrained", model_spec, "a spec with weights, such as timm:NAME", None),
     )
     section.done()
     return student
@@ -157,7 +113,7 @@ def _transfer_sets(section: Section) -> tuple[TransferSet, ...]:
 
 
 def _transfer_set(section: Section, name: str) -> TransferSet:
-    _name(section, name)
+    folder_name(section, name)
     if isinstance(section.values[name], dict):
         inner = section.section(name)
         found = TransferSet(

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 
 from distill.comparison import plots
-from distill.comparison.answers import Row, reference
+from distill.comparison.answers import Row, reference, without_common_seed
 from distill.comparison.compare import Comparison, mean_cost
 from distill.comparison.curves import Answer, answers, label_curves, set_curves
 from distill.comparison.disagreement import Disagreement, disagreements
 from distill.comparison.ledger import ledger_lines
-from distill.comparison.recipe import LABELS_ONLY, TEACHER
+from distill.comparison.recipe import LABELS_ONLY, TEACHER, budget
 from distill.comparison.runner import DONE
-from distill.comparison.tables import budget, compared_line
+from distill.comparison.summary import summary
+from distill.comparison.tables import compared_line
+from distill.statistics import Difference
 from transferset.report import figure, page, plot, table, text
 from transferset.writes import write_bytes
 
 HTML, PLOTS = "report.html", "plots"
 _SHOWN_ROWS = 6
+_UNFOLDED = 30
 
 
 def write_report(comparison: Comparison) -> None:
@@ -32,7 +35,7 @@ def write_report(comparison: Comparison) -> None:
             _pictures(pictures, ("labels", "sets")),
             _differences(comparison),
             _costs(comparison),
-            _classes(pictures),
+            _classes(comparison, pictures),
             _disagreements(comparison),
             _missing(comparison),
         ]
@@ -41,19 +44,7 @@ def write_report(comparison: Comparison) -> None:
 
 
 def _head(comparison: Comparison) -> str:
-    recipe = comparison.recipe
-    done = sum(one.status == DONE for one in comparison.outcomes)
-    test = _test_images(comparison.rows)
-    sentence = (
-        f"{plots.metric_name(recipe.metric)} on {test:,} test images; {len(recipe.seeds)} seeds; "
-        f"{done} of {len(comparison.outcomes)} cells are done. Val alone has chosen everything; the test "
-        "split was looked at once, at the end of each cell."
-    )
-    return f"<p>{text(sentence)}</p>"
-
-
-def _test_images(rows: Sequence[Row]) -> int:
-    return next((len(one.images) for row in rows for one in row.answers.values()), 0)
+    return "".join(f"<p>{text(sentence)}</p>" for sentence in summary(comparison))
 
 
 def _table(comparison: Comparison) -> str:
@@ -63,12 +54,18 @@ def _table(comparison: Comparison) -> str:
         size = "" if row.set_images is None else f"{row.set_images:,.0f}"
         before = _before_finetuning(row)
         cells = [row.name, budget(row.labels), size]
-        cells += [f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f}", before, str(spread.count)]
-        cells += [f"{cost.flops:.2g}", f"{cost.seconds:,.0f}"]
+        cells += [spread.percent.replace(" ", "\N{NO-BREAK SPACE}"), before, str(spread.runs)]
+        cells += [f"{cost.flops:.1e}", f"{cost.seconds:,.0f}"]
         rows.append([text(cell) for cell in cells])
-    columns = ["", "labels", "images of the set", "%, mean ± sd over seeds", "before finetuning"]
-    columns += ["seeds", "FLOPs of a cell", "seconds"]
-    return "<h2>The table</h2>" + table(columns, rows)
+    metric = plots.metric_name(comparison.recipe.metric)
+    note = (
+        "Every student as it is in the end, finetuned on the labels if the recipe says so; ± is the standard "
+        "deviation over seeds. FLOPs and seconds are those of one cell (mean over seeds), its teacher and "
+        "what else it shares included in full."
+    )
+    columns = ["row", "labels", "images of the set", f"test {metric}, %", "before finetuning"]
+    columns += ["seeds", "FLOPs", "seconds"]
+    return f"<h2>The table</h2><p>{text(note)}</p>" + table(columns, rows)
 
 
 def _before_finetuning(row: Row) -> str:
@@ -86,26 +83,47 @@ def _answers(found: Sequence[Answer]) -> str:
 
 
 def _differences(comparison: Comparison) -> str:
-    lines = [[text(cell) for cell in compared_line(one)] for one in comparison.differences]
+    lines = [_difference(compared_line(one), one.difference) for one in comparison.differences]
     note = (
-        "In points, paired over test images and seeds, with the 95 % interval of a bootstrap over both. "
-        "Few seeds say little about seeds: an interval of two or three is too narrow rather than too wide."
+        "In points, with the interval that holds the true difference 95 times in 100, for other test images "
+        "and other seeds. Rows are paired: the same images, and under one seed the same labels drawn. The "
+        "interval joins a bootstrap over images with Student's t of the differences of the seeds, which is "
+        "wide where there are two or three; with one seed it knows of images alone. Above and below: it "
+        "excludes 0."
     )
-    columns = ["", "against", "labels", "difference", ""]
-    return f"<h2>Is it more than noise?</h2><p>{text(note)}</p>" + table(columns, lines)
+    columns = ["row", "against", "labels", "difference", "verdict", "seeds"]
+    lacking = "; ".join(
+        f"{one.name} and {other.name} ({budget(one.labels)})"
+        for one, other in without_common_seed(comparison.rows, comparison.recipe)
+    )
+    told = f"<p>{text(f'Not compared, for they have no seed in common: {lacking}.')}</p>" if lacking else ""
+    return f"<h2>Is it more than noise?</h2><p>{text(note)}</p>" + table(columns, lines) + told
+
+
+def _difference(line: list[str], difference: Difference) -> list[str]:
+    cells = [text(cell) for cell in line]
+    return cells if difference.within_noise else [*cells[:4], f"<b>{cells[4]}</b>", *cells[5:]]
 
 
 def _costs(comparison: Comparison) -> str:
     lines = [[text(cell) for cell in line] for line in ledger_lines(comparison)]
     note = (
         "Means over the cells of a row. What is shared is counted in full in every cell that needs it, and "
-        "was paid once. Seconds are wall-clock time on this machine; FLOPs count matrix products, "
-        "convolutions and attention, one multiplication with addition being two. Tuning is what the search "
-        "for the best settings cost beyond the run that was chosen; it is in no total. A teacher that works "
-        "beside its student has no seconds of its own; compare.json has every part."
+        "was paid once; the teacher's row has the parts of adapting it. A command's own line is of the model "
+        "that learns (or, frozen, gives features), with the seconds of all its parts; what other models and "
+        "evaluations on val computed follows. Measuring on test is not counted."
     )
-    columns = ["", "labels", "stage", "images", "FLOPs", "seconds", ""]
-    return f"<h2>What it cost</h2><p>{text(note)}</p>" + table(columns, lines)
+    terms = (
+        "Seconds are wall-clock time on this machine; FLOPs count matrix products, convolutions and "
+        "attention, one multiplication with addition being two. Tuning is what the search for the best "
+        "settings cost beyond the run that was chosen; it is in no total. compare.json has every part."
+    )
+    columns = ["row", "labels", "stage", "images", "FLOPs", "seconds", ""]
+    unfolded = " open" if len(lines) <= _UNFOLDED else ""
+    return (
+        f"<h2>What it cost</h2><p>{text(note)}</p><p>{text(terms)}</p>"
+        f"<details{unfolded}><summary>Every stage of every row</summary>{table(columns, lines)}</details>"
+    )
 
 
 _Plots = dict[str, tuple[bytes, str]]
@@ -116,14 +134,25 @@ def _plots(comparison: Comparison) -> _Plots:
     if not rows:
         return {}
     costs = [mean_cost(row) for row in rows]
-    found = {"cost": (plots.accuracy_against_cost(rows, costs), "The metric of every row against its FLOPs")}
+    spread = "mean ± standard deviation over seeds"
+    beside = " Numbers beside the points: labels a class." if len({row.labels for row in rows}) > 1 else ""
+    words = f"Test {plots.metric_name(recipe.metric)} of the students, {spread}, against the FLOPs of a cell;"
+    words += f" the teacher is a line.{beside}"
+    found = {"cost": (plots.accuracy_against_cost(rows, costs), words)}
     for name, curves in (("labels", label_curves(rows)), ("sets", set_curves(rows, recipe))):
         if curves:
-            found[name] = (plots.learning_curves(curves), f"Learning curves over {curves[0].over}")
+            words = f"Learning curves over {curves[0].over}, {spread}; points of one size stand side by side."
+            found[name] = (plots.learning_curves(curves), words)
     shown = _shown(comparison)
-    found["classes"] = (plots.per_class(shown), "How many images of every class are right")
-    found["calibration"] = (plots.reliability(shown), "How often an answer of a given confidence is right")
-    found["confusion"] = (plots.confusion(shown[0]), "What the images of each class were called")
+    words = "The share of every class's test images that is told right, mean over seeds; no bar: none."
+    found["classes"] = (plots.per_class(shown), words)
+    words = (
+        "How often answers of a given confidence are right, all seeds together, where there are at least 5. "
+        "Below the dashed line: too sure. The error is the mean distance from it."
+    )
+    found["calibration"] = (plots.reliability(shown), words)
+    words = "What the images of each class (rows) were called, all seeds together."
+    found["confusion"] = (plots.confusion(shown[0]), words)
     return found
 
 
@@ -141,13 +170,19 @@ def _shown(comparison: Comparison) -> list[Row]:
 
 
 def _pictures(pictures: _Plots, names: Sequence[str]) -> str:
-    found = "".join(plot(*pictures[name]) for name in names if name in pictures)
+    found = "".join(plot(*pictures[name], captioned=True) for name in names if name in pictures)
     return f'<div class="plots">{found}</div>' if found else ""
 
 
-def _classes(pictures: _Plots) -> str:
+def _classes(comparison: Comparison, pictures: _Plots) -> str:
     found = _pictures(pictures, ("classes", "calibration", "confusion"))
-    return f"<h2>Where they err</h2>{found}" if found else ""
+    if not found:
+        return ""
+    shown = _shown(comparison)
+    note = f"Label budget: {budget(shown[0].labels)}"
+    left = sum(row.labels == shown[0].labels for row in comparison.rows) - len(shown)
+    note += f"; {left} more rows of it are in the table alone." if left else "."
+    return f"<h2>Where they err</h2><p>{text(note)}</p>{found}"
 
 
 def _disagreements(comparison: Comparison) -> str:
@@ -161,15 +196,18 @@ def _disagreements(comparison: Comparison) -> str:
     found = disagreements(teacher, student, comparison.out / "labels")
     pictures = "".join(figure(one.thumbnail, _caption(one), "odd") for one in found)
     title = f"Where {student.name} and its teacher disagree most"
-    note = "Test images to which the two give different answers, by the divergence of their probabilities."
+    note = (
+        "Test images to which the two give different answers under the first seed that both have, those with "
+        "the largest divergence of their probabilities first; ✓: right."
+    )
     shown_html = f'<div class="row">{pictures}</div>' if found else "<p>Nowhere.</p>"
     return f"<h2>{text(title)}</h2><p>{text(note)}</p>{shown_html}"
 
 
 def _caption(one: Disagreement) -> str:
     def said(who: str, answer: tuple[str, float]) -> str:
-        right = " ✓" if answer[0] == one.label else ""
-        return text(f"{who}: {answer[0]} {100 * answer[1]:.0f} %{right}")
+        right = "\N{NO-BREAK SPACE}✓" if answer[0] == one.label else ""
+        return text(f"{who}: {answer[0]} {100 * answer[1]:.0f}\N{NO-BREAK SPACE}%{right}")
 
     return f"<b>{text(one.label)}</b><br>{said('teacher', one.teacher)}<br>{said('student', one.student)}"
 
@@ -179,4 +217,4 @@ def _missing(comparison: Comparison) -> str:
     if not missing:
         return ""
     lines = [[text(one.cell.name), text(one.status), text(one.reason or "")] for one in missing]
-    return "<h2>Not in the table</h2>" + table(["cell", "", "why"], lines)
+    return "<h2>Not in the table</h2>" + table(["cell", "status", "why"], lines)

@@ -90,6 +90,14 @@ def _write(folder: Path, work: Work) -> None:
     (folder / FAILED).unlink(missing_ok=True)
 
 
+def _passed(error: BaseException) -> TransfersetError:
+    """What a cell that fails is told to have failed for; raises `error` where it ends the comparison."""
+    known = known_error(error)
+    if known is None or isinstance(known, DiskError | BusyError | InterruptedRun):
+        raise error
+    return known
+
+
 class Runner:
     """Runs what is left of some cells."""
 
@@ -106,16 +114,14 @@ class Runner:
             if folder.exists():
                 try:
                     given = self.identity(cell)
-                except DataError:
+                except _PASSING as error:
+                    _passed(error)  # running the cell will tell
                     continue
                 claim(folder, given)
 
     def identity(self, cell: Cell) -> dict[str, Any]:
-        """What the cell depends on; DataError where its transfer set cannot be used."""
-        try:
-            sha256 = set_sha256(self.shared, cell)
-        except TransfersetError as error:
-            raise DataError(error.message, error.hint) from error
+        """What the cell depends on; raises what opening its transfer set does."""
+        sha256 = set_sha256(self.shared, cell)
         drawn = self.shared.draw(cell.labels, cell.seed)
         return identity(cell, self.shared.recipe, drawn.sha256, sha256)
 
@@ -148,9 +154,7 @@ class Runner:
             except NotAvailable as error:
                 return self._record(cell, folder, UNAVAILABLE, str(error))
             except _PASSING as error:
-                known = known_error(error)
-                if known is None or isinstance(known, DiskError | BusyError | InterruptedRun):
-                    raise
+                known = _passed(error)
                 reason = known.message + (f" ({known.hint})" if known.hint else "")
                 return self._record(cell, folder, FAILED_STATUS, reason)
             self._seconds.setdefault(cell.method, []).append(time.monotonic() - start)

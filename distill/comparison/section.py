@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from transferset.errors import UsageError
+from transferset.models.spec import parse_spec
 
 MISSING: Any = object()
+FORBIDDEN = set('/\\*?[]"\0') | {chr(code) for code in range(32)}
 
 
 class Section:
@@ -32,7 +34,7 @@ class Section:
 
     def take(self, key: str, read: Callable[[Any], Any], expected: str, default: Any = MISSING) -> Any:
         """`read` of the value; a missing one is `default`, or an error. `read` raises TypeError or ValueError
-        for what is not `expected`."""
+        for what is not `expected`, or a UsageError that says more."""
         self._asked.add(key)
         value = self.values.get(key)
         if value is None:
@@ -45,6 +47,8 @@ class Section:
             return read(value)
         except (TypeError, ValueError) as error:
             raise self.error(self.where(key), expected, value) from error
+        except UsageError as error:
+            raise UsageError(f"{self.source}: {self.where(key)}: {error.message}", error.hint) from error
 
     def section(self, key: str) -> "Section":
         """A mapping within; missing is empty."""
@@ -59,6 +63,13 @@ class Section:
             raise UsageError(
                 f"{self.source}: unknown key {self.where(unknown[0])}", hint=f"known here: {known}"
             )
+
+
+def folder_name(section: Section, name: str) -> str:
+    """A key that can be a folder; UsageError for any other."""
+    if not name or FORBIDDEN & set(name) or name.startswith("."):
+        raise section.error(f"the name {section.where(name)!r}", "letters, digits, dots and dashes", name)
+    return name
 
 
 def words(value: Any) -> str:
@@ -137,6 +148,22 @@ def share(value: Any) -> float:
     if not 0 <= found < 1:
         raise ValueError
     return found
+
+
+def up_to_one(value: Any) -> float:
+    """A number of at least 0, at most 1."""
+    found = number(value)
+    if not 0 <= found <= 1:
+        raise ValueError
+    return found
+
+
+def model_spec(value: Any) -> str:
+    """The spec of a model, as it is written in full."""
+    try:
+        return str(parse_spec(words(value)))
+    except UsageError as error:
+        raise ValueError(error.message) from error
 
 
 def not_negative(value: Any) -> float:

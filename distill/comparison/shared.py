@@ -8,18 +8,22 @@ from distill.comparison.cells import Cell, draw_name
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, wall_clock
 from distill.comparison.labels import Drawn, draw_labels, load_task
 from distill.comparison.recipe import METHODS, OWN, Recipe, Schedule, Teacher
+from distill.comparison.teacher_options import adapt_options
 from distill.data.label_store import STORE, open_store
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import Execution
 from distill.loop.run_directory import REPORT
 from distill.methods.transfer import PSEUDO_LABELS, TASK_ORIENTED
 from distill.models.student import read_preprocessing
-from distill.stages.adapt import AdaptOptions, adapt
+from distill.stages.adapt import adapt
+from distill.stages.adapting import UNREADABLE
 from distill.stages.label import LabelOptions, label
+from transferset.console import say
 from transferset.copies import item_id
+from transferset.errors import DataError
 from transferset.labelled import LabelledSet
 from transferset.lock import DirectoryLock
-from transferset.writes import atomic_path
+from transferset.writes import atomic_path, write_json
 
 _LOCK = ".compare.lock"
 
@@ -69,11 +73,15 @@ class Shared:
         return self._sets[path]
 
     def own_images(self) -> Path:
-        """A tar of all the task's training images, without their labels; the same bytes once."""
+        """A tar of all the task's training images that can be read, without their labels; the same bytes
+        once. What it lacks is told and listed beside it; DataError where that is everything."""
         tar = self.out / "own" / "000000.tar"
         with DirectoryLock(tar.parent, _LOCK, wait=True):
             if not tar.exists():
-                _write_tar(tar, [image.path for image in self.task.split("train").images])
+                found, unreadable = _by_id([image.path for image in self.task.split("train").images])
+                if unreadable:
+                    _tell_unreadable(tar.with_name(UNREADABLE), unreadable, len(found))
+                _write_tar(tar, found)
         return tar
 
     def teacher(self, teacher: Teacher, labels: str, seed: int) -> tuple[Path, list[Cost]]:
@@ -84,15 +92,13 @@ class Shared:
         clock = out.with_name(f"{out.name}.seconds.json")
         with DirectoryLock(out, _LOCK, wait=True), wall_clock(clock, out / REPORT):
             report = adapt(
-                AdaptOptions(
-                    data=self.draw(labels, seed).table,
-                    teacher=teacher.spec,
-                    out=out,
-                    image_size=teacher.image_size,
+                adapt_options(
+                    teacher,
+                    self.draw(labels, seed).table,
+                    out,
                     seed=seed,
                     runtime=self.recipe.runtime,
                     execution=self.execution,
-                    **teacher.options,
                 )
             )
         self._made[out] = cost_of_run("adapt", report.costs, read_seconds(clock), shared=True)
@@ -148,12 +154,32 @@ def storable_methods(schedule: Schedule) -> frozenset[str]:
     return frozenset({PSEUDO_LABELS} if schedule.feature_weight else {PSEUDO_LABELS, TASK_ORIENTED})
 
 
-def _write_tar(path: Path, images: list[Path]) -> None:
+def _by_id(images: list[Path]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Images by the ids of their bytes, and why the others cannot be read."""
+    found, unreadable = {}, {}
+    for image in images:
+        try:
+            found[item_id(image.read_bytes()).hex()] = image
+        except OSError as error:
+            unreadable[str(image)] = error.strerror or str(error)
+    return found, unreadable
+
+
+def _tell_unreadable(path: Path, unreadable: dict[str, str], left: int) -> None:
+    """Write the list, and say it; DataError where nothing is left."""
+    write_json(path, unreadable)
+    first, reason = next(iter(unreadable.items()))
+    told = f"{len(unreadable)} training images could not be read; the first: {first}: {reason}"
+    if not left:
+        raise DataError(told, hint="correct the paths of the task, or leave the transfer set `own` out")
+    say(f"{told}: the transfer set `{OWN}` goes without")
+
+
+def _write_tar(path: Path, found: dict[str, Path]) -> None:
     """Members `<item id>.<ext>`, in the order of the ids; nothing of the machine or the time in it."""
     import io
     import tarfile
 
-    found = {item_id(image.read_bytes()).hex(): image for image in images}
     with atomic_path(path) as temporary, tarfile.open(temporary, "x", format=tarfile.USTAR_FORMAT) as tar:
         for identity, image in sorted(found.items()):
             data = image.read_bytes()

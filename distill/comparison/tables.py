@@ -4,7 +4,7 @@ from distill.comparison.answers import Compared
 from distill.comparison.compare import Comparison, mean_cost
 from distill.comparison.estimate import Estimate
 from distill.comparison.plots import metric_name
-from distill.comparison.recipe import ALL
+from distill.comparison.recipe import budget
 from distill.comparison.runner import DONE
 from transferset.console import print_table, say
 
@@ -18,9 +18,9 @@ def print_comparison(comparison: Comparison) -> None:
             [
                 row.name,
                 budget(row.labels),
-                f"{100 * row.spread.mean:.1f} ± {100 * row.spread.deviation:.1f}",
-                str(row.spread.count),
-                f"{cost.flops:.2g}",
+                row.spread.percent,
+                str(row.spread.runs),
+                f"{cost.flops:.1e}",
                 f"{cost.images:,}",
                 f"{cost.seconds:,.0f}",
             ]
@@ -33,8 +33,8 @@ def print_comparison(comparison: Comparison) -> None:
     )
     if comparison.differences:
         print_table(
-            "Differences in points, paired over test images and seeds, 95 % bootstrap interval",
-            ["", "against", "labels", "difference", ""],
+            "Differences in points, paired by test image and seed, with 95 % interval",
+            ["", "against", "labels", "difference", "verdict", "seeds"],
             [compared_line(one) for one in comparison.differences],
         )
     missing = [one for one in comparison.outcomes if one.status != DONE]
@@ -46,27 +46,25 @@ def print_comparison(comparison: Comparison) -> None:
         )
 
 
-def budget(labels: str) -> str:
-    """A label budget in words."""
-    return "all" if labels == ALL else f"{labels} a class"
-
-
 def compared_line(one: Compared) -> list[str]:
-    """A difference in points."""
+    """A difference in points, what it is worth, and over how many seeds."""
     gap = one.difference
     interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
-    return [one.first.name, one.second.name, budget(one.first.labels), interval, gap.verdict]
+    seeds = str(len(one.seeds))
+    if one.alone:
+        seeds += f" (not in both: {', '.join(map(str, one.alone))})"
+    return [one.first.name, one.second.name, budget(one.first.labels), interval, gap.told, seeds]
 
 
 def print_estimates(estimates: list[Estimate]) -> None:
     """The cells with their cost, and the sum of those that are left."""
     rows = []
     for one in estimates:
-        flops = "" if one.flops is None else f"{one.flops:.2g}"
+        flops = "" if one.flops is None else f"{one.flops:.1e}"
         minutes = "" if one.seconds is None else f"{one.seconds / 60:,.1f}"
         seen = [f"{one.student_images:,}", f"{one.teacher_images:,}"]
         rows.append([one.cell.name, one.status, *seen, flops, minutes, one.reason or ""])
-    columns = ["cell", "", "student images", "teacher images", "FLOPs", "minutes", ""]
+    columns = ["cell", "", "images to train on", "teacher images", "FLOPs", "minutes", ""]
     print_table("what the cells cost", columns, rows)
     left = [one for one in estimates if one.status != DONE]
     hours = sum(one.seconds or 0.0 for one in left) / 3600

@@ -22,7 +22,6 @@ class CheckedSet:
 
     overlap: Overlap
     cleaning: Cleaned
-    near_dropped: bool
 
     @property
     def labelled(self) -> LabelledSet:
@@ -70,7 +69,7 @@ def check_splits(
     cleaning = cleaned(overlap, drop_near)
     for message in messages(overlap, cleaning, drop_near):
         say(message)
-    return CheckedSet(overlap, cleaning, drop_near)
+    return CheckedSet(overlap, cleaning)
 
 
 def messages(overlap: Overlap, cleaning: Cleaned, drop_near: bool) -> list[str]:

@@ -60,15 +60,15 @@ class Adapting:
         self.student = student
         self.mode = mode
         self.ledger = Ledger()
+        self.flops = flops_per_image(backbone.module, backbone.preprocessing.size, backward=False)
         self.dropped: dict[str, str] = {}
 
     def run(self) -> AdaptReport:
         """Do it and write it; the report comes last and marks the teacher as done."""
         options, classes = self.options, self.sets.classes
-        flops = flops_per_image(self.backbone.module, self.backbone.preprocessing.size, backward=False)
         model = self.frozen()
-        train = self.features("train", self.sets.train, model, flops)
-        val = self.features("val", self.sets.val, model, flops)
+        train = self.features("train", self.sets.train, model)
+        val = self.features("val", self.sets.val, model)
         self.check_classes(train.labels)
         judge = val if len(val) else None
         self.tell(train.labels, judge)
@@ -158,9 +158,7 @@ class Adapting:
         )
         return LabelledImages(reader, used.labels, self.sets.classes, {})
 
-    def features(
-        self, split: str, images: LabelledSet, model: "FrozenModel", flops: float
-    ) -> LabelledFeatures:
+    def features(self, split: str, images: LabelledSet, model: "FrozenModel") -> LabelledFeatures:
         """Features and labels of the readable images of a split."""
         views = VIEWS if split == "train" and self.options.flip else VIEWS[:1]
         key = features_key(self.backbone.fingerprint, model, views)
@@ -173,7 +171,7 @@ class Adapting:
         start = time.perf_counter()
         found = compute_features(paths, model, rendering, store, what)
         seen = len(found.places) * len(views)  # also what an earlier piece of the run computed
-        self.ledger.add("features", seen, time.perf_counter() - start, seen * flops)
+        self.ledger.add("features", seen, time.perf_counter() - start, seen * self.flops)
         self.record(paths, found.reasons)
         if split == "train" or self.options.max_error_rate is not None:
             check_readable(paths, found.reasons, self.options.max_error_rate, what)
@@ -263,7 +261,8 @@ class Adapting:
         """Calibrated logits of the teacher that is kept, on val."""
         if tuned is None or not tuned.chosen or self.student is None:
             return head.logits(val.features[:, 0])
-        logits = logits_of(self.student, self.images(self.sets.val, val))
+        with self.ledger.timed("evaluate", len(val), len(val) * self.flops):
+            logits = logits_of(self.student, self.images(self.sets.val, val))
         return np.asarray(logits / np.float32(head.temperature))
 
 

@@ -37,7 +37,7 @@ class Comparison:
             return {name: asdict(one) for name, one in found.items()} or None
 
         def differences(found: dict[str, Difference]) -> dict[str, Any] | None:
-            plain = {name: {**asdict(one), "within_noise": one.within_noise} for name, one in found.items()}
+            plain = {name: _difference_dict(one) for name, one in found.items()}
             return plain or None
 
         return {
@@ -49,6 +49,10 @@ class Comparison:
             "difference": differences(self.difference),
             "to_first": [differences(one) for one in self.to_first],
         }
+
+
+def _difference_dict(one: Difference) -> dict[str, Any]:
+    return {**asdict(one), "verdict": one.verdict, "within_noise": one.within_noise}
 
 
 def evaluate_several(
@@ -84,10 +88,15 @@ def evaluate_several(
         over_models={name: over_runs(mine, given) for name, given in by_metric.items()},
         over_against={name: over_runs(others, given) for name, given in by_metric.items() if len(others)},
         difference={
-            name: paired_difference(mine, others, given) for name, given in by_metric.items() if len(others)
+            name: paired_difference(mine, others, given, same_seeds=False)
+            for name, given in by_metric.items()
+            if len(others)
         },
         to_first=tuple(
-            {name: paired_difference(one[None], mine[:1], given) for name, given in by_metric.items()}
+            {
+                name: paired_difference(one[None], mine[:1], given, same_seeds=False)
+                for name, given in by_metric.items()
+            }
             for one in (mine[1:] if not len(others) else [])
         ),
     )

@@ -99,9 +99,7 @@ class _Finetuning:
         self.ledger = Ledger()
         self.start = _copy(inputs.student.module)
         size = inputs.student.preprocessing.size
-        self.flops = (
-            flops_per_image(inputs.student.module, size, backward=False) if options.retention else 0.0
-        )
+        self.flops = flops_per_image(inputs.student.module, size, backward=False)
         self.probe = None
         if not inputs.student.has_classifier:
             weight = "balanced" if options.class_balanced else "none"
@@ -159,7 +157,8 @@ class _Finetuning:
             return wilson_interval(score, len(images))
         student = self.inputs.student
         student.module.load_state_dict(weights)
-        logits = [student.logits(batch) for batch in images.rendered(student.preprocessing)]
+        with self.ledger.timed("evaluate", len(images), len(images) * self.flops):
+            logits = [student.logits(batch) for batch in images.rendered(student.preprocessing)]
         metrics = classification_metrics(np.concatenate(logits), images.labels, student.classes)
         return metrics.balanced_accuracy_interval
 

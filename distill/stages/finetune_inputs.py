@@ -4,7 +4,7 @@ it."""
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill.data.labelled_images import LabelledImages, read_labelled_images
 from distill.data.views import augmentation
@@ -20,9 +20,6 @@ from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled
 from transferset.models.spec import parse_spec
 from transferset.models.weights import weights_sha256
-
-if TYPE_CHECKING:
-    pass
 
 # A transferred student knows the task already: gently. Anything else: as long as few labels take.
 FROM_RUN_EPOCHS, FROM_RUN_LR = 30.0, 3e-4

@@ -9,7 +9,7 @@ import numpy as np
 from distill.data.labelled_images import LabelledImages
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.models.head_selection import Choice, LabelledFeatures, choose_head
-from distill.models.heads import LinearHead, fit_heads, image_weights
+from distill.models.heads import LinearHead
 from distill.models.student import Student, linear_classifier, predict
 from transferset.console import say
 from transferset.errors import UsageError
@@ -33,11 +33,7 @@ class Probe:
         """The chosen head; or one that has seen only some of the training images, of all classes."""
         if rows is None:
             return self.choice.head
-        seen, chosen = self.train.subset(rows), self.choice.chosen
-        weights = image_weights(seen.labels, self.class_weight)
-        strengths = [chosen.strength]
-        [head] = fit_heads(seen.features, seen.labels, weights, strengths, self.classes, unit_length=False)
-        return head.at(chosen.temperature)
+        return self.choice.refit(self.train.subset(rows), self.classes, self.class_weight)
 
 
 def fit_probe(

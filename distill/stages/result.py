@@ -1,5 +1,6 @@
 """What training stages share at their end: the score that selects, the final student's files, the report."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from distill.data.labelled_images import LabelledImages
 from distill.loop.checkpoints import write_tensors
-from distill.loop.ledger import Ledger
+from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.run_directory import REPORT, RESTORE
 from distill.models.student import LABELS, MODEL, PREPROCESSING, TRAINED, Student, predict
 from distill.task import TOP1, Task
@@ -63,9 +64,12 @@ def head_scorer(
     metric: str = TOP1,
 ) -> Callable[["nn.Module"], list[float]]:
     """The score of each of several heads, given as their columns of the outputs."""
+    flops = functools.cache(
+        lambda: flops_per_image(student.module, student.preprocessing.size, backward=False)
+    )
 
     def scores(module: "nn.Module") -> list[float]:
-        with ledger.timed("evaluate", len(images)):
+        with ledger.timed("evaluate", len(images), len(images) * flops()):
             rendered = images.rendered(student.preprocessing)
             outputs = np.concatenate([predict(student, module, batch) for batch in rendered])
             return [task.scores[metric](outputs[:, head], images.labels) for head in heads]

@@ -12,7 +12,7 @@ from distill.data.batches import Batch, BatchReader, ViewPlan
 from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
-from distill.loop.ledger import Ledger
+from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.recipe import Recipe
 from distill.loop.run_directory import CHECKPOINTS, REPLAY
 from distill.loop.trainer import Hooks, Trainer
@@ -64,6 +64,9 @@ class _Tuning:
         self.options = inputs.options
         self.student = student
         self.module: Any = student.module
+        size = student.preprocessing.size
+        self.flops = flops_per_image(self.module, size, backward=False)
+        self.frozen_flops = flops_per_image(inputs.backbone.module, size, backward=False)
         self.recipe = inputs.recipe
         self.weight = self.options.class_weight
         self.score = balanced_accuracy if self.weight == "balanced" else accuracy
@@ -214,7 +217,7 @@ class _Tuning:
         if not self.options.tuning.retention:
             return labels
         frozen = self.inputs.frozen
-        with ledger.timed("retention", len(images)):
+        with ledger.timed("retention", len(images), len(images) * self.frozen_flops):
             starts = range(0, len(images), frozen.batch_size)
             said = [head.logits(frozen(images[at : at + frozen.batch_size])) for at in starts]
             return with_labels(labels, np.concatenate(said))
@@ -225,7 +228,7 @@ class _Tuning:
         """The rank of a module on held-out images; its logits are kept."""
 
         def score(module: "nn.Module") -> float:
-            with ledger.timed("evaluate", len(images)):
+            with ledger.timed("evaluate", len(images), len(images) * self.flops):
                 logits = logits_of(self.student, images, module)
             write_logits(held_out_path(directory, step()), logits)
             return self.rank(self.judge(step(), logits, images.labels))

@@ -15,14 +15,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.cli import app
-from distill.comparison import runner, work
+from distill.comparison import runner, shared, work
 from distill.comparison.cells import Cell
 from distill.comparison.compare import CompareOptions, Comparison, compare
 from distill.comparison.estimate import estimate
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
+from tests.distill.comparison.conftest import CHANNELS, TINY
 from transferset.console import run_cli
 from transferset.errors import UsageError
+from transferset.labelled import load_labelled
 from transferset.writes import read_json
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,10 +44,11 @@ def test_a_comparison(write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> N
     recipe = write_recipe(costs={"embedding the pool": {"images": 12, "seconds": 2, "flops": 1e9}})
     found = run(recipe)
     assert [row.name for row in found.rows] == ["teacher", "task-oriented + pool", "labels-only"]
-    assert all(row.spread.count == 2 for row in found.rows) and not found.failed
+    assert all(row.spread.runs == 2 for row in found.rows) and not found.failed
     assert found.out == recipe.with_suffix("")
     names = [(one.first.name, one.second.name) for one in found.differences]
     assert names == [("task-oriented + pool", "teacher"), ("task-oriented + pool", "labels-only")]
+    assert all(one.seeds == (0, 1) and one.difference.runs == (2, 2) for one in found.differences)
 
     written = json.loads((found.out / "compare.json").read_text())
     cell = next(one for one in written["cells"] if one["name"] == "task-oriented/pool/3-seed1")
@@ -53,6 +56,14 @@ def test_a_comparison(write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> N
     assert stages["adapt"]["shared"] and not stages["train"]["shared"]
     assert stages["train: student"]["images"] == 24 and stages["train: student"]["flops"] > 0
     assert stages["finetune: student"]["images"] == 12
+    for command, evaluations in (
+        ("train", 4),
+        ("finetune", 1 + 2),
+    ):  # ten a run at most; before finetuning too
+        evaluated = stages[f"{command}: evaluate"]
+        assert evaluated["images"] == 12 * evaluations
+        per_image = stages[f"{command}: student"]["flops"] / stages[f"{command}: student"]["images"]
+        assert 0.2 < evaluated["flops"] / evaluated["images"] / per_image < 0.5  # forward alone: a third
     assert cell["set_images"] == 12 and cell["label_images"] == 9
     assert cell["total"]["flops"] == sum(cost["flops"] for cost in cell["costs"])
     first = next(one for one in written["cells"] if one["name"] == "task-oriented/pool/3-seed0")
@@ -105,6 +116,71 @@ def test_a_failed_cell_stops_nothing(write_recipe: Write, pool_set: Path) -> Non
     assert "task-oriented + missing" in [row.name for row in run(recipe).rows]
 
 
+def table_of(task: Path, path: Path, lost: set[str], split: str = "train") -> Path:
+    """The task as a table, in which the `lost` images of a split are not where it says."""
+    rows = [
+        f"{image.path}{'.gone' if image.split == split and image.path.name in lost else ''}"
+        f",{image.label},{image.split}"
+        for image in load_labelled(task).images
+    ]
+    path.write_text("\n".join(["image,label,split", *rows]))
+    return path
+
+
+def test_training_images_that_cannot_be_read(
+    write_recipe: Write, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The set `own` goes without them, every cell is done, and a second run goes on."""
+    copied = tmp_path / "copied"
+    shutil.copytree(task, copied)
+    damaged = copied / "train" / "red" / "5.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    table = table_of(copied, tmp_path / "task.csv", {"0.png"})
+    given = {"task": str(table), "transfer_sets": {"own": "own"}, "methods": ["labels-only", "task-oriented"]}
+    recipe = write_recipe(**given, seeds=[0], finetune=False)
+    found = run(recipe)
+    assert not found.failed and [row.set_images for row in found.rows] == [None, 15, None]
+    lost = read_json(found.out / "own" / "unreadable.json")
+    assert set(lost) == {f"{copied}/train/{channel}/0.png.gone" for channel in CHANNELS}
+    assert "3 training images could not be read; the first:" in capsys.readouterr().err
+    again = run(write_recipe(**given, seeds=[0, 1], finetune=False))
+    assert not again.failed and [row.spread.runs for row in again.rows] == [2, 2, 2]
+
+
+def test_no_training_image_can_be_read(
+    write_recipe: Write, task: Path, pool_set: Path, tmp_path: Path
+) -> None:
+    """The cells that need them fail, and say so again; those of other sets are not held up."""
+    table = table_of(task, tmp_path / "task.csv", {f"{number}.png" for number in range(6)})
+    recipe = write_recipe(task=str(table), transfer_sets={"own": "own"}, methods=["task-oriented"], seeds=[0])
+    for _ in range(2):
+        reasons = {one.cell.name: (one.status, str(one.reason)) for one in run(recipe).outcomes}
+        status, reason = reasons["task-oriented/own/3-seed0"]
+        assert status == "failed" and "18 training images could not be read" in reason
+        assert reasons["teacher/3-seed0"][0] == "failed"
+
+
+def test_a_set_that_is_lost_later_stops_nothing(
+    write_recipe: Write, pool_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever opening it raises: the others go on, and so does the next run."""
+    sets = {"lost": str(tmp_path / "lost"), "pool": str(pool_set)}
+    shutil.copytree(pool_set, tmp_path / "lost")
+    recipe = write_recipe(seeds=[0], transfer_sets=sets, methods=["task-oriented"], finetune=False)
+    assert not run(recipe, only="*/lost/*").failed
+    opened = shared.open_transfer_shards
+
+    def gone(paths: tuple[Path, ...]) -> object:
+        if paths == (tmp_path / "lost",):
+            raise FileNotFoundError(2, "No such file or directory", str(paths[0]))
+        return opened(paths)
+
+    monkeypatch.setattr(shared, "open_transfer_shards", gone)
+    status = {one.cell.name: one.status for one in run(recipe).outcomes}
+    assert status["task-oriented/pool/3-seed0"] == "done"
+    assert status["task-oriented/lost/3-seed0"] == "done"  # it was finished before
+
+
 def test_weights_that_cannot_be_had_are_no_failure(write_recipe: Write, tmp_path: Path) -> None:
     gone = f"timm:test_efficientnet@{tmp_path}/gone.safetensors"
     student = {"spec": "timm:test_efficientnet@none", "image_size": 24, "pretrained": gone}
@@ -122,6 +198,25 @@ def test_a_damaged_cell_is_made_again(write_recipe: Write, damage: str) -> None:
     path = folder / ("result.json" if damage == "result" else "test.parquet")
     path.write_bytes(path.read_bytes()[:-9])
     assert run(recipe).to_dict() == found.to_dict()
+
+
+def test_a_finetuned_teacher(write_recipe: Write) -> None:
+    """What the recipe says of it reaches `adapt`, and what it costs is told before and after."""
+    teacher = {"spec": TINY, "image_size": 32, "tune": "lp-ft", "retention": 0.5, "steps": 2, "folds": 2}
+    recipe = write_recipe(
+        teacher={**teacher, "train_batch_size": 4}, seeds=[0], methods=["labels-only"], transfer_sets=None
+    )
+    [told] = estimate(CompareOptions(recipe, only="teacher/*", execution=ONE_THREAD))
+    assert told.student_images == 2 * 4 * 3  # two folds and the last training: val is tiny
+    found = run(recipe, only="teacher/*")
+    assert not found.failed
+    folder = found.out / "teachers" / "teacher" / "3-seed0"
+    tuning = read_json(folder / "config.json")["arguments"]["tuning"]
+    assert (tuning["mode"], tuning["retention"], tuning["steps"]) == ("lp-ft", 0.5, 2)
+    assert read_json(folder / "report.json")["tune"] == "lp-ft"
+    costs = {cost.stage: cost for cost in found.outcomes[0].work.costs}  # type: ignore[union-attr]
+    assert costs["adapt: tuning"].images >= 2 * 4 * 2 and costs["adapt: tuning"].flops > 0
+    assert told.flops is not None and told.flops > costs["adapt: features"].flops
 
 
 def test_methods_share_a_store(write_recipe: Write) -> None:
@@ -194,7 +289,7 @@ def test_a_dry_run_writes_nothing(write_recipe: Write, tmp_path: Path) -> None:
     found = run(recipe, only="*-seed0")
     real = next(one.work for one in found.outcomes if one.cell.name == "labels-only/3-seed0")
     assert real is not None
-    spent = sum(cost.flops for cost in real.costs)
+    spent = sum(cost.flops for cost in real.costs if "evaluate" not in cost.stage)
     assert estimates["labels-only/3-seed0"].flops == pytest.approx(spent)
 
 

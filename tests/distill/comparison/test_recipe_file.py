@@ -1,5 +1,6 @@
 """A recipe is checked once, and every error names its key."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ import pytest
 
 from distill.comparison.cells import cells_of, identity
 from distill.comparison.recipe_file import load_recipe
+from distill.comparison.teacher_options import adapt_options
+from distill.loop.plan import Plan
+from distill.models.text_head import TextOptions
+from distill.stages.adapt_options import AdaptOptions, Tuning
 from transferset.errors import UsageError
 
 Write = Callable[..., Path]
@@ -41,6 +46,45 @@ def test_balanced_accuracy_balances_the_teacher(write_recipe: Write) -> None:
     assert balanced.teachers[0].options == {"class_weight": "balanced"}
 
 
+def test_a_teacher_has_the_options_of_adapt(write_recipe: Write, tmp_path: Path) -> None:
+    (tmp_path / "said.txt").write_text("a photo of a {}\n{}")
+    teacher = {"spec": "embedded", "image_size": 32, "tune": "lp-ft", "retention": 0.5, "lr": "1e-4"}
+    teacher |= {"steps": 7, "train_batch_size": 5, "layer_decay": 0.7, "augment": "light", "patience": 2}
+    teacher |= {"folds": 3, "flip": False, "batch_size": 16, "precision": "fp32", "class_weight": "balanced"}
+    teacher |= {"templates": "said.txt", "class_names": {"red": "a red one"}}
+    recipe = load_recipe(write_recipe(teacher=teacher))
+    found = adapt_options(recipe.teachers[0], tmp_path, tmp_path / "out", seed=4, runtime="eager")
+    plan = Plan(steps=7, batch_size=5, lr=1e-4, patience=2)
+    assert found == AdaptOptions(
+        data=tmp_path,
+        teacher="embedded",
+        out=tmp_path / "out",
+        image_size=32,
+        flip=False,
+        class_weight="balanced",
+        folds=3,
+        seed=4,
+        runtime="eager",
+        precision="fp32",
+        batch_size=16,
+        text=TextOptions(("a photo of a {}", "{}"), {"red": "a red one"}),
+        tuning=Tuning("lp-ft", plan, layer_decay=0.7, retention=0.5, augment="light"),
+    )
+    cell = cells_of(recipe)[0]
+    written = identity(cell, recipe, "labels", None)
+    assert json.loads(json.dumps(written)) == written  # what a resumed cell is compared with
+    (tmp_path / "said.txt").write_text("{}")
+    again = load_recipe(write_recipe(teacher=teacher))
+    assert identity(cells_of(again)[0], again, "labels", None) != written  # what the file says counts
+
+
+def test_a_plain_teacher_is_the_one_of_adapt(write_recipe: Write, tmp_path: Path) -> None:
+    recipe = load_recipe(write_recipe(teacher={"spec": "embedded"}))
+    found = adapt_options(recipe.teachers[0], tmp_path, tmp_path)
+    assert found == AdaptOptions(tmp_path, "embedded", tmp_path)
+    assert recipe.teachers[0].options == {}  # cells that were made before are still the same
+
+
 def test_a_feature_weight_is_of_task_oriented_transfer_alone(write_recipe: Write) -> None:
     """And cells that were made before there was one are still the same."""
 
@@ -72,6 +116,23 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"teacher": None}, "give either teacher or teachers"),
         ({"teacher": {"spec": "nonsense"}}, "teacher.spec must be a model's spec"),
         ({"teacher": {"spec": "embedded", "seed": 3}}, "unknown key teacher.seed"),
+        ({"teacher": {"spec": "embedded", "tuning": {"mode": "lp-ft"}}}, "unknown key teacher.tuning"),
+        ({"teacher": {"spec": "embedded", "tune": "magic"}}, "teacher.tune must be head or lp-ft"),
+        ({"teacher": {"spec": "embedded", "folds": "x"}}, "teacher.folds must be a number of at least 2"),
+        ({"teacher": {"spec": "embedded", "folds": 1}}, "teacher.folds must be a number of at least 2"),
+        ({"teacher": {"spec": "embedded", "batch_size": "64"}}, "teacher.batch_size must be a number"),
+        ({"teacher": {"spec": "embedded", "flip": "no"}}, "teacher.flip must be true or false, not 'no'"),
+        ({"teacher": {"spec": "embedded", "precision": 16}}, "teacher.precision must be auto or fp32"),
+        ({"teacher": {"spec": "embedded", "max_error_rate": 2}}, "teacher.max_error_rate must be a number"),
+        ({"teacher": {"spec": "embedded", "class_names": 3}}, "teacher.class_names must be a mapping"),
+        ({"teacher": {"spec": "embedded", "templates": "gone.txt"}}, "teacher.templates: --templates"),
+        ({"teacher": {"spec": "embedded", "templates": ["a cat"]}}, "teacher: the template 'a cat' has 0"),
+        ({"teacher": {"spec": "embedded", "retention": 1}}, "teacher: --retention is for finetuning"),
+        ({"teacher": {"spec": "embedded", "tune": "full", "steps": 2, "epochs": 3}}, "teacher: --steps and"),
+        (
+            {"teachers": {"t": {"spec": "embedded", "tune": "full", "blocks": 2}}, "teacher": None},
+            "teachers.t: -",
+        ),
         ({"teachers": {"a/b": {"spec": "embedded"}}, "teacher": None}, "teachers.a/b"),
         ({"student": {"spec": "embedded", "size": 3}}, "unknown key student.size"),
         ({"train": {"steps": 4, "epochs": 2}}, "train has both steps and epochs"),

@@ -1,23 +1,27 @@
 """What the report shows of answers that are made up here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from distill.comparison.answers import Answers, Row, reference
+from distill.comparison.answers import Answers, Row, compared, reference
 from distill.comparison.cells import Cell
 from distill.comparison.compare import Comparison
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
 from distill.comparison.disagreement import disagreements, divergence
-from distill.comparison.ledger import ledger_lines
+from distill.comparison.ledger import ledger_lines, stages_of
 from distill.comparison.recipe import Recipe, Teacher, TransferSet
 from distill.comparison.recipe_file import read_recipe
 from distill.comparison.report import write_report
 from distill.comparison.runner import DONE, Outcome
+from distill.comparison.summary import summary
+from distill.comparison.tables import compared_line
 from distill.comparison.work import Work
+from transferset.report import text
 
 HOSTILE = "<script>alert(1)</script>"
 CLASSES = ("cat", HOSTILE, "dog")
@@ -50,6 +54,8 @@ def a_row(method: str, transfer_set: str, labels: str, share: float, images: int
             Cost("train", 0, 0.0, 9.0),
             Cost("train: student", 100, 1e9, 0.0),
             Cost("train: teacher", 50, 5e9, 0.0),
+            Cost("train: evaluate", 20, 1e8, 0.0),
+            Cost("train: head", 30, 0.0, 0.0),
             Cost("finetune: student", 7, 7e9, 4.0, tuning=True),
         ]
         teacher = Teacher("teacher", "embedded") if method != "labels-only" else None
@@ -84,12 +90,62 @@ def test_would_more_labels_help(shares: tuple[float, float], verdict: str) -> No
     assert pool.verdict == "can't tell" and pool.per_doubling is None
 
 
+def of_seeds(row: Row, *seeds: int) -> Row:
+    """What of the row was made under these seeds."""
+    outcomes = {seed: row.outcomes[seed] for seed in seeds}
+    return Row(row.key, outcomes, {seed: row.answers[seed] for seed in seeds}, row.metric)
+
+
+def test_seeds_that_one_row_lacks_are_told(tmp_path: Path) -> None:
+    ours, other = a_row("task-oriented", "retrieved", "10", 0.6), a_row("labels-only", "", "10", 0.3)
+    found = compared(ours, of_seeds(other, 0, 2))
+    assert found is not None and (found.seeds, found.alone) == ((0, 2), (1,))
+    both = compared(of_seeds(ours, 0, 2), of_seeds(other, 0, 2))
+    assert both is not None and both.difference == found.difference
+    one = compared(of_seeds(ours, 1), other)
+    assert one is not None and one.difference.runs == (1, 1)
+    assert compared_line(one)[-2:] == [
+        "above (a single seed: nothing is said of others)",
+        "1 (not in both: 0, 2)",
+    ]
+    apart = [of_seeds(ours, 0), of_seeds(other, 1)]
+    assert compared(*apart) is None
+    outcomes = [outcome for row in apart for outcome in row.outcomes.values()]
+    write_report(Comparison(tmp_path, a_recipe([10]), outcomes, apart, []))
+    html = (tmp_path / "report.html").read_text()
+    assert "no seed in common: task-oriented + retrieved and labels-only (10 a class)" in html
+
+
+def test_one_seed_has_no_spread_and_its_learning_curve_says_so() -> None:
+    rows = [
+        of_seeds(a_row("task-oriented", "retrieved", labels, share), 0)
+        for labels, share in (("5", 0.4), ("20", 0.7))
+    ]
+    assert rows[0].spread.std is None and "±" not in rows[0].spread.percent
+    assert "a single seed: nothing is said of others" in answers(rows, a_recipe([5, 20]))[0].sentence
+
+
+def test_balanced_differences_count_every_class_the_same() -> None:
+    """One row is right on the rare class alone, the other on the frequent one."""
+    labels = np.repeat([0, 1], [270, 30])
+
+    def made(right: int) -> Row:
+        row = a_row("task-oriented", "retrieved", "10", 0.5)
+        said = np.eye(3)[np.where(labels == right, right, 2)]
+        images = row.answers[0].images
+        by_seed = {seed: Answers(images, labels, said, CLASSES) for seed in row.answers}
+        return Row(row.key, row.outcomes, by_seed, "balanced_accuracy")
+
+    found = compared(made(1), made(0))
+    assert found is not None and found.difference.mean == pytest.approx(0)
+
+
 def test_costs_of_a_cell() -> None:
     row = a_row("task-oriented", "retrieved", "10", 0.5)
     work = row.outcomes[0].work
     assert work is not None
     found = total(work.costs)
-    assert (found.images, found.flops, found.seconds) == (150, 6e9, 12.0)  # without tuning
+    assert (found.images, found.flops, found.seconds) == (170, 6.1e9, 12.0)  # without tuning
 
 
 def test_divergence() -> None:
@@ -133,9 +189,48 @@ def test_the_ledger_says_what_is_shared_and_what_is_in_no_total(tmp_path: Path) 
     lines = ledger_lines(Comparison(tmp_path, a_recipe([10]), outcomes, [row], []))
     by_stage = {line[2]: line[3:] for line in lines}
     assert by_stage["adapt"] == ["", "", "3.0", "shared"]
-    assert by_stage["train"] == ["100", "1e+09", "9.0", ""]
-    assert by_stage["train: teacher"] == ["50", "5e+09", "", ""]
-    assert by_stage["tuning"] == ["7", "7e+09", "4.0", "not in the total"]
+    assert by_stage["train"] == ["100", "1.0e+09", "9.0", ""]
+    assert by_stage["train: evaluate"] == ["20", "1.0e+08", "", ""] and "train: head" not in by_stage
+    assert by_stage["train: teacher"] == ["50", "5.0e+09", "", ""]
+    assert by_stage["tuning"] == ["7", "7.0e+09", "4.0", "not in the total"]
+
+
+def test_a_shared_command_has_its_parts_in_the_row_of_the_teacher_alone() -> None:
+    costs = [
+        Cost("adapt", 0, 0.0, 3.0, shared=True),
+        Cost("adapt: features", 30, 3e9, 0.0, shared=True),
+        Cost("adapt: evaluate", 10, 1e9, 0.0, shared=True),
+    ]
+
+    def stages(row: Row) -> dict[str, tuple[int, float, float]]:
+        outcomes = {}
+        for seed, one in row.outcomes.items():
+            assert one.work is not None
+            outcomes[seed] = replace(one, work=replace(one.work, costs=costs))
+        lines = stages_of(Row(row.key, outcomes, row.answers, "top1"))
+        return {one.stage: (one.images, one.flops, one.seconds) for one in lines}
+
+    parts = stages(a_row("teacher", "", "10", 0.9))
+    assert parts == {"adapt": (30, 3e9, 3.0), "adapt: evaluate": (10, 1e9, 0.0)}
+    assert stages(a_row("task-oriented", "retrieved", "10", 0.6)) == {"adapt": (40, 4e9, 3.0)}
+
+
+def test_the_report_says_what_was_measured(tmp_path: Path) -> None:
+    rows = [a_row("teacher", "", "10", 0.9), a_row("task-oriented", "retrieved", "10", 0.6)]
+    outcomes = [one for row in rows for one in row.outcomes.values()]
+    failed = Outcome(Cell("labels-only", "10", 0), tmp_path, "failed", reason="no")
+    comparison = Comparison(tmp_path, a_recipe([10]), [*outcomes, failed], rows, [])
+    measured, given, progress = summary(comparison)
+    assert measured.startswith("Measured: top-1 on 300 test images of 3 classes (task)")
+    assert (
+        "Student: timm:test_efficientnet@none. Teacher: embedded. Transfer sets: random, retrieved." in given
+    )
+    assert "Labels: 10 a class, drawn anew under each of 3 seeds." in given
+    assert progress.startswith("6 of 7 cells") and "listed at the end" in progress
+    write_report(comparison)
+    html = (tmp_path / "report.html").read_text()
+    assert all(text(sentence) in html for sentence in (measured, given, progress))
+    assert html.count("<figcaption>") >= 4  # every plot says what it shows
 
 
 def test_no_cell_is_done(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_labels_only_with_val(shades: Path, tmp_path: Path) -> None:
     assert report.score is not None and report.score >= 0.9 and report.scored_on == "val"
     assert report.interval is not None and report.interval[0] < report.score <= report.interval[1]
     assert report.images_seen == 40 * 16 and report.costs["student"]["flops"] > 0
+    assert report.costs["evaluate"]["flops"] > 0
     student = open_student(tmp_path / "run")
     assert student.classes == ("blue", "green", "red") and student.preprocessing.size == 32
     scores = [entry["score"] for entry in RunDirectory(tmp_path / "run").metrics() if "score" in entry]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from distill.models.heads import LinearHead
+from distill.models.head_selection import LabelledFeatures, choose_head
+from distill.models.heads import LinearHead, fit_heads
 from distill.models.student import Student, build_student, predict
-from distill.stages.probe import check_probe_fits, set_classifier
+from distill.stages.probe import Probe, check_probe_fits, set_classifier
 from transferset.errors import UsageError
 
 CLASSES = ("cat", "dog", "tree")
@@ -32,6 +33,24 @@ def test_the_classifier_gives_what_the_head_gives(student: Student) -> None:
     found = set_classifier(replace(student, has_classifier=False), head)
     assert found.has_classifier
     np.testing.assert_allclose(found.logits(images), head.logits(rows), rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_has_seen_some_of_the_images() -> None:
+    """It is for features as they are, of the chosen strength and temperature, and knows no other images."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    features = (rng.normal(size=(60, 8)) + 2 * np.eye(3, 8)[labels]).astype(np.float32)
+    train = LabelledFeatures(features[:, None], labels)
+    choice = choose_head(train, None, classes=3, class_weight="none", folds=3, seed=0, unit_length=False)
+    probe, rows = Probe(train, choice, 3, "none"), np.arange(30)
+    assert probe.head() is choice.head
+    some = probe.head(rows)
+    assert not some.unit_length and some.temperature == choice.chosen.temperature
+    [fitted] = fit_heads(
+        features[:30, None], labels[:30], np.ones(30), [choice.chosen.strength], 3, unit_length=False
+    )
+    np.testing.assert_allclose(some.weight, fitted.weight, rtol=1e-5)
+    assert not np.allclose(some.weight, choice.head.weight, rtol=1e-2)
 
 
 def test_a_head_for_features_of_unit_length_is_no_layer(student: Student) -> None:

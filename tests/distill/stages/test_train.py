@@ -194,6 +194,8 @@ def test_labelled_images_are_mixed_in_and_val_selects(
     scores = {e["step"]: e["score"] for e in RunDirectory(tmp_path / "run").metrics() if "score" in e}
     assert report.score == max(scores.values()) and scores[report.chosen_step] == report.score
     assert report.interval is not None and report.costs["evaluate"]["images"] == 10 * 12
+    ran = {name: cost["flops"] / max(cost["images"], 1) for name, cost in report.costs.items()}
+    assert ran["student"] / 5 < ran["evaluate"] < ran["student"] / 2  # forward alone: a third
     from transferset.writes import read_json
 
     assert read_json(tmp_path / "run" / "labels.json") == list(CHANNELS)

@@ -196,6 +196,9 @@ def test_retention_keeps_it_closer_to_the_frozen_teacher(
         out = tmp_path / str(weight)
         report = adapt(_options(faint, out, Tuning("lp-ft", plan, augment="none", retention=weight)))
         assert ("retention" in report.costs) is bool(weight)
+        ran = {name: cost["flops"] / cost["images"] for name, cost in report.costs.items() if cost["flops"]}
+        assert ran["features"] < ran["evaluate"] < ran["tuning"]  # the head is the difference
+        assert ran.get("retention", ran["features"]) == ran["features"]
         after = log_softmax(read_logits(held_out_path(out / "checkpoints", 20)))
         divergences.append(float(np.mean(np.sum(np.exp(before) * (before - after), axis=1))))
     assert 0 <= divergences[1] < divergences[0] / 2

@@ -1,0 +1,61 @@
+"""What a comparison has compared, and how it was measured, in sentences."""
+
+from collections.abc import Sequence
+
+from distill.comparison.answers import Row
+from distill.comparison.compare import Comparison
+from distill.comparison.plots import metric_name
+from distill.comparison.recipe import ALL, Recipe, Teacher
+from distill.comparison.runner import DONE
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """The measure and what it was taken on; models and sets; how far the comparison is."""
+    recipe = comparison.recipe
+    return [
+        f"Measured: {metric_name(recipe.metric)} on {_test(comparison.rows)} ({recipe.task.name}), of models "
+        "that were done; val alone has chosen steps and settings.",
+        f"{_models(recipe)} {_labels(recipe)}",
+        _progress(comparison),
+    ]
+
+
+def _test(rows: Sequence[Row]) -> str:
+    answers = next((one for row in rows for one in row.answers.values()), None)
+    if answers is None:
+        return "the test images"
+    return f"{len(answers.images):,} test images of {len(answers.classes):,} classes"
+
+
+def _models(recipe: Recipe) -> str:
+    student = recipe.student
+    found = f"Student: {student.spec}{_size(student.image_size)}"
+    if student.pretrained is not None:
+        found += f", pretrained: {student.pretrained}"
+    teachers = "; ".join(_teacher(one) for one in recipe.teachers)
+    sets = ", ".join(one.name for one in recipe.transfer_sets)
+    return f"{found}. Teacher: {teachers}." + (f" Transfer sets: {sets}." if sets else "")
+
+
+def _teacher(teacher: Teacher) -> str:
+    options = "".join(f", {name} {value}" for name, value in sorted(teacher.options.items()))
+    return f"{teacher.spec}{_size(teacher.image_size)}{options}"
+
+
+def _size(pixels: int | None) -> str:
+    return "" if pixels is None else f" at {pixels} px"
+
+
+def _labels(recipe: Recipe) -> str:
+    numbers = [one for one in recipe.labels if one != ALL]
+    budgets = [f"{' and '.join(numbers)} a class"] if numbers else []
+    budgets += ["all there are"] if ALL in recipe.labels else []
+    seeds = len(recipe.seeds)
+    drawn = f"drawn anew under each of {seeds} seeds" if seeds > 1 else "of a single seed"
+    return f"Labels: {', and '.join(budgets)}, {drawn}."
+
+
+def _progress(comparison: Comparison) -> str:
+    done = sum(one.status == DONE for one in comparison.outcomes)
+    found = f"{done} of {len(comparison.outcomes)} cells (a method, set, label budget and seed each) are done"
+    return f"{found}; the others are listed at the end." if done < len(comparison.outcomes) else f"{found}."
