@@ -16,6 +16,7 @@ tags:
 - transferset
 ---"""
 _UNKNOWN = "not recorded by the run"
+_LOST = "a run that is gone or was changed since"
 
 
 def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[Ancestor], input_: str) -> str:
@@ -54,8 +55,9 @@ def _use(files: dict[str, Any], classes: int, input_: str) -> str:
 def _training(runs: Sequence[Ancestor]) -> str:
     rows = ["## Training", "| | " + " | ".join(f"`distill {run.command}`" for run in runs) + " |"]
     rows.append("|---" * (len(runs) + 1) + "|")
+    starts = [_start(run, number > 0) for number, run in enumerate(runs)]
+    rows.append("| student started from | " + " | ".join(starts) + " |")
     for title, tell in (
-        ("student started from", _start),
         ("teacher", _teacher),
         ("method", _method),
         ("images", _images),
@@ -69,9 +71,11 @@ def _training(runs: Sequence[Ancestor]) -> str:
     return "\n".join(rows[:1]) + "\n\n" + "\n".join(rows[1:])
 
 
-def _start(run: Ancestor) -> str:
+def _start(run: Ancestor, is_known: bool) -> str:
     student = part(run.config, "student")
-    return "the run before" if student.get("from") else _code(student.get("spec", _UNKNOWN))
+    if student.get("from"):
+        return "the run before" if is_known else _LOST
+    return _code(student.get("spec", _UNKNOWN))
 
 
 def _method(run: Ancestor) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.loop.run_directory import REPORT, read_config, read_object
-from distill.models.student import open_student
+from distill.models.student import Student, open_start, read_classes, reset_classifier
 from transferset.errors import TransfersetError
 from transferset.models.weights import weights_sha256
 
@@ -27,21 +27,34 @@ def lineage(run: Path) -> tuple[Ancestor, ...]:
     """The run, preceded by the run that it started from, if that is still where it was and still holds the
     weights that the run started with; oldest first."""
     found = [_read(run)]
-    while (earlier := _start_of(found[0])) is not None:
-        found.insert(0, earlier)
+    while (start := _start_of(run, found[0])) is not None:
+        run = start
+        found.insert(0, _read(run))
     return tuple(found)
 
 
-def _start_of(run: Ancestor) -> Ancestor | None:
-    start = part(run.config, "student").get("from")
-    expected = part(run.config, "inputs").get("start_sha256")
-    if not start:
+def _start_of(path: Path, run: Ancestor) -> Path | None:
+    given = part(run.config, "student").get("from")
+    if not given:
         return None
+    start = Path(given)
     try:
-        same = weights_sha256(open_student(Path(start)).module) == expected
-        return _read(Path(start)) if same else None
+        return start if _is_start(open_start(start), path, run) and _read(start) else None
     except TransfersetError:
         return None
+
+
+def _is_start(student: Student, path: Path, run: Ancestor) -> bool:
+    """Whether the run in `path` started from this student. `start_sha256` of finetuning is that of the
+    student with the classifier that training begins with, drawn from the seed where the start had none;
+    `from_sha256`, which older runs lack, is that of the student as it was found."""
+    recorded = part(run.config, "student").get("from_sha256")
+    if recorded is not None:
+        return weights_sha256(student.module) == recorded
+    if run.command == "finetune" and not student.has_classifier:
+        seed = int(part(run.config, "arguments").get("seed", 0))
+        reset_classifier(student.module, len(read_classes(path)), seed)
+    return weights_sha256(student.module) == part(run.config, "inputs").get("start_sha256")
 
 
 def _read(run: Path) -> Ancestor:
