@@ -6,6 +6,7 @@ from typing import Any
 from distill.export.format import INT8, ONNX
 from distill.export.lineage import Ancestor, part
 from distill.models.student import MODEL
+from distill.task import SCORE_NAMES, TOP1
 
 _FRONT = """---
 library_name: timm
@@ -118,14 +119,23 @@ def _metrics(report: dict[str, Any], runs: Sequence[Ancestor]) -> str:
         else:
             bounds = [f"{100 * bound:.1f}" for bound in run.report.get("interval") or ()]
             interval = f" (95 % interval {'–'.join(bounds)})" if bounds else ""
-            lines.append(f"- after `distill {run.command}`: {100 * score:.1f} %{interval} on {_plain(where)}")
+            name = _score_name(run.report)
+            lines.append(
+                f"- after `distill {run.command}`: {name} {100 * score:.1f} %{interval} on {_plain(where)}"
+            )
     compared = report["compared_on"]
     if compared is not None and compared["score"] is not None:
         lines.append(
-            f"- measured at export: {100 * compared['score']:.1f} % of {compared['images']:,} images"
-            f" ({_plain(compared['split'])})"
+            f"- measured at export: {_score_name(report)} {100 * compared['score']:.1f} % on"
+            f" {compared['images']:,} images ({_plain(compared['split'])})"
         )
     return "\n".join(lines)
+
+
+def _score_name(report: dict[str, Any]) -> str:
+    """What the scores of a report are; those of a run that does not say so are top-1."""
+    metric = str(report.get("metric", TOP1))
+    return SCORE_NAMES.get(metric, _plain(metric))
 
 
 def _cost(runs: Sequence[Ancestor]) -> str:
@@ -140,7 +150,8 @@ def _cost(runs: Sequence[Ancestor]) -> str:
 
 
 def _files(report: dict[str, Any]) -> str:
-    rows = ["| file | MB | ms, one image | images/s | logits differ by | answers changed | accuracy |"]
+    columns = "| file | MB | ms, one image | images/s | logits differ by | answers changed |"
+    rows = [f"{columns} {_score_name(report)} |"]
     rows.append("|---|---:|---:|---:|---:|---:|---:|")
     for name, facts in report["files"].items():
         speed, parity = facts["speed"], facts["parity"]

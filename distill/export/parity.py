@@ -96,12 +96,13 @@ def check_same(parity: Parity, name: str, tolerance: float) -> None:
         )
 
 
-def check_drop(parity: Parity, name: str, max_drop: float) -> None:
-    """Raise NumericError where a model's score is below the run's by more than `max_drop`."""
+def check_drop(parity: Parity, name: str, max_drop: float, score_name: str) -> None:
+    """Raise NumericError where a model's score, called `score_name`, is below the run's by more than
+    `max_drop`."""
     if parity.drop is not None and parity.drop > max_drop:
         raise NumericError(
-            f"{name} loses too much: {parity.score:.4f} where the run has {parity.score_of_run:.4f} on"
-            f" {parity.images} images (allowed drop {max_drop:g})",
+            f"{name} loses too much: {score_name} {parity.score:.4f} where the run has"
+            f" {parity.score_of_run:.4f} on {parity.images} images (allowed drop {max_drop:g})",
             hint="nothing was exported; leave out --int8, give more --calibration-images, or allow it with "
             "--max-drop",
         )

@@ -37,9 +37,9 @@ def test_another_answer_fails_at_any_tolerance() -> None:
 def test_the_drop_is_that_of_the_score() -> None:
     worse = _parity(RUN[:, ::-1].copy())
     assert (worse.score_of_run, worse.score) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
-    check_drop(worse, "m", 0.34)
-    with pytest.raises(NumericError, match="loses too much"):
-        check_drop(worse, "m", 0.3)
+    check_drop(worse, "m", 0.34, "balanced accuracy")
+    with pytest.raises(NumericError, match=r"loses too much: balanced accuracy 0\.3333 where the run has"):
+        check_drop(worse, "m", 0.3, "balanced accuracy")
     assert _parity(RUN, labels=None).drop is None
 
 
