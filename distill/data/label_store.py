@@ -34,7 +34,7 @@ STORE = "store.json"
 class LabelStore:
     """A finished store. `views` K of every image (of labelled ones a multiple), drawn with `seed` and
     `augment` from images decoded for `decode_size`; `layout` says how outputs are kept; `features`: how long
-    the teacher's are, 0: there are none."""
+    the teacher's are, 0: there are none. `costs`: images that the teacher looked at, and FLOPs."""
 
     path: Path
     classes: tuple[str, ...]
@@ -47,6 +47,7 @@ class LabelStore:
     teacher: dict[str, Any]
     shards: tuple[LabelShard, ...]
     features: int = 0
+    costs: dict[str, float] | None = None
 
     @property
     def teacher_sha256(self) -> str:
@@ -114,6 +115,7 @@ def open_store(path: Path) -> LabelStore:
             teacher=dict(config["teacher"]),
             shards=tuple(open_shard(path, number) for number in range(shards)),
             features=int(arguments.get("features") or 0),
+            costs=_costs(facts),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error!r}", hint="remove it and label again") from error
@@ -124,6 +126,11 @@ def open_store(path: Path) -> LabelStore:
     for number, shard in enumerate(store.shards):
         _check_features(store, number, shard)
     return store
+
+
+def _costs(facts: dict[str, Any]) -> dict[str, float] | None:
+    images, flops = facts.get("teacher_images"), facts.get("teacher_flops")
+    return None if images is None or flops is None else {"images": int(images), "flops": float(flops)}
 
 
 def _check_features(store: LabelStore, number: int, shard: LabelShard) -> None:

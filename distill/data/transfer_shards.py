@@ -47,7 +47,7 @@ def open_transfer_shards(paths: Sequence[str | Path]) -> TransferShards:
     rows: list[_Row] = []
     dropped: list[tuple[str, str]] = []
     tars: dict[Path, None] = {}
-    for path in (found for given in paths for found in _expand(given)):
+    for path in (found for given in paths for found in expand(given)):
         if (path / "samples.parquet").is_file():
             _read_transfer_set(path, rows, dropped)
         else:
@@ -68,7 +68,7 @@ def hinted_labels(paths: Sequence[str | Path]) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     found: dict[str, str] = {}
-    for path in (path for given in paths for path in _expand(given)):
+    for path in (path for given in paths for path in expand(given)):
         table_path = path / "samples.parquet"
         if table_path.is_file() and "hinted_label" in pq.read_schema(table_path).names:
             table = pq.read_table(table_path, columns=["item_id", "hinted_label"])
@@ -81,7 +81,7 @@ def hinted_labels(paths: Sequence[str | Path]) -> dict[str, str]:
     return found
 
 
-def _expand(given: str | Path) -> list[Path]:
+def expand(given: str | Path) -> list[Path]:
     """One `--shards` argument as existing paths, a glob's in sorted order."""
     path = Path(given)
     if path.exists():

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from distill.export.card_costs import costs
+from distill.export.card_licences import licences
 from distill.export.format import INT8, ONNX
-from distill.export.lineage import Ancestor, part
+from distill.export.lineage import Ancestor, part, start_spec, teachers
+from distill.export.markdown import code, plain
 from distill.models.student import MODEL
 from distill.task import SCORE_NAMES, TOP1
 
@@ -25,19 +28,19 @@ def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[An
     graphs take (empty: there are none)."""
     sections = [
         _FRONT,
-        f"# {_code(report['spec'])}, {len(classes)} classes",
+        f"# {code(report['spec'])}, {len(classes)} classes",
         f"An image classifier with {report['parameters']:,} parameters that takes"
         f" {report['image_size']} × {report['image_size']} pixels"
         f" ({report['flops_per_image'] / 1e6:.0f} MFLOPs an image), exported by transferset"
         f" {report['versions']['transferset']}.",
         "## Classes",
-        ", ".join(map(_code, classes)),
+        ", ".join(map(code, classes)),
         _use(report["files"], len(classes), input_),
         _training(runs),
         _metrics(report, runs),
-        _cost(runs),
+        costs(runs),
         _files(report),
-        _licences(runs),
+        licences(runs),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -73,10 +76,9 @@ def _training(runs: Sequence[Ancestor]) -> str:
 
 
 def _start(run: Ancestor, is_known: bool) -> str:
-    student = part(run.config, "student")
-    if student.get("from"):
+    if part(run.config, "student").get("from"):
         return "the run before" if is_known else _LOST
-    return _code(student.get("spec", _UNKNOWN))
+    return code(start_spec(run) or _UNKNOWN)
 
 
 def _method(run: Ancestor) -> str:
@@ -87,12 +89,11 @@ def _method(run: Ancestor) -> str:
 
 
 def _teacher(run: Ancestor) -> str:
-    sha = part(run.config, "inputs").get("teacher_sha256")
-    if sha is None:
+    found = teachers(run)
+    if not found:
         return "none"
     name = part(run.config, "teacher").get("description", "description " + _UNKNOWN)
-    prints = ", ".join(f"{str(one)[:12]}…" for one in (sha if isinstance(sha, list) else [sha]))
-    return f"{_plain(name)} (fingerprint {prints})"
+    return f"{plain(name)} (fingerprint {', '.join(f'{one.sha256[:12]}…' for one in found)})"
 
 
 def _images(run: Ancestor) -> str:
@@ -121,13 +122,13 @@ def _metrics(report: dict[str, Any], runs: Sequence[Ancestor]) -> str:
             interval = f" (95 % interval {'–'.join(bounds)})" if bounds else ""
             name = _score_name(run.report)
             lines.append(
-                f"- after `distill {run.command}`: {name} {100 * score:.1f} %{interval} on {_plain(where)}"
+                f"- after `distill {run.command}`: {name} {100 * score:.1f} %{interval} on {plain(where)}"
             )
     compared = report["compared_on"]
     if compared is not None and compared["score"] is not None:
         lines.append(
             f"- measured at export: {_score_name(report)} {100 * compared['score']:.1f} % on"
-            f" {compared['images']:,} images ({_plain(compared['split'])})"
+            f" {compared['images']:,} images ({plain(compared['split'])})"
         )
     return "\n".join(lines)
 
@@ -135,18 +136,7 @@ def _metrics(report: dict[str, Any], runs: Sequence[Ancestor]) -> str:
 def _score_name(report: dict[str, Any]) -> str:
     """What the scores of a report are; those of a run that does not say so are top-1."""
     metric = str(report.get("metric", TOP1))
-    return SCORE_NAMES.get(metric, _plain(metric))
-
-
-def _cost(runs: Sequence[Ancestor]) -> str:
-    rows = ["| command | stage | images | seconds | FLOPs |", "|---|---|---:|---:|---:|"]
-    for run in runs:
-        for stage, cost in part(run.report, "costs").items():
-            rows.append(
-                f"| `distill {run.command}` | {_plain(stage)} | {cost['images']:,} | {cost['seconds']:,.1f} |"
-                f" {cost['flops']:.2g} |"
-            )
-    return "## Cost\n\n" + "\n".join(rows)
+    return SCORE_NAMES.get(metric, plain(metric))
 
 
 def _files(report: dict[str, Any]) -> str:
@@ -167,30 +157,6 @@ def _files(report: dict[str, Any]) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     batch = next(iter(report["files"].values()))["speed"]["batch_size"]
     note = (
-        f"Speed in batches of {batch}, {where['threads']} threads, {_plain(where['processor'])}; {libraries}."
+        f"Speed in batches of {batch}, {where['threads']} threads, {plain(where['processor'])}; {libraries}."
     )
     return "## Files\n\n" + "\n".join(rows) + f"\n\n{note} Differences are to the run's own answers."
-
-
-def _licences(runs: Sequence[Ancestor]) -> str:
-    lines = ["## Licences", "", "The run records no licences. What this model depends on:", ""]
-    if any(part(run.config, "inputs").get("teacher_sha256") for run in runs):
-        lines.append("- the teacher's weights, under their own licence;")
-        lines.append(
-            "- the transfer set: its `samples.parquet` keeps the licence of every image where the pool"
-        )
-        lines.append("  states one;")
-    start = str(part(runs[0].config, "student").get("spec"))
-    if not start.endswith("@none"):
-        lines.append(f"- the weights that the student started from ({_code(start)});")
-    lines.append("- the labelled images, under theirs.")
-    return "\n".join(lines)
-
-
-def _code(value: object) -> str:
-    return f"`{_plain(value).replace('`', '')}`"
-
-
-def _plain(value: object) -> str:
-    """Text that cannot break a table or start markup."""
-    return " ".join(str(value).replace("|", "/").replace("<", "‹").replace(">", "›").split())

@@ -6,7 +6,8 @@ from typing import Any
 
 from distill.loop.run_directory import REPORT, read_config, read_object
 from distill.models.student import Student, open_start, read_classes, reset_classifier
-from transferset.errors import TransfersetError
+from transferset.errors import TransfersetError, UsageError
+from transferset.models.spec import ModelSpec, parse_spec
 from transferset.models.weights import weights_sha256
 
 
@@ -21,6 +22,35 @@ class Ancestor:
     def command(self) -> str:
         """The command of distill that wrote it."""
         return str(self.config.get("command"))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A teacher of a run: its fingerprint, what the run has written down of it, and, where there are several,
+    its name."""
+
+    name: str
+    sha256: str
+    facts: dict[str, Any]
+
+
+def teachers(run: Ancestor) -> tuple[Taught, ...]:
+    """Those that the run learnt from."""
+    sha256, facts = part(run.config, "inputs").get("teacher_sha256"), part(run.config, "teacher")
+    if sha256 is None:
+        return ()
+    if not isinstance(sha256, list):
+        return (Taught("", str(sha256), facts),)
+    named = list(part(facts, "each").items()) or [("", {})] * len(sha256)
+    return tuple(Taught(name, str(one), about) for one, (name, about) in zip(sha256, named))
+
+
+def start_spec(run: Ancestor) -> ModelSpec | None:
+    """The model that the run's student is, without the folder of its weights; None: not recorded."""
+    try:
+        return parse_spec(str(part(run.config, "student").get("spec"))).public
+    except UsageError:
+        return None
 
 
 def lineage(run: Path) -> tuple[Ancestor, ...]:

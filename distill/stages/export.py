@@ -35,6 +35,7 @@ from transferset.console import say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.lock import DirectoryLock
+from transferset.models.spec import parse_spec
 from transferset.models.weights import weights_sha256
 from transferset.writes import TEMPORARY_PREFIX, write_bytes, write_json
 
@@ -126,15 +127,9 @@ def _config(options: ExportOptions, task: Task, student: Student, images: _Image
             "preprocessing": student.preprocessing.to_dict(),
             "images_sha256": images.fingerprint if images else None,
         },
-        "student": {"spec": _public(student.spec)},
+        "student": {"spec": str(parse_spec(student.spec).public)},
         "task": task.name,
     }
-
-
-def _public(spec: str) -> str:
-    """The spec without the folder that its weights were read from."""
-    name, at, weights = spec.partition("@")
-    return f"{name}{at}{Path(weights).name}"
 
 
 def _withdraw(out: Path) -> None:
@@ -176,7 +171,7 @@ class _Exporting:
         report = ExportReport(
             out=str(options.out),
             task=self.task.name,
-            spec=_public(student.spec),
+            spec=str(parse_spec(student.spec).public),
             parameters=sum(parameter.numel() for parameter in student.module.parameters()),
             image_size=student.preprocessing.size,
             flops_per_image=flops_per_image(student.module, student.preprocessing.size, backward=False),

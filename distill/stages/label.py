@@ -152,9 +152,8 @@ def _labelling(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) 
 
 
 def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> dict[str, Any]:
-    """config.json: `arguments` and `inputs` are what a store must agree with; no time, host or path."""
-    from distill.models.teacher import runtime_facts
-
+    """config.json: `arguments` and `inputs` are what a store must agree with; no time, host or path of
+    labelling."""
     teacher, samples = opened.teacher, opened.mixture.samples
     return {
         "command": "label",
@@ -177,10 +176,9 @@ def _config(options: LabelOptions, opened: Opened, resolved: dict[str, Any]) -> 
         },
         "resolved": {**resolved, "runtime": teacher.model.info.runtime},
         "teacher": {
-            "description": teacher.description,
+            **teacher.facts(),
             "sha256": teacher.fingerprint,
             "flops_per_image": teacher.flops_per_image,
-            **runtime_facts(teacher.model),
         },
         "decoder": decoder_versions(),
     }

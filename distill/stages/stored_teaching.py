@@ -82,7 +82,7 @@ class StoredTeaching:
         return {"teacher_sha256": self.store.teacher_sha256, "store_sha256": self.store.fingerprint}
 
     def facts(self) -> dict[str, Any]:
-        return {**self.store.teacher, "stored": True}
+        return {**self.store.teacher, "stored": True, "label_costs": self.store.costs}
 
 
 def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer) -> StoredTeaching:

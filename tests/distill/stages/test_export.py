@@ -94,7 +94,7 @@ def test_the_card_tells_only_what_is_recorded(exported: Path, run: Path) -> None
     stored = json.loads((run / "report.json").read_text())
     assert f"after `distill finetune`: top-1 {100 * stored['score']:.1f} %" in card
     assert "`blue`, `green`, `red`" in card
-    assert "records no licences" in card and "| teacher | none |" in card
+    assert "runs do not record their licences" in card and "| teacher | none |" in card
     assert str(run) not in card and str(exported) not in card
     assert "uint8 (n, size, size, 3)" in card
 
