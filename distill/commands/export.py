@@ -85,6 +85,7 @@ def export(
 
 def _print_export(report: "ExportReport") -> None:
     """Every model file: its size, its speed, and how it compares with the run."""
+    from distill.export.parity import changed_answers
     from distill.task import SCORE_NAMES
 
     rows = []
@@ -95,7 +96,7 @@ def _print_export(report: "ExportReport") -> None:
         if parity is None:
             row += ["–", "–", "–"]
         else:
-            row += [f"{parity['max_difference']:.2g}", f"{parity['top1_changed']} of {parity['images']}"]
+            row += [f"{parity['max_difference']:.2g}", changed_answers(parity)]
             row += [percent(parity["score"])]
         rows.append(row)
     columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed"]

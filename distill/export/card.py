@@ -8,6 +8,7 @@ from distill.export.card_licences import licences
 from distill.export.format import INT8, ONNX
 from distill.export.lineage import Ancestor, part, start_spec, teachers
 from distill.export.markdown import code, plain
+from distill.export.parity import changed_answers
 from distill.models.student import MODEL
 from distill.task import SCORE_NAMES, TOP1
 
@@ -150,7 +151,7 @@ def _files(report: dict[str, Any]) -> str:
             f"| `{name}` | {facts['bytes'] / 1e6:.2f} | {speed['latency_ms']:.2f}"
             f" | {speed['images_per_second']:,.0f}"
             + (" | 0 | 0" if parity is None else f" | {parity['max_difference']:.2g}")
-            + ("" if parity is None else f" | {parity['top1_changed']} of {parity['images']}")
+            + ("" if parity is None else f" | {changed_answers(parity)}")
             + (f" | {'' if score is None else f'{100 * score:.1f} %'} |")
         )
     where, versions = report["machine"], report["versions"]

@@ -233,7 +233,8 @@ class _Exporting:
         answers = ask_all(given, paths, self.rendering, "compare")
         labels = self.labels(answers)
         for name in given:
-            parity = compare(answers, name, labels, self.score)
+            allowed = 0.0 if name == INT8 else self.options.tolerance
+            parity = compare(answers, name, labels, self.score, allowed)
             if name == INT8:
                 check_drop(parity, name, self.options.max_drop, SCORE_NAMES[self.stored.metric])
             else:

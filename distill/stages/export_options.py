@@ -22,7 +22,8 @@ class ExportOptions:
 
     `data`: real images, labelled for `int8`, to compare on: those of `split`, by default of test, else val,
     else all. `onnx`, `int8`: write these graphs too; `with_preprocessing`: they take uint8 images.
-    `tolerance`: largest difference of a logit, but for int8, whose score, by the metric that selected the
+    `tolerance`: largest difference of a logit (answers may change where the run's two largest are less than
+    twice that apart), but for int8, whose score, by the metric that selected the
     run, may drop by `max_drop` at most; it is calibrated on `calibration_images` of the train split.
     """
 
