@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOP1, BALANCED = "top1", "balanced_accuracy"
+SCORE_NAMES = {TOP1: "top-1", BALANCED: "balanced accuracy"}
+"""What people are told."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ WithPreprocessing = Annotated[
     ),
 ]
 Tolerance = Annotated[float, typer.Option(min=0, help="Largest difference of a logit to the run's.")]
-MaxDrop = Annotated[float, typer.Option(min=0, max=1, help="Accuracy that --int8 may lose; 0.02: 2 points.")]
+MaxDrop = Annotated[float, typer.Option(min=0, max=1, help="Score that --int8 may lose; 0.02: 2 points.")]
 CalibrationImages = Annotated[int, typer.Option(min=1, help="Training images of --data that calibrate int8.")]
 
 
@@ -85,6 +85,9 @@ def export(
 
 def _print_export(report: "ExportReport") -> None:
     """Every model file: its size, its speed, and how it compares with the run."""
+    from distill.export.parity import changed_answers
+    from distill.task import SCORE_NAMES
+
     rows = []
     for name, facts in report.files.items():
         speed, parity = facts["speed"], facts["parity"]
@@ -93,9 +96,10 @@ def _print_export(report: "ExportReport") -> None:
         if parity is None:
             row += ["–", "–", "–"]
         else:
-            row += [f"{parity['max_difference']:.2g}", f"{parity['top1_changed']} of {parity['images']}"]
+            row += [f"{parity['max_difference']:.2g}", changed_answers(parity)]
             row += [percent(parity["score"])]
         rows.append(row)
-    columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed", "accuracy"]
+    columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed"]
+    columns.append(SCORE_NAMES[report.metric])
     on = "" if report.compared_on is None else f", compared on {report.compared_on['split']} images"
     print_table(f"export {report.out}, {report.machine['threads']} threads{on}", columns, rows)

@@ -36,7 +36,7 @@ class LabelStore:
     """A finished store. `views` K of every image (of labelled ones a multiple), drawn with `seed` and
     `augment`, whose values were those of `augmentation`, from images decoded for `decode_size`; `layout` says
     how outputs are kept; `features`: how long the teacher's are, 0: there are none; `flip`: answers are means
-    over mirror images; `config`: its config.json."""
+    over mirror images; `config`: its config.json. `costs`: images that the teacher looked at, and FLOPs."""
 
     path: Path
     classes: tuple[str, ...]
@@ -51,6 +51,7 @@ class LabelStore:
     shards: tuple[LabelShard, ...]
     features: int = 0
     flip: bool = False
+    costs: dict[str, float] | None = None
 
     @property
     def teacher(self) -> dict[str, Any]:
@@ -125,6 +126,7 @@ def open_store(path: Path) -> LabelStore:
             shards=tuple(open_shard(path, number) for number in range(shards)),
             features=int(arguments.get("features") or 0),
             flip=bool(arguments.get("teacher_flip")),
+            costs=_costs(facts),
         )
         fingerprint = store_fingerprint(config, [shard.facts for shard in store.shards])
     except (KeyError, TypeError, ValueError) as error:
@@ -136,6 +138,11 @@ def open_store(path: Path) -> LabelStore:
     for number, shard in enumerate(store.shards):
         _check_features(store, number, shard)
     return store
+
+
+def _costs(facts: dict[str, Any]) -> dict[str, float] | None:
+    images, flops = facts.get("teacher_images"), facts.get("teacher_flops")
+    return None if images is None or flops is None else {"images": int(images), "flops": float(flops)}
 
 
 def _check_features(store: LabelStore, number: int, shard: LabelShard) -> None:

@@ -48,7 +48,7 @@ def open_transfer_shards(paths: Sequence[str | Path]) -> TransferShards:
     rows: list[_Row] = []
     dropped: list[tuple[str, str]] = []
     tars: dict[Path, None] = {}
-    for path in (found for given in paths for found in _expand(given)):
+    for path in (found for given in paths for found in expand(given)):
         if (path / "samples.parquet").is_file():
             _read_transfer_set(path, rows, dropped)
         else:
@@ -77,7 +77,7 @@ def set_rows(paths: Sequence[str | Path]) -> dict[tuple[Path, int], SetRow]:
     import pyarrow.parquet as pq
 
     found: dict[tuple[Path, int], SetRow] = {}
-    for root in (path for given in paths for path in _expand(given)):
+    for root in (path for given in paths for path in expand(given)):
         table_path = root / "samples.parquet"
         if not table_path.is_file():
             continue
@@ -90,7 +90,7 @@ def set_rows(paths: Sequence[str | Path]) -> dict[tuple[Path, int], SetRow]:
     return found
 
 
-def _expand(given: str | Path) -> list[Path]:
+def expand(given: str | Path) -> list[Path]:
     """One `--shards` argument as existing paths, a glob's in sorted order."""
     path = Path(given)
     if path.exists():

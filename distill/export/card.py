@@ -3,9 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from distill.export.card_costs import costs
+from distill.export.card_licences import licences
 from distill.export.format import INT8, ONNX
-from distill.export.lineage import Ancestor, part
+from distill.export.lineage import Ancestor, part, start_spec, teachers
+from distill.export.markdown import code, plain
+from distill.export.parity import changed_answers
 from distill.models.student import MODEL
+from distill.task import SCORE_NAMES, TOP1
 
 _FRONT = """---
 library_name: timm
@@ -16,6 +21,7 @@ tags:
 - transferset
 ---"""
 _UNKNOWN = "not recorded by the run"
+_LOST = "a run that is gone or was changed since"
 
 
 def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[Ancestor], input_: str) -> str:
@@ -23,19 +29,19 @@ def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[An
     graphs take (empty: there are none)."""
     sections = [
         _FRONT,
-        f"# {_code(report['spec'])}, {len(classes)} classes",
+        f"# {code(report['spec'])}, {len(classes)} classes",
         f"An image classifier with {report['parameters']:,} parameters that takes"
         f" {report['image_size']} × {report['image_size']} pixels"
         f" ({report['flops_per_image'] / 1e6:.0f} MFLOPs an image), exported by transferset"
         f" {report['versions']['transferset']}.",
         "## Classes",
-        ", ".join(map(_code, classes)),
+        ", ".join(map(code, classes)),
         _use(report["files"], len(classes), input_),
         _training(runs),
         _metrics(report, runs),
-        _cost(runs),
+        costs(runs),
         _files(report),
-        _licences(runs),
+        licences(runs),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -54,8 +60,9 @@ def _use(files: dict[str, Any], classes: int, input_: str) -> str:
 def _training(runs: Sequence[Ancestor]) -> str:
     rows = ["## Training", "| | " + " | ".join(f"`distill {run.command}`" for run in runs) + " |"]
     rows.append("|---" * (len(runs) + 1) + "|")
+    starts = [_start(run, number > 0) for number, run in enumerate(runs)]
+    rows.append("| student started from | " + " | ".join(starts) + " |")
     for title, tell in (
-        ("student started from", _start),
         ("teacher", _teacher),
         ("method", _method),
         ("images", _images),
@@ -69,9 +76,10 @@ def _training(runs: Sequence[Ancestor]) -> str:
     return "\n".join(rows[:1]) + "\n\n" + "\n".join(rows[1:])
 
 
-def _start(run: Ancestor) -> str:
-    student = part(run.config, "student")
-    return "the run before" if student.get("from") else _code(student.get("spec", _UNKNOWN))
+def _start(run: Ancestor, is_known: bool) -> str:
+    if part(run.config, "student").get("from"):
+        return "the run before" if is_known else _LOST
+    return code(start_spec(run) or _UNKNOWN)
 
 
 def _method(run: Ancestor) -> str:
@@ -82,12 +90,11 @@ def _method(run: Ancestor) -> str:
 
 
 def _teacher(run: Ancestor) -> str:
-    sha = part(run.config, "inputs").get("teacher_sha256")
-    if sha is None:
+    found = teachers(run)
+    if not found:
         return "none"
     name = part(run.config, "teacher").get("description", "description " + _UNKNOWN)
-    prints = ", ".join(f"{str(one)[:12]}…" for one in (sha if isinstance(sha, list) else [sha]))
-    return f"{_plain(name)} (fingerprint {prints})"
+    return f"{plain(name)} (fingerprint {', '.join(f'{one.sha256[:12]}…' for one in found)})"
 
 
 def _images(run: Ancestor) -> str:
@@ -114,29 +121,28 @@ def _metrics(report: dict[str, Any], runs: Sequence[Ancestor]) -> str:
         else:
             bounds = [f"{100 * bound:.1f}" for bound in run.report.get("interval") or ()]
             interval = f" (95 % interval {'–'.join(bounds)})" if bounds else ""
-            lines.append(f"- after `distill {run.command}`: {100 * score:.1f} %{interval} on {_plain(where)}")
+            name = _score_name(run.report)
+            lines.append(
+                f"- after `distill {run.command}`: {name} {100 * score:.1f} %{interval} on {plain(where)}"
+            )
     compared = report["compared_on"]
     if compared is not None and compared["score"] is not None:
         lines.append(
-            f"- measured at export: {100 * compared['score']:.1f} % of {compared['images']:,} images"
-            f" ({_plain(compared['split'])})"
+            f"- measured at export: {_score_name(report)} {100 * compared['score']:.1f} % on"
+            f" {compared['images']:,} images ({plain(compared['split'])})"
         )
     return "\n".join(lines)
 
 
-def _cost(runs: Sequence[Ancestor]) -> str:
-    rows = ["| command | stage | images | seconds | FLOPs |", "|---|---|---:|---:|---:|"]
-    for run in runs:
-        for stage, cost in part(run.report, "costs").items():
-            rows.append(
-                f"| `distill {run.command}` | {_plain(stage)} | {cost['images']:,} | {cost['seconds']:,.1f} |"
-                f" {cost['flops']:.2g} |"
-            )
-    return "## Cost\n\n" + "\n".join(rows)
+def _score_name(report: dict[str, Any]) -> str:
+    """What the scores of a report are; those of a run that does not say so are top-1."""
+    metric = str(report.get("metric", TOP1))
+    return SCORE_NAMES.get(metric, plain(metric))
 
 
 def _files(report: dict[str, Any]) -> str:
-    rows = ["| file | MB | ms, one image | images/s | logits differ by | answers changed | accuracy |"]
+    columns = "| file | MB | ms, one image | images/s | logits differ by | answers changed |"
+    rows = [f"{columns} {_score_name(report)} |"]
     rows.append("|---|---:|---:|---:|---:|---:|---:|")
     for name, facts in report["files"].items():
         speed, parity = facts["speed"], facts["parity"]
@@ -145,37 +151,13 @@ def _files(report: dict[str, Any]) -> str:
             f"| `{name}` | {facts['bytes'] / 1e6:.2f} | {speed['latency_ms']:.2f}"
             f" | {speed['images_per_second']:,.0f}"
             + (" | 0 | 0" if parity is None else f" | {parity['max_difference']:.2g}")
-            + ("" if parity is None else f" | {parity['top1_changed']} of {parity['images']}")
+            + ("" if parity is None else f" | {changed_answers(parity)}")
             + (f" | {'' if score is None else f'{100 * score:.1f} %'} |")
         )
     where, versions = report["machine"], report["versions"]
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
     batch = next(iter(report["files"].values()))["speed"]["batch_size"]
     note = (
-        f"Speed in batches of {batch}, {where['threads']} threads, {_plain(where['processor'])}; {libraries}."
+        f"Speed in batches of {batch}, {where['threads']} threads, {plain(where['processor'])}; {libraries}."
     )
     return "## Files\n\n" + "\n".join(rows) + f"\n\n{note} Differences are to the run's own answers."
-
-
-def _licences(runs: Sequence[Ancestor]) -> str:
-    lines = ["## Licences", "", "The run records no licences. What this model depends on:", ""]
-    if any(part(run.config, "inputs").get("teacher_sha256") for run in runs):
-        lines.append("- the teacher's weights, under their own licence;")
-        lines.append(
-            "- the transfer set: its `samples.parquet` keeps the licence of every image where the pool"
-        )
-        lines.append("  states one;")
-    start = str(part(runs[0].config, "student").get("spec"))
-    if not start.endswith("@none"):
-        lines.append(f"- the weights that the student started from ({_code(start)});")
-    lines.append("- the labelled images, under theirs.")
-    return "\n".join(lines)
-
-
-def _code(value: object) -> str:
-    return f"`{_plain(value).replace('`', '')}`"
-
-
-def _plain(value: object) -> str:
-    """Text that cannot break a table or start markup."""
-    return " ".join(str(value).replace("|", "/").replace("<", "‹").replace(">", "›").split())

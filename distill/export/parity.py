@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,13 +25,20 @@ class Answers:
 @dataclass(frozen=True)
 class Parity:
     """One model against the run: `max_difference` of any logit, the images whose largest logit is another
-    (`top1_changed`), and what the selecting score of both is (None without labels)."""
+    (`top1_changed`), those among them that are `near_ties`, and what the selecting score of both is (None
+    without labels)."""
 
     images: int
     max_difference: float
     top1_changed: int
     score_of_run: float | None
     score: float | None
+    near_ties: int = 0
+
+    @property
+    def answers_changed(self) -> int:
+        """Those that are no near ties."""
+        return self.top1_changed - self.near_ties
 
     @property
     def drop(self) -> float | None:
@@ -71,37 +79,64 @@ def compare(
     name: str,
     labels: np.ndarray | None,
     score: Callable[[np.ndarray, np.ndarray], float],
+    allowed: float = 0.0,
 ) -> Parity:
-    """One model's answers beside the run's; `labels` (n,) of the images, if there are any."""
+    """One model's answers beside the run's; `labels` (n,) of the images, if there are any.
+
+    An image whose largest logit is another is a near tie if the run's two largest ones are at most twice the
+    `allowed` difference apart: as the one may lose that much and the other gain it, logits that all differ by
+    no more than is allowed can change such an answer, and no other.
+    """
     run, model = answers.logits[REFERENCE], answers.logits[name]
     if not np.isfinite(model).all() or not np.isfinite(run).all():
         raise NumericError(f"{name} or the run itself gives logits that are not finite")
+    changed = run.argmax(axis=1) != model.argmax(axis=1)
     return Parity(
         images=len(run),
         max_difference=float(np.abs(run - model).max()),
-        top1_changed=int(np.count_nonzero(run.argmax(axis=1) != model.argmax(axis=1))),
+        top1_changed=int(np.count_nonzero(changed)),
         score_of_run=None if labels is None else score(run, labels),
         score=None if labels is None else score(model, labels),
+        near_ties=int(np.count_nonzero(changed & (_margins(run) <= 2 * allowed))),
     )
+
+
+def _margins(logits: np.ndarray) -> np.ndarray:
+    """By how much the largest logit of each image is above the next one (n,)."""
+    if logits.shape[1] < 2:
+        return np.full(len(logits), np.inf)
+    ordered = np.partition(logits.astype(np.float64), -2, axis=1)
+    margins: np.ndarray = ordered[:, -1] - ordered[:, -2]
+    return margins
+
+
+def changed_answers(parity: Mapping[str, Any]) -> str:
+    """For people, of a parity as JSON: how many answers changed, and near ties that did."""
+    ties = parity.get("near_ties", 0)
+    text = f"{parity['top1_changed'] - ties} of {parity['images']}"
+    return f"{text} (and {ties} near ties)" if ties else text
 
 
 def check_same(parity: Parity, name: str, tolerance: float) -> None:
     """Raise NumericError where a model differs from the run by more than `tolerance` in a logit, or in an
-    answer."""
-    if parity.max_difference > tolerance or parity.top1_changed:
+    answer that is no near tie (see `compare`, whose `allowed` is the same)."""
+    if parity.max_difference > tolerance or parity.answers_changed:
         raise NumericError(
             f"{name} does not answer as the run: logits differ by up to {parity.max_difference:.2g} (allowed"
-            f" {tolerance:.2g}) and {parity.top1_changed} of {parity.images} answers changed",
-            hint="nothing was exported; --tolerance allows larger differences of logits, not other answers",
+            f" {tolerance:.2g}) and {parity.answers_changed} of {parity.images} answers changed, not counting"
+            f" {parity.near_ties} near ties",
+            hint="nothing was exported; --tolerance allows larger differences of logits, and other answers"
+            " where the run's two largest logits are at most twice that apart",
         )
 
 
-def check_drop(parity: Parity, name: str, max_drop: float) -> None:
-    """Raise NumericError where a model's score is below the run's by more than `max_drop`."""
+def check_drop(parity: Parity, name: str, max_drop: float, score_name: str) -> None:
+    """Raise NumericError where a model's score, called `score_name`, is below the run's by more than
+    `max_drop`."""
     if parity.drop is not None and parity.drop > max_drop:
         raise NumericError(
-            f"{name} loses too much: {parity.score:.4f} where the run has {parity.score_of_run:.4f} on"
-            f" {parity.images} images (allowed drop {max_drop:g})",
+            f"{name} loses too much: {score_name} {parity.score:.4f} where the run has"
+            f" {parity.score_of_run:.4f} on {parity.images} images (allowed drop {max_drop:g})",
             hint="nothing was exported; leave out --int8, give more --calibration-images, or allow it with "
             "--max-drop",
         )

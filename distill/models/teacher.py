@@ -34,7 +34,8 @@ class Teacher:
     `logits(batch)`: uint8 (n, size, size, 3) images as `preprocessing` (or a view) renders them, n <=
     batch_size, to calibrated logits (n, C) float32: those of the head divided by its fitted temperature.
     `fingerprint` is the same for teachers that answer the same. `description` is for people. `grid`: the
-    teacher was opened to be asked for patches, and for nothing else.
+    teacher was opened to be asked for patches, and for nothing else. `spec`: of the model that was adapted,
+    and `costs`: what that cost, by stage.
     """
 
     classes: tuple[str, ...]
@@ -44,6 +45,8 @@ class Teacher:
     description: str
     flops_per_image: float
     grid: GridShape | None = None
+    spec: str = ""
+    costs: dict[str, Any] | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -53,6 +56,11 @@ class Teacher:
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """Calibrated logits (n, C) float32 of n <= batch_size images; from any thread."""
         return self.head.logits(self.model(batch))
+
+    def facts(self) -> dict[str, Any]:
+        """What runs and stores write down of it."""
+        told = {"description": self.description, "spec": self.spec, "adapt_costs": self.costs}
+        return {**told, **runtime_facts(self.model)}
 
     def answers(self, output: "Output") -> Answers:
         """One of its outputs: the calibrated logits, the features of the backbone as it gives them, alone or
@@ -102,7 +110,8 @@ def open_teacher(
     classes = read_classes(directory)
     backbone = _load_backbone(directory, config)
     fingerprint = teacher_fingerprint(backbone, head, classes)
-    if fingerprint != read_object(directory / REPORT).get("fingerprint"):
+    report = read_object(directory / REPORT)
+    if fingerprint != report.get("fingerprint"):
         raise DataError(
             f"{directory} is damaged: head, labels or preprocessing are not those that its report describes",
             hint="restore the directory, or adapt the teacher again",
@@ -120,11 +129,22 @@ def open_teacher(
         threads=threads,
     )
     tuned = ", finetuned," if is_tuned(config) else ""
+    spec = str(backbone.spec.public)
     description = (
-        f"{backbone.spec} at {backbone.preprocessing.size} px{tuned} with a linear head for {len(classes)} "
-        "classes"
+        f"{spec} at {backbone.preprocessing.size} px{tuned} with a linear head for {len(classes)} classes"
     )
-    return Teacher(classes, head, model, fingerprint, description, flops, shape)
+    costs = report.get("costs")
+    return Teacher(
+        classes,
+        head,
+        model,
+        fingerprint,
+        description,
+        flops,
+        shape,
+        spec,
+        costs if isinstance(costs, dict) else None,
+    )
 
 
 def check_runtime(runtime: str) -> Any:

@@ -29,12 +29,13 @@ from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_object
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student
 from distill.stages.export_options import ALL, ExportOptions, ExportReport, check
 from distill.stages.result import report_from_json, write_student_facts
-from distill.task import CLASSIFICATION, TOP1, Task
+from distill.task import CLASSIFICATION, SCORE_NAMES, Task
 from transferset import __version__
 from transferset.console import say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.lock import DirectoryLock
+from transferset.models.spec import parse_spec
 from transferset.models.weights import weights_sha256
 from transferset.writes import TEMPORARY_PREFIX, write_bytes, write_json
 
@@ -126,15 +127,9 @@ def _config(options: ExportOptions, task: Task, student: Student, images: _Image
             "preprocessing": student.preprocessing.to_dict(),
             "images_sha256": images.fingerprint if images else None,
         },
-        "student": {"spec": _public(student.spec)},
+        "student": {"spec": str(parse_spec(student.spec).public)},
         "task": task.name,
     }
-
-
-def _public(spec: str) -> str:
-    """The spec without the folder that its weights were read from."""
-    name, at, weights = spec.partition("@")
-    return f"{name}{at}{Path(weights).name}"
 
 
 def _withdraw(out: Path) -> None:
@@ -158,12 +153,13 @@ class _Exporting:
         workers, max_pixels = options.execution.readers, options.max_pixels
         self.rendering = Rendering(student.preprocessing, options.batch_size, workers, max_pixels)
         self.calibrated = 0
+        self.runs = lineage(options.model)
+        self.stored = report_from_json(self.runs[-1].report)
+        self.score = task.scores[self.stored.metric]
 
     def run(self) -> ExportReport:
         """Do it; the manifest comes last."""
-        options, student = self.options, self.student
-        runs = lineage(options.model)
-        stored = report_from_json(runs[-1].report)
+        options, student, stored = self.options, self.student, self.stored
         self.staging.mkdir()
         tell_if_busy()
         models = self.write_models()
@@ -175,7 +171,7 @@ class _Exporting:
         report = ExportReport(
             out=str(options.out),
             task=self.task.name,
-            spec=_public(student.spec),
+            spec=str(parse_spec(student.spec).public),
             parameters=sum(parameter.numel() for parameter in student.module.parameters()),
             image_size=student.preprocessing.size,
             flops_per_image=flops_per_image(student.module, student.preprocessing.size, backward=False),
@@ -187,10 +183,11 @@ class _Exporting:
             files={name: self.facts(name, logits, parities) for name, logits in models.items()},
             machine=machine(self.threads),
             versions=_versions(ONNX in models or INT8 in models),
+            metric=stored.metric,
         )
         stored_report = {name: value for name, value in asdict(report).items() if name != "out"}
         layout = UINT8_LAYOUT if options.with_preprocessing else FLOAT_LAYOUT
-        card = model_card(stored_report, student.classes, runs, layout if len(models) > 1 else "")
+        card = model_card(stored_report, student.classes, self.runs, layout if len(models) > 1 else "")
         write_bytes(self.staging / CARD, card.encode())
         write_json(self.staging / REPORT, stored_report)
         names = [name for name in _FILES if (self.staging / name).exists()]
@@ -236,9 +233,10 @@ class _Exporting:
         answers = ask_all(given, paths, self.rendering, "compare")
         labels = self.labels(answers)
         for name in given:
-            parity = compare(answers, name, labels, self.task.scores[TOP1])
+            allowed = 0.0 if name == INT8 else self.options.tolerance
+            parity = compare(answers, name, labels, self.score, allowed)
             if name == INT8:
-                check_drop(parity, name, self.options.max_drop)
+                check_drop(parity, name, self.options.max_drop, SCORE_NAMES[self.stored.metric])
             else:
                 check_same(parity, name, self.options.tolerance)
             found[name] = {**asdict(parity), "drop": parity.drop}

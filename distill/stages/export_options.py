@@ -8,6 +8,7 @@ from distill.export.format import is_export
 from distill.export.onnx_graph import require_extra
 from distill.loop.execution import Execution
 from distill.loop.run_directory import read_config
+from distill.task import TOP1
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS
@@ -21,8 +22,9 @@ class ExportOptions:
 
     `data`: real images, labelled for `int8`, to compare on: those of `split`, by default of test, else val,
     else all. `onnx`, `int8`: write these graphs too; `with_preprocessing`: they take uint8 images.
-    `tolerance`: largest difference of a logit, but for int8, whose accuracy may drop by `max_drop` at most;
-    it is calibrated on `calibration_images` of the train split.
+    `tolerance`: largest difference of a logit (answers may change where the run's two largest are less than
+    twice that apart), but for int8, whose score, by the metric that selected the
+    run, may drop by `max_drop` at most; it is calibrated on `calibration_images` of the train split.
     """
 
     model: Path
@@ -47,7 +49,8 @@ class ExportReport:
 
     `score`, `interval`, `scored_on`: the run's own estimate. `compared_on`: split, number of images and the
     run's score there. `files`: of each model its bytes, `speed` and `parity` (None: the run's tensors, bit
-    for bit). `machine`: what the speed was measured on.
+    for bit). `machine`: what the speed was measured on. `metric`: of all scores, what the run was selected
+    by.
     """
 
     out: str
@@ -64,6 +67,7 @@ class ExportReport:
     files: dict[str, dict[str, Any]]
     machine: dict[str, Any]
     versions: dict[str, str]
+    metric: str = TOP1
 
 
 def check(options: ExportOptions) -> None:

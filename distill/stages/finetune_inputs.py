@@ -67,13 +67,15 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that was opened before the first step."""
+    """Everything that was opened before the first step. `from_sha256`: hash of the weights of the run that it
+    starts from, as they are there."""
 
     student: Student
     train: LabelledImages
     val: LabelledImages | None
     recipe: Recipe
     checked: CheckedSet
+    from_sha256: str | None = None
 
 
 def check(options: FinetuneOptions) -> None:
@@ -118,7 +120,7 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
         )
     checked = check_splits(labelled, drop_near=options.drop_near_copies, workers=options.execution.workers)
     labelled = checked.labelled
-    student = _start(options, task, labelled)
+    student, from_sha256 = _start(options, task, labelled)
     student.module.to(resolved["device"])
     training = labelled.split("train") if labelled.has_splits else labelled
     if not training.images:
@@ -148,14 +150,16 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
         first = math.ceil(options.head_epochs * len(train) / recipe.batch_size)
         head = HeadFirst(first, options.backbone_lr_scale)
         recipe = replace(recipe, steps=first + recipe.steps, head=head)
-    return Inputs(student, train, val, recipe, checked)
+    return Inputs(student, train, val, recipe, checked, from_sha256)
 
 
-def _start(options: FinetuneOptions, task: Task, labelled: LabelledSet) -> Student:
+def _start(options: FinetuneOptions, task: Task, labelled: LabelledSet) -> tuple[Student, str | None]:
     if options.from_run is not None:
-        return _with_classes(task.open_start(options.from_run), labelled.classes, options.seed)
+        found = task.open_start(options.from_run)
+        before = weights_sha256(found.module)
+        return _with_classes(found, labelled.classes, options.seed), before
     assert options.student is not None
-    return task.build_student(options.student, labelled.classes, options.image_size, options.seed)
+    return task.build_student(options.student, labelled.classes, options.image_size, options.seed), None
 
 
 def _with_classes(student: Student, classes: tuple[str, ...], seed: int) -> Student:
@@ -198,6 +202,10 @@ def config(options: FinetuneOptions, inputs: Inputs, resolved: dict[str, Any]) -
             "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,
         },
         "resolved": {**resolved, **free},
-        "student": {"spec": inputs.student.spec, "from": str(options.from_run) if options.from_run else None},
+        "student": {
+            "spec": inputs.student.spec,
+            "from": str(options.from_run) if options.from_run else None,
+            "from_sha256": inputs.from_sha256,
+        },
         "augmentation": augmentation(options.augment).to_dict(),
     }

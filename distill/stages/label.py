@@ -147,9 +147,8 @@ def _random_scores(options: LabelOptions, labelling: Labelling, decode_size: int
 def _config(
     options: LabelOptions, opened: Opened, labelling: Labelling, resolved: dict[str, Any]
 ) -> dict[str, Any]:
-    """config.json: `arguments` and `inputs` are what a store must agree with; no time, host or path."""
-    from distill.models.teacher import runtime_facts
-
+    """config.json: `arguments` and `inputs` are what a store must agree with; no time, host or path of
+    labelling."""
     teacher, samples = opened.teacher, opened.mixture.samples
     info = teacher.model.info
     return {
@@ -174,10 +173,9 @@ def _config(
         },
         "resolved": {**resolved, "runtime": info.runtime, "precision": info.precision},
         "teacher": {
-            "description": teacher.description,
+            **teacher.facts(),
             "sha256": teacher.fingerprint,
             "flops_per_image": labelling.answers.flops_per_image,
-            **runtime_facts(teacher.model),
         },
         "decoder": {
             "pixels": decoder_pixels(augmentation(options.augment), teacher.preprocessing),

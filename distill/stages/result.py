@@ -13,7 +13,7 @@ from distill.loop.checkpoints import write_tensors
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.run_directory import REPORT, RESTORE
 from distill.models.student import LABELS, MODEL, PREPROCESSING, TRAINED, Student, predict
-from distill.task import TOP1, Task
+from distill.task import SCORE_NAMES, TOP1, Task
 from transferset.errors import DataError
 from transferset.writes import write_json
 
@@ -94,6 +94,9 @@ def report_from_json(values: dict[str, Any]) -> StudentReport:
     """The inverse of what `finish` writes; DataError where it was not `finish` that wrote it."""
     try:
         interval = values["interval"]
-        return StudentReport(**{**values, "interval": tuple(interval) if interval else None})
-    except (KeyError, TypeError) as error:
+        report = StudentReport(**{**values, "interval": tuple(interval) if interval else None})
+        if report.metric not in SCORE_NAMES:
+            raise ValueError(f"metric {report.metric}")
+        return report
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{REPORT} is not that of a student: {error}", hint=RESTORE) from error

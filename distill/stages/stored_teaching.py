@@ -84,7 +84,8 @@ class StoredTeaching:
         return {"teacher_sha256": self.store.teacher_sha256, "store_sha256": self.store.fingerprint}
 
     def facts(self) -> dict[str, Any]:
-        return {**self.store.teacher, "stored": True, **({"teacher_flip": True} if self.store.flip else {})}
+        flip = {"teacher_flip": True} if self.store.flip else {}
+        return {**self.store.teacher, "stored": True, "label_costs": self.store.costs, **flip}
 
 
 def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer) -> StoredTeaching:

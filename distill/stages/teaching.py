@@ -188,9 +188,7 @@ class OnlineTeaching:
         return {"teacher_sha256": self.teacher.fingerprint}
 
     def facts(self) -> dict[str, Any]:
-        from distill.models.teacher import runtime_facts
-
-        return {"description": self.teacher.description, **runtime_facts(self.teacher.model)}
+        return self.teacher.facts()
 
 
 def teaching_patches(teaching: OnlineTeaching, student: Student, seed: int) -> tuple[OnlineTeaching, Student]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from distill.data.labelled_images import LabelledImages, read_labelled_images
 from distill.data.mixture import Mixture, mix
+from distill.data.origins import origins
 from distill.data.samples import Samples
 from distill.data.transfer_shards import TransferShards, open_transfer_shards
 from distill.data.views import augmentation_name
@@ -42,7 +43,7 @@ class Inputs:
     """Everything that was opened before the first step. `probe`: what a classifier is fitted on at the end.
     `heads`: those of the student, side by side; of these the ones in `scored` are scored on val. `labels`
     (n,): the class number of every sample, -1 for none, where a head learns them. `parameters`: of the final
-    student. `start`: hashes of what it goes on from."""
+    student. `start`: hashes of what it goes on from. `origins`: licences and sources of the transfer set."""
 
     method: Transfer
     shards: TransferShards
@@ -58,6 +59,7 @@ class Inputs:
     labels: np.ndarray | None = None
     start: dict[str, str] = field(default_factory=dict)
     checked: CheckedSet | None = None
+    origins: dict[str, Any] = field(default_factory=dict)
 
 
 def open_inputs(
@@ -117,6 +119,7 @@ def open_inputs(
         labels,
         start,
         checked,
+        origins(options.shards, len(shards.samples)),
     )
 
 
@@ -236,6 +239,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             "precision": facts["precision"],
         },
         "teacher": facts,
+        "transfer_set": inputs.origins,
         "student": {
             "spec": inputs.student.spec,
             "parameters": inputs.parameters,

@@ -53,15 +53,19 @@ def train_several(
             for run in runs:
                 opened.append(open_inputs(run, task, check(run, task), resolved, teaching))
                 teaching = opened[-1].teaching
-            modes = [_open(run, inputs, resolved) for run, inputs in zip(runs, opened, strict=True)]
+            modes = [
+                _open(run, inputs, {"number": number, "students": len(runs)}, resolved)
+                for number, (run, inputs) in enumerate(zip(runs, opened, strict=True))
+            ]
             return _train(options, runs, opened, modes, task)
 
 
-def _open(run: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> Mode:
-    """Start or take up the run of one student; the mode of its steps."""
+def _open(run: TrainOptions, inputs: Inputs, together: dict[str, int], resolved: dict[str, Any]) -> Mode:
+    """Start or take up the run of one student; the mode of its steps. `together`: its number, of how many."""
     directory = RunDirectory(run.out)
     mode = resolve_mode(directory.resolved(), inputs.student, inputs.recipe, run.execution)
-    directory.open(config(run, inputs, {**resolved, "student_mode": mode.to_dict()}))
+    facts = config(run, inputs, {**resolved, "student_mode": mode.to_dict()})
+    directory.open({**facts, "together": together})
     if inputs.checked is not None:
         inputs.checked.record(run.out)
     return mode

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Literal
 
 from transferset.errors import UsageError
@@ -36,6 +37,11 @@ class ModelSpec:
     def is_random(self) -> bool:
         """Whether the weights are a seeded random initialisation."""
         return self.weights == "none"
+
+    @property
+    def public(self) -> ModelSpec:
+        """The same without the folder that its weights are read from: what others may be told."""
+        return replace(self, weights=PurePath(self.weights).name)
 
     def __str__(self) -> str:
         if self.family == "embedded":

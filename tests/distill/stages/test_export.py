@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distill.cli import app
+from distill.commands.export import _print_export
 from distill.export.format import INT8, ONNX, check_files
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
@@ -91,8 +92,9 @@ def test_the_report_says_how_every_file_compares(exported: Path) -> None:
 def test_the_card_tells_only_what_is_recorded(exported: Path, run: Path) -> None:
     card = (exported / "README.md").read_text()
     stored = json.loads((run / "report.json").read_text())
-    assert f"{100 * stored['score']:.1f} %" in card and "`blue`, `green`, `red`" in card
-    assert "records no licences" in card and "| teacher | none |" in card
+    assert f"after `distill finetune`: top-1 {100 * stored['score']:.1f} %" in card
+    assert "`blue`, `green`, `red`" in card
+    assert "runs do not record their licences" in card and "| teacher | none |" in card
     assert str(run) not in card and str(exported) not in card
     assert "uint8 (n, size, size, 3)" in card
 
@@ -195,6 +197,32 @@ def test_what_does_not_fit(run: Path, teacher: Path, exported: Path, labelled: P
     with pytest.raises(DataError, match="violet"):
         export(_options(run, out, data=tmp_path / "data"))
     assert not out.exists()
+
+
+def test_scores_are_by_the_metric_that_selected_the_run(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _needs_onnx()
+    data, plan = shutil.copytree(labelled, tmp_path / "data"), Plan(steps=1, batch_size=4)
+    for name in ("0.png", "1.png", "2.png"):
+        (data / "val/red" / name).unlink()
+    options = FinetuneOptions(data, tmp_path / "run", student=TINY, class_balanced=True, plan=plan)
+    finetune(replace(options, image_size=32, execution=ONE_THREAD))
+    out = tmp_path / "out"
+    report = export(_options(tmp_path / "run", out, data=data, int8=True, max_drop=1.0))
+    found = evaluate(EvaluateOptions(out / INT8, data, split="val", execution=ONE_THREAD)).metrics
+    assert found["top1"] != pytest.approx(found["balanced_accuracy"], abs=1e-3)
+    parity = json.loads((out / "report.json").read_text())["files"][INT8]["parity"]
+    assert report.metric == "balanced_accuracy" and parity["score"] == found["balanced_accuracy"]
+    of_run = evaluate(EvaluateOptions(tmp_path / "run", data, split="val", execution=ONE_THREAD)).metrics
+    assert report.compared_on is not None and report.compared_on["score"] == of_run["balanced_accuracy"]
+    stored = evaluate(EvaluateOptions(out, data, execution=ONE_THREAD)).metrics  # there is no test split
+    assert (stored["top1"], stored["balanced_accuracy"]) == (None, report.score)
+    _print_export(report)
+    card = (out / "README.md").read_text()
+    assert "balanced accuracy" in capsys.readouterr().out and "top-1" not in card
+    assert "| balanced accuracy |" in card
+    assert f"after `distill finetune`: balanced accuracy {100 * of_run['balanced_accuracy']:.1f} %" in card
 
 
 def test_images_without_labels_compare_too(run: Path, labelled: Path, tmp_path: Path) -> None:

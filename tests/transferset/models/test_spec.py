@@ -62,3 +62,18 @@ def test_random_weights_are_told_apart() -> None:
     assert parse_spec("timm:resnet18@none").is_random
     assert parse_spec("open_clip:RN50/none").is_random
     assert not parse_spec("timm:resnet18").is_random
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("timm:resnet18@/home/me/w.safetensors", "timm:resnet18@w.safetensors"),
+        ("open_clip:local-dir:/home/me/clip", "open_clip:local-dir:clip"),
+        ("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:ViT-B-32/laion2b_s34b_b79k"),
+        ("timm:resnet18", "timm:resnet18"),
+        ("timm:resnet18@none", "timm:resnet18@none"),
+        ("embedded", "embedded"),
+    ],
+)
+def test_what_is_public_names_no_folder(given: str, told: str) -> None:
+    assert str(parse_spec(given).public) == told
