@@ -224,7 +224,7 @@ def stored(setting: Setting, home: Path, seed: int, variant: Variant, teacher: P
                 out=out,
                 views=variant.views,
                 data=home / LABELS,
-                features=not variant.flip,
+                features=True,
                 teacher_flip=variant.flip,
                 seed=seed,
                 execution=setting.execution,
