@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.data.rendered import WHOLE_AT_ONCE, blank, shown
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
-from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode
+from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.parallel import ordered_map
 from transferset.tars import TarReader, scan
@@ -43,8 +44,9 @@ class ImageRef:
 
 @dataclass(frozen=True, eq=False)
 class StreamBatch:
-    """Some images of a stream: `ids` are item ids (None: not read), `pixels` (k, size, size, 3) uint8 belong
-    to the readable ones in order, `reasons` says by place why the others are not readable."""
+    """Some images of a stream: `ids` are item ids (None: not read), `pixels` (k, size, size, 3) uint8, or k
+    arrays (h, w, 3), belong to the readable ones in order, `reasons` says by place why the others are not
+    readable."""
 
     images: tuple[ImageRef, ...]
     ids: tuple[bytes | None, ...]
@@ -107,17 +109,20 @@ def _images_of_tar(path: Path) -> Iterator[ImageRef]:
 
 @dataclass(frozen=True)
 class Streaming:
-    """How a stream is rendered: `batch_size` images at a time, by `workers` threads (0: the caller's)."""
+    """How a stream is rendered: `batch_size` images at a time, by `workers` threads (0: the caller's);
+    `whole`: they are decoded only, in full, WHOLE_AT_ONCE at a time at most."""
 
     preprocessing: Preprocessing
     batch_size: int = 64
     workers: int = 1
     max_pixels: int = MAX_PIXELS
+    whole: bool = False
 
     def batches(self, images: Iterable[ImageRef]) -> Iterator[StreamBatch]:
         """Read, decode and render images in their order."""
         rest = iter(images)
-        chunks = iter(lambda: tuple(itertools.islice(rest, self.batch_size)), ())
+        at_once = min(self.batch_size, WHOLE_AT_ONCE) if self.whole else self.batch_size
+        chunks = iter(lambda: tuple(itertools.islice(rest, at_once)), ())
         return ordered_map(self._batch, chunks, workers=max(1, self.workers), window=self.workers + 1)
 
     def _batch(self, images: tuple[ImageRef, ...]) -> StreamBatch:
@@ -129,15 +134,14 @@ class Streaming:
             try:
                 data = image.read()
                 ids[place] = item_id(data)
-                short_side = self.preprocessing.resize_short_side
-                rgb = decode(data, short_side=short_side, max_pixels=self.max_pixels)
-                pixels.append(self.preprocessing.render(rgb))
+                pixels.append(shown(data, self.preprocessing, self.whole, self.max_pixels))
             except ImageError as error:
                 reasons[place] = error.reason
             except DataError as error:
                 reasons[place] = error.message
             except OSError as error:
                 reasons[place] = error.strerror or str(error)
-        size = self.preprocessing.size
-        stacked = np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
+        stacked = blank(len(pixels), self.preprocessing, self.whole)
+        for row, one in enumerate(pixels):
+            stacked[row] = one
         return StreamBatch(images, tuple(ids), stacked, reasons)
