@@ -31,10 +31,23 @@ Int8 = Annotated[bool, typer.Option("--int8", help="Write an 8-bit ONNX graph to
 WithPreprocessing = Annotated[
     bool,
     typer.Option(
-        "--with-preprocessing", help="The graphs take resized, cropped uint8 images, and normalise them."
+        "--with-preprocessing",
+        help="Short for --preprocessing normalise.",
     ),
 ]
-Tolerance = Annotated[float, typer.Option(min=0, help="Largest difference of a logit to the run's.")]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(
+        help="What the graphs do first: none; normalise (they take resized, cropped uint8 images); resize"
+        " (they take one decoded uint8 image of any size, and resize and crop it too)."
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        min=0, help="Largest difference of a logit to the run's; 0.001, and 0.1 with --preprocessing resize."
+    ),
+]
 MaxDrop = Annotated[float, typer.Option(min=0, max=1, help="Score that --int8 may lose; 0.02: 2 points.")]
 CalibrationImages = Annotated[int, typer.Option(min=1, help="Training images of --data that calibrate int8.")]
 
@@ -48,7 +61,8 @@ def export(
     onnx: Onnx = False,
     int8: Int8 = False,
     with_preprocessing: WithPreprocessing = False,
-    tolerance: Tolerance = 1e-3,
+    preprocessing: Preprocessing = None,
+    tolerance: Tolerance = None,
     max_drop: MaxDrop = 0.02,
     calibration_images: CalibrationImages = 200,
     batch_size: options.ModelBatchSize = 64,
@@ -71,6 +85,7 @@ def export(
         onnx=onnx,
         int8=int8,
         with_preprocessing=with_preprocessing,
+        preprocessing=preprocessing,
         tolerance=tolerance,
         max_drop=max_drop,
         calibration_images=calibration_images,

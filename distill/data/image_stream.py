@@ -13,9 +13,10 @@ from typing import cast
 
 import numpy as np
 
+from distill.data.rendered import WHOLE_AT_ONCE, blank, shown
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
-from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode
+from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.parallel import ordered_map
 from transferset.tars import TarReader, scan
@@ -47,8 +48,9 @@ class ImageRef:
 
 @dataclass(frozen=True, eq=False)
 class StreamBatch:
-    """Some images of a stream: `ids` are item ids (None: not read), `pixels` (k, size, size, 3) uint8 belong
-    to the readable ones in order, `reasons` says by place why the others are not readable."""
+    """Some images of a stream: `ids` are item ids (None: not read), `pixels` (k, size, size, 3) uint8, or k
+    arrays (h, w, 3), belong to the readable ones in order, `reasons` says by place why the others are not
+    readable."""
 
     images: tuple[ImageRef, ...]
     ids: tuple[bytes | None, ...]
@@ -136,12 +138,14 @@ def _images_of_tar(path: Path) -> Iterator[ImageRef]:
 
 @dataclass(frozen=True)
 class Streaming:
-    """How a stream is rendered: `batch_size` images at a time, by `workers` threads (0: the caller's)."""
+    """How a stream is rendered: `batch_size` images at a time, by `workers` threads (0: the caller's);
+    `whole`: they are decoded only, in full, WHOLE_AT_ONCE at a time at most."""
 
     preprocessing: Preprocessing
     batch_size: int = 64
     workers: int = 1
     max_pixels: int = MAX_PIXELS
+    whole: bool = False
 
     def batches(self, images: Iterable[ImageRef | None]) -> Iterator[StreamBatch]:
         """Read, decode and render images in their order. Where nothing comes (None), a batch is what has come
@@ -152,13 +156,14 @@ class Streaming:
 
     def _chunks(self, images: Iterable[ImageRef | None], window: int) -> Iterator[tuple[ImageRef, ...]]:
         """Images by the batch; when nothing comes, as many empty batches as push out those in flight."""
+        at_once = min(self.batch_size, WHOLE_AT_ONCE) if self.whole else self.batch_size
         chunk: list[ImageRef] = []
         flying = False
         for image in images:
             if image is not None:
                 chunk.append(image)
                 flying = True
-            if len(chunk) == self.batch_size or (image is None and chunk):
+            if len(chunk) == at_once or (image is None and chunk):
                 yield tuple(chunk)
                 chunk = []
             if image is None and flying:
@@ -176,15 +181,14 @@ class Streaming:
             try:
                 data = image.read()
                 ids[place] = item_id(data)
-                short_side = self.preprocessing.resize_short_side
-                rgb = decode(data, short_side=short_side, max_pixels=self.max_pixels)
-                pixels.append(self.preprocessing.render(rgb))
+                pixels.append(shown(data, self.preprocessing, self.whole, self.max_pixels))
             except ImageError as error:
                 reasons[place] = error.reason
             except DataError as error:
                 reasons[place] = error.message
             except OSError as error:
                 reasons[place] = error.strerror or str(error)
-        size = self.preprocessing.size
-        stacked = np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
+        stacked = blank(len(pixels), self.preprocessing, self.whole)
+        for row, one in enumerate(pixels):
+            stacked[row] = one
         return StreamBatch(images, tuple(ids), stacked, reasons)

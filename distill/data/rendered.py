@@ -12,12 +12,38 @@ from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.models.preprocessing import Preprocessing
 from transferset.parallel import ordered_map
 
+WHOLE_AT_ONCE = 4
+"""Images in a batch where they are as large as they come."""
+
+
+def shown(data: bytes, preprocessing: Preprocessing, whole: bool, max_pixels: int) -> np.ndarray:
+    """What a model is given of an encoded image: what is rendered of it, or, `whole`, all of it, as any
+    program would decode it, unless scaling it would make more than `max_pixels` of it."""
+    if not whole:
+        rgb = decode(data, short_side=preprocessing.resize_short_side, max_pixels=max_pixels)
+        return preprocessing.render(rgb)
+    rgb = decode(data, max_pixels=max_pixels)
+    height, width = preprocessing.scaled_shape(*rgb.shape[:2])
+    if height * width > max_pixels:
+        raise ImageError(f"too long for a model that resizes: {height * width} > {max_pixels} pixels scaled")
+    return rgb
+
+
+def blank(count: int, preprocessing: Preprocessing, whole: bool) -> np.ndarray:
+    """Black images for a model: (count, size, size, 3) uint8, or, `whole`, count arrays of one pixel."""
+    if not whole:
+        return np.zeros((count, preprocessing.size, preprocessing.size, 3), np.uint8)
+    images = np.empty(count, object)
+    for place in range(count):
+        images[place] = np.zeros((1, 1, 3), np.uint8)
+    return images
+
 
 @dataclass(frozen=True, eq=False)
 class RenderedBatch:
     """Images `start` … `start + n - 1` of a list: item ids (n, 16) uint8, zeros where the file could not be
-    read; `pixels` (n, size, size, 3) uint8, zeros where it could not be decoded (None: there is nothing new);
-    `reasons` says why, by place in the list."""
+    read; `pixels` (n, size, size, 3) uint8, zeros where it could not be decoded (None: there is nothing new),
+    or n arrays (h, w, 3), of one pixel there; `reasons` says why, by place in the list."""
 
     start: int
     ids: np.ndarray
@@ -30,12 +56,19 @@ class RenderedBatch:
 
 @dataclass(frozen=True)
 class Rendering:
-    """How files are rendered: `batch_size` images at a time, by `workers` threads (0: the caller's)."""
+    """How files are rendered: `batch_size` images at a time, by `workers` threads (0: the caller's); `whole`:
+    they are decoded only, in full, WHOLE_AT_ONCE at a time at most."""
 
     preprocessing: Preprocessing
     batch_size: int = 64
     workers: int = 1
     max_pixels: int = MAX_PIXELS
+    whole: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """Images in a batch."""
+        return min(self.batch_size, WHOLE_AT_ONCE) if self.whole else self.batch_size
 
     def batches(
         self, paths: Sequence[Path], known: Callable[[bytes], bool] | None = None
@@ -44,9 +77,9 @@ class Rendering:
         `known` comes without pixels."""
 
         def render(start: int) -> RenderedBatch:
-            return self._batch(start, paths[start : start + self.batch_size], known)
+            return self._batch(start, paths[start : start + self.at_once], known)
 
-        starts = range(0, len(paths), self.batch_size)
+        starts = range(0, len(paths), self.at_once)
         return ordered_map(render, starts, workers=max(1, self.workers), window=self.workers + 1)
 
     def _batch(
@@ -64,8 +97,7 @@ class Rendering:
                 continue
             datas.append(data)
             ids[row] = np.frombuffer(item_id(data), np.uint8)
-        size = self.preprocessing.size
-        pixels = np.zeros((len(paths), size, size, 3), np.uint8)
+        pixels = blank(len(paths), self.preprocessing, self.whole)
         unknown = [row for row, one in enumerate(ids) if known is None or not known(one.tobytes())]
         rest = [row for row in range(len(paths)) if row not in unknown]
         for rows in (unknown, rest):
@@ -88,8 +120,7 @@ class Rendering:
         return reasons
 
     def _render(self, data: bytes) -> np.ndarray:
-        rgb = decode(data, short_side=self.preprocessing.resize_short_side, max_pixels=self.max_pixels)
-        return self.preprocessing.render(rgb)
+        return shown(data, self.preprocessing, self.whole, self.max_pixels)
 
 
 def check_readable(

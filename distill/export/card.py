@@ -53,7 +53,7 @@ def _use(files: dict[str, Any], classes: int, input_: str) -> str:
     lines += ["image is resized, cropped and normalised; `labels.json` names the logits.", ""]
     for name in (ONNX, INT8):
         if name in files:
-            lines.append(f"- `{name}`: `images` {input_} → `logits` float32 (n, {classes}).")
+            lines.append(f"- `{name}`: `images` {input_} → `logits` float32, {classes} an image.")
     return "\n".join(lines).rstrip()
 
 
@@ -160,4 +160,26 @@ def _files(report: dict[str, Any]) -> str:
     note = (
         f"Speed in batches of {batch}, {where['threads']} threads, {plain(where['processor'])}; {libraries}."
     )
-    return "## Files\n\n" + "\n".join(rows) + f"\n\n{note} Differences are to the run's own answers."
+    return (
+        "## Files\n\n"
+        + "\n".join(rows)
+        + f"\n\n{note} Differences are to the run's own answers.{_resized(report)}"
+    )
+
+
+def _resized(report: dict[str, Any]) -> str:
+    """What graphs were shown that resize images."""
+    sizes = {name: facts["speed"]["image_size"] for name, facts in report["files"].items()}
+    given, told = max(sizes.values()), ""
+    if given > min(sizes.values()):
+        graphs = ", ".join(f"`{name}`" for name, size in sizes.items() if size == given)
+        told = f" {graphs} resized images of {given} × {given} pixels."
+    pillow = (report["files"].get(ONNX, {}).get("parity") or {}).get("to_pillow")
+    if pillow is not None:
+        told += (
+            " Graphs were shown images decoded in full. On the same pixels, resized by Pillow, the run's"
+            f" logits differ by up to {pillow['max_difference']:.2g}, and answers changed:"
+            f" {changed_answers(pillow)}; for the run itself torch resizes, which rounds otherwise, and JPEGs"
+            " at least twice as large as needed are decoded at a reduced scale."
+        )
+    return told

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def require_extra(option: str) -> None:
         raise UsageError(f"{option} needs {' and '.join(missing)}", hint="pip install 'transferset[export]'")
 
 
-def write_onnx(student: "Student", path: Path, with_preprocessing: bool) -> None:
+def write_onnx(student: "Student", path: Path, with_preprocessing: bool, opset: int = OPSET) -> None:
     """Write the student as an ONNX graph from `images` (any number, see the two layouts above) to `logits`
     (n, C) float32. Classes and preprocessing stand in its metadata as JSON.
 
@@ -58,7 +59,7 @@ def write_onnx(student: "Student", path: Path, with_preprocessing: bool) -> None
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
-                opset_version=OPSET,
+                opset_version=opset,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -98,10 +99,17 @@ def _normalising(student: "Student") -> "nn.Module":
     return Normalised().eval()
 
 
-def open_graph(
-    path: Path, preprocessing: Preprocessing, threads: int | None
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from rendered images (n, size, size, 3) uint8 to logits (n, C) float32, on the CPU.
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """`logits(images)`: rendered images (n, size, size, 3) uint8 to logits (n, C) float32, on the CPU;
+    `whole`: it takes n images as they were decoded, each of its own size, instead."""
+
+    logits: Callable[[np.ndarray], np.ndarray]
+    whole: bool
+
+
+def open_graph(path: Path, preprocessing: Preprocessing, threads: int | None) -> Graph:
+    """A graph that `write_onnx` wrote.
 
     Raises UsageError without ONNX Runtime, DataError for a file that it cannot run.
     """
@@ -117,13 +125,18 @@ def open_graph(
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
         raise DataError(f"{path} cannot be run: {error}", hint="export it again") from error
-    takes_uint8 = session.get_inputs()[0].type == "tensor(uint8)"
+    given = session.get_inputs()[0]
+    takes_uint8, whole = given.type == "tensor(uint8)", not isinstance(given.shape[1], int)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run([OUTPUT], {INPUT: images})[0], dtype=np.float32)
 
     def logits(images: np.ndarray) -> np.ndarray:
-        given = images if takes_uint8 else normalised(images, preprocessing)
-        return np.asarray(session.run([OUTPUT], {INPUT: given})[0], dtype=np.float32)
+        if whole:
+            return np.concatenate([run(image[None]) for image in images])
+        return run(images if takes_uint8 else normalised(images, preprocessing))
 
-    return logits
+    return Graph(logits, whole)
 
 
 def _runtime_errors() -> tuple[type[Exception], ...]:

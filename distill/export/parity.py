@@ -11,7 +11,7 @@ from distill.data.rendered import Rendering, check_readable
 from transferset.console import progress, say
 from transferset.errors import NumericError
 
-REFERENCE = "run"
+REFERENCE, PILLOW = "the run", "the run on Pillow's pixels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +53,10 @@ def ask_all(
     paths: Sequence[Path],
     rendering: Rendering,
     what: str,
+    change: Callable[[np.ndarray], np.ndarray] = lambda images: images,
 ) -> Answers:
-    """Show the same images to all models; `what` is done. Raises DataError if none can be read."""
+    """Show the same images to all models, after a `change`; `what` is done. Raises DataError if none can be
+    read."""
     logits: dict[str, list[np.ndarray]] = {name: [] for name in models}
     places: list[int] = []
     reasons: dict[int, str] = {}
@@ -63,8 +65,9 @@ def ask_all(
             reasons.update(batch.reasons)
             rows = [row for row in range(len(batch)) if batch.start + row not in batch.reasons]
             if batch.pixels is not None and rows:
+                images = change(batch.pixels[rows])
                 for name, model in models.items():
-                    logits[name].append(model(batch.pixels[rows]))
+                    logits[name].append(model(images))
                 places += [batch.start + row for row in rows]
             bar.advance(len(batch))
     if reasons:
@@ -74,20 +77,49 @@ def ask_all(
     return Answers({name: np.concatenate(parts) for name, parts in logits.items()}, places)
 
 
+def joined(one: Answers, other: Answers) -> Answers:
+    """The answers of both about the images that both could read."""
+    places = sorted({*one.places} & {*other.places})
+    logits = {
+        name: found[np.isin(answers.places, places)]
+        for answers in (one, other)
+        for name, found in answers.logits.items()
+    }
+    return Answers(logits, places)
+
+
+def parts_of(images: np.ndarray) -> np.ndarray:
+    """Parts of decoded images, n arrays (h, w, 3), in other sizes and shapes: wide, high, small, narrow."""
+    parts = images.copy()
+    for place, image in enumerate(images):
+        height, width = image.shape[:2]
+        shapes = (
+            (height, 2 * width // 3),
+            (2 * height // 3, width),
+            (height // 2, width // 2),
+            (height, width // 4),
+        )
+        rows, columns = shapes[place % len(shapes)]
+        parts[place] = image[: max(1, rows), : max(1, columns)]
+    return parts
+
+
 def compare(
     answers: Answers,
     name: str,
     labels: np.ndarray | None,
     score: Callable[[np.ndarray, np.ndarray], float],
     allowed: float = 0.0,
+    reference: str = REFERENCE,
 ) -> Parity:
-    """One model's answers beside the run's; `labels` (n,) of the images, if there are any.
+    """One model's answers beside the run's, or another `reference`; `labels` (n,) of the images, if there are
+    any.
 
     An image whose largest logit is another is a near tie if the run's two largest ones are at most twice the
     `allowed` difference apart: as the one may lose that much and the other gain it, logits that all differ by
     no more than is allowed can change such an answer, and no other.
     """
-    run, model = answers.logits[REFERENCE], answers.logits[name]
+    run, model = answers.logits[reference], answers.logits[name]
     if not np.isfinite(model).all() or not np.isfinite(run).all():
         raise NumericError(f"{name} or the run itself gives logits that are not finite")
     changed = run.argmax(axis=1) != model.argmax(axis=1)
@@ -117,14 +149,14 @@ def changed_answers(parity: Mapping[str, Any]) -> str:
     return f"{text} (and {ties} near ties)" if ties else text
 
 
-def check_same(parity: Parity, name: str, tolerance: float) -> None:
-    """Raise NumericError where a model differs from the run by more than `tolerance` in a logit, or in an
-    answer that is no near tie (see `compare`, whose `allowed` is the same)."""
+def check_same(parity: Parity, name: str, tolerance: float, reference: str = REFERENCE) -> None:
+    """Raise NumericError where a model differs from the `reference` by more than `tolerance` in a logit, or
+    in an answer that is no near tie (see `compare`, whose `allowed` is the same)."""
     if parity.max_difference > tolerance or parity.answers_changed:
         raise NumericError(
-            f"{name} does not answer as the run: logits differ by up to {parity.max_difference:.2g} (allowed"
-            f" {tolerance:.2g}) and {parity.answers_changed} of {parity.images} answers changed, not counting"
-            f" {parity.near_ties} near ties",
+            f"{name} does not answer as {reference}: logits differ by up to {parity.max_difference:.2g}"
+            f" (allowed {tolerance:.2g}) and {parity.answers_changed} of {parity.images} answers changed,"
+            f" not counting {parity.near_ties} near ties",
             hint="nothing was exported; --tolerance allows larger differences of logits, and other answers"
             " where the run's two largest logits are at most twice that apart",
         )

@@ -21,13 +21,14 @@ _MIN_RUNS = 5
 @dataclass(frozen=True)
 class Speed:
     """`latency_ms`: of one image; `images_per_second`: in batches of `batch_size`; both from the fastest run,
-    which other processes have disturbed least. `median_latency_ms` shows how much they did. From rendered
-    uint8 images to logits; reading and decoding are not in it."""
+    which other processes have disturbed least. `median_latency_ms` shows how much they did. From uint8 images
+    of `image_size` × `image_size` pixels to logits; reading and decoding are not in it."""
 
     latency_ms: float
     median_latency_ms: float
     images_per_second: float
     batch_size: int
+    image_size: int
 
 
 def measure_speed(logits: Callable[[np.ndarray], np.ndarray], size: int, batch_size: int) -> Speed:
@@ -39,6 +40,7 @@ def measure_speed(logits: Callable[[np.ndarray], np.ndarray], size: int, batch_s
         median_latency_ms=1000 * statistics.median(single),
         images_per_second=batch_size / min(run_seconds(lambda: logits(images))),
         batch_size=batch_size,
+        image_size=size,
     )
 
 

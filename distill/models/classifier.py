@@ -23,13 +23,15 @@ from transferset.models.preprocessing import Preprocessing
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """`logits(batch)`: uint8 (n, size, size, 3) images as `preprocessing` renders them, n <= batch_size, to
-    logits (n, C) float32. `kind`: `teacher`, `student` or `export`."""
+    """`logits(batch)`: uint8 (n, size, size, 3) images as `preprocessing` renders them, n <= batch_size, or,
+    where it is for `whole` ones, n arrays (h, w, 3) as they were decoded, to logits (n, C) float32. `kind`:
+    `teacher`, `student` or `export`."""
 
     kind: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     logits: Callable[[np.ndarray], np.ndarray]
+    whole: bool = False
 
 
 def open_classifier(
@@ -47,8 +49,8 @@ def open_classifier(
         check_files(directory, (name, LABELS, PREPROCESSING))
     if name != MODEL:
         preprocessing = read_preprocessing(directory)
-        logits = open_graph(directory / name, preprocessing, threads)
-        return Classifier("export", read_classes(directory), preprocessing, logits)
+        graph = open_graph(directory / name, preprocessing, threads)
+        return Classifier("export", read_classes(directory), preprocessing, graph.logits, graph.whole)
     if read_config(directory).get("command") == "adapt":
         teacher = open_teacher(
             directory, runtime=runtime, batch_size=batch_size, device=device, threads=threads

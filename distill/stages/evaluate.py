@@ -175,7 +175,11 @@ def _ask(
     not readable."""
     paths = [image.path for image in images.images]
     rendering = Rendering(
-        model.preprocessing, options.batch_size, options.execution.readers, options.max_pixels
+        model.preprocessing,
+        options.batch_size,
+        options.execution.readers,
+        options.max_pixels,
+        model.whole,
     )
     reasons: dict[int, str] = {}
     places: list[int] = []

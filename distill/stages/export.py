@@ -2,54 +2,41 @@
 kept."""
 
 import contextlib
-import hashlib
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from distill.data.rendered import Rendering
-from distill.data.samples import samples_of_files
 from distill.export.card import model_card
 from distill.export.format import CARD, INT8, MANIFEST, ONNX, check_files, publish
 from distill.export.int8 import quantise
 from distill.export.lineage import lineage
-from distill.export.onnx_graph import FLOAT_LAYOUT, UINT8_LAYOUT, open_graph, write_onnx
-from distill.export.parity import REFERENCE, Answers, ask_all, check_drop, check_same, compare
+from distill.export.onnx_graph import FLOAT_LAYOUT, OPSET, UINT8_LAYOUT, open_graph, write_onnx
+from distill.export.onnx_resize import OPSET as RESIZE_OPSET
+from distill.export.onnx_resize import WHOLE_LAYOUT, check_resizable, put_before
+from distill.export.parity import REFERENCE
 from distill.export.speed import machine, measure_speed, tell_if_busy
 from distill.loop.checkpoints import read_tensors, write_tensors
 from distill.loop.execution import cores, torch_threads
 from distill.loop.ledger import flops_per_image
 from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_object
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student
-from distill.stages.export_options import ALL, ExportOptions, ExportReport, check
+from distill.stages.export_comparison import Comparison, Model
+from distill.stages.export_images import ExportImages, open_images
+from distill.stages.export_options import NONE, NORMALISE, RESIZE, ExportOptions, ExportReport, check
 from distill.stages.result import report_from_json, write_student_facts
-from distill.task import CLASSIFICATION, SCORE_NAMES, Task
+from distill.task import CLASSIFICATION, Task
 from transferset import __version__
 from transferset.console import say
-from transferset.errors import DataError, NumericError, UsageError
-from transferset.labelled import LabelledImage, LabelledSet, load_labelled
+from transferset.errors import NumericError
 from transferset.lock import DirectoryLock
 from transferset.models.spec import parse_spec
 from transferset.models.weights import weights_sha256
 from transferset.writes import TEMPORARY_PREFIX, write_bytes, write_json
 
+LAYOUTS = {NONE: FLOAT_LAYOUT, NORMALISE: UINT8_LAYOUT, RESIZE: WHOLE_LAYOUT}
 _FILES = (MODEL, LABELS, PREPROCESSING, ONNX, INT8, CARD, REPORT)
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Of `data`: those that are compared on (`split`), and those that calibrate."""
-
-    split: str
-    compared: tuple[LabelledImage, ...]
-    calibrating: tuple[LabelledImage, ...]
-    fingerprint: str
 
 
 def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
@@ -62,7 +49,9 @@ def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
     """
     check(options)
     student = task.open_student(options.model)
-    images = None if options.data is None else _images(options, options.data, student)
+    if options.inside == RESIZE:
+        check_resizable(student.preprocessing)
+    images = None if options.data is None else open_images(options, options.data, student)
     config = _config(options, task, student, images)
     existed = options.out.exists()
     try:
@@ -83,42 +72,18 @@ def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
                 options.out.rmdir()
 
 
-def _images(options: ExportOptions, data: Path, student: Student) -> _Images:
-    labelled = load_labelled(data)
-    unknown = sorted(set(labelled.classes) - set(student.classes))
-    if unknown:
-        raise DataError(
-            f"{data} has classes that the model does not know: {', '.join(unknown[:8])}",
-            hint=f"the model knows {', '.join(student.classes[:8])}",
-        )
-    if options.int8 and not labelled.classes:
-        raise UsageError(
-            f"--int8: {data} has no labels to measure the accuracy with",
-            hint="sort the images into one folder for each class",
-        )
-    split = options.split or next((name for name in ("test", "val") if labelled.split(name).images), ALL)
-    compared = labelled.images if split == ALL else labelled.split(split).images
-    if not compared:
-        raise DataError(f"{data} has no {split} split", hint="leave out --split to take what is there")
-    calibrating = labelled.split("train").images or labelled.images
-    order = np.random.default_rng(options.seed).permutation(len(calibrating))
-    chosen = tuple(calibrating[row] for row in order[: options.calibration_images])
-    return _Images(split, compared, chosen, _fingerprint(labelled))
-
-
-def _fingerprint(labelled: LabelledSet) -> str:
-    files = samples_of_files([image.path for image in labelled.images]).fingerprint
-    labels = [[image.label, image.split] for image in labelled.images]
-    return hashlib.sha256(json.dumps([files, labels]).encode()).hexdigest()
-
-
-def _config(options: ExportOptions, task: Task, student: Student, images: _Images | None) -> dict[str, Any]:
+def _config(
+    options: ExportOptions, task: Task, student: Student, images: ExportImages | None
+) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what an export that is there must agree with."""
-    names = ("onnx", "int8", "with_preprocessing", "tolerance", "max_drop", "calibration_images", "seed")
+    names = ("onnx", "int8", "max_drop", "calibration_images", "seed")
     return {
         "command": "export",
         "arguments": {
             **{name: getattr(options, name) for name in (*names, "max_pixels")},
+            "with_preprocessing": options.inside != NONE,
+            "preprocessing": RESIZE if options.inside == RESIZE else None,
+            "tolerance": options.allowed,
             "split": images.split if images else None,
         },
         "inputs": {
@@ -143,19 +108,20 @@ def _withdraw(out: Path) -> None:
 class _Exporting:
     """One export: files in a staging folder, checks, then the move."""
 
-    def __init__(self, options: ExportOptions, task: Task, student: Student, images: _Images | None) -> None:
+    def __init__(
+        self, options: ExportOptions, task: Task, student: Student, images: ExportImages | None
+    ) -> None:
         self.options = options
         self.task = task
         self.student = student
-        self.images = images
         self.threads = options.execution.threads or cores()
         self.staging = options.out / f"{TEMPORARY_PREFIX}export"
-        workers, max_pixels = options.execution.readers, options.max_pixels
-        self.rendering = Rendering(student.preprocessing, options.batch_size, workers, max_pixels)
         self.calibrated = 0
         self.runs = lineage(options.model)
         self.stored = report_from_json(self.runs[-1].report)
-        self.score = task.scores[self.stored.metric]
+        self.comparison = None
+        if images is not None:
+            self.comparison = Comparison(options, task, student, images, self.stored.metric)
 
     def run(self) -> ExportReport:
         """Do it; the manifest comes last."""
@@ -163,11 +129,11 @@ class _Exporting:
         self.staging.mkdir()
         tell_if_busy()
         models = self.write_models()
-        parities = self.parities(models)
-        compared = None
-        if self.images is not None:
-            own = parities[REFERENCE]
-            compared = {"split": self.images.split, "images": own["images"], "score": own["score"]}
+        parities, compared = {}, None
+        if self.comparison is not None:
+            parities = self.comparison.parities(models)
+            own, split = parities[REFERENCE], self.comparison.images.split
+            compared = {"split": split, "images": own["images"], "score": own["score"]}
         report = ExportReport(
             out=str(options.out),
             task=self.task.name,
@@ -186,7 +152,7 @@ class _Exporting:
             metric=stored.metric,
         )
         stored_report = {name: value for name, value in asdict(report).items() if name != "out"}
-        layout = UINT8_LAYOUT if options.with_preprocessing else FLOAT_LAYOUT
+        layout = LAYOUTS[options.inside]
         card = model_card(stored_report, student.classes, self.runs, layout if len(models) > 1 else "")
         write_bytes(self.staging / CARD, card.encode())
         write_json(self.staging / REPORT, stored_report)
@@ -195,67 +161,37 @@ class _Exporting:
         self.staging.rmdir()
         return report
 
-    def write_models(self) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-        """All models, in the staging folder, as functions from rendered images to logits."""
+    def write_models(self) -> dict[str, Model]:
+        """All models, in the staging folder, as functions from images to logits: rendered ones, but decoded
+        ones for graphs that resize."""
         options, student, staging = self.options, self.student, self.staging
         write_student_facts(staging, student)
         write_tensors(staging / MODEL, student.module.state_dict())
         _check_tensors(staging / MODEL, student)
-        models: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            MODEL: lambda batch: student.logits(batch, options.batch_size)
-        }
+        models: dict[str, Model] = {MODEL: lambda batch: student.logits(batch, options.batch_size)}
         if options.onnx or options.int8:
             say(f"writing {ONNX}")
-            write_onnx(student, staging / ONNX, options.with_preprocessing)
-            models[ONNX] = open_graph(staging / ONNX, student.preprocessing, self.threads)
+            opset = RESIZE_OPSET if options.inside == RESIZE else OPSET
+            write_onnx(student, staging / ONNX, options.inside != NONE, opset)
         if options.int8:
-            images = self.calibration_images()
+            assert self.comparison is not None
+            images = self.comparison.calibration_images()
             say(f"writing {INT8}, calibrated on {len(images)} images")
             self.calibrated = quantise(
-                staging / ONNX, staging / INT8, images, student.preprocessing, options.with_preprocessing
+                staging / ONNX, staging / INT8, images, student.preprocessing, options.inside != NONE
             )
-            models[INT8] = open_graph(staging / INT8, student.preprocessing, self.threads)
+        for name in (ONNX, INT8):
+            if (staging / name).exists():
+                if options.inside == RESIZE:
+                    put_before(staging / name, student.preprocessing)
+                models[name] = open_graph(staging / name, student.preprocessing, self.threads).logits
         return models
 
-    def calibration_images(self) -> np.ndarray:
-        """Rendered images, (n, size, size, 3) uint8."""
-        assert self.images is not None
-        paths = [image.path for image in self.images.calibrating]
-        return ask_all({REFERENCE: lambda batch: batch}, paths, self.rendering, "read").logits[REFERENCE]
-
-    def parities(self, models: dict[str, Callable[[np.ndarray], np.ndarray]]) -> dict[str, Any]:
-        """Every graph compared with the run; NumericError where one differs too much."""
-        found: dict[str, Any] = {}
-        if self.images is None:
-            return found
-        paths = [image.path for image in self.images.compared]
-        given = {REFERENCE if name == MODEL else name: logits for name, logits in models.items()}
-        answers = ask_all(given, paths, self.rendering, "compare")
-        labels = self.labels(answers)
-        for name in given:
-            allowed = 0.0 if name == INT8 else self.options.tolerance
-            parity = compare(answers, name, labels, self.score, allowed)
-            if name == INT8:
-                check_drop(parity, name, self.options.max_drop, SCORE_NAMES[self.stored.metric])
-            else:
-                check_same(parity, name, self.options.tolerance)
-            found[name] = {**asdict(parity), "drop": parity.drop}
-        return found
-
-    def labels(self, answers: Answers) -> np.ndarray | None:
-        """Class numbers of the images that were answered; None where they have no labels."""
-        assert self.images is not None
-        numbers = {name: number for number, name in enumerate(self.student.classes)}
-        labels = [self.images.compared[place].label for place in answers.places]
-        if None in labels:
-            return None
-        return np.array([numbers[str(label)] for label in labels], dtype=np.int64)
-
-    def facts(
-        self, name: str, logits: Callable[[np.ndarray], np.ndarray], parities: dict[str, Any]
-    ) -> dict[str, Any]:
+    def facts(self, name: str, logits: Model, parities: dict[str, Any]) -> dict[str, Any]:
         """What the report says of one model."""
-        speed = measure_speed(logits, self.student.preprocessing.size, self.options.batch_size)
+        preprocessing, resizes = self.student.preprocessing, self.options.inside == RESIZE
+        size = preprocessing.size if name == MODEL or not resizes else 2 * preprocessing.resize_short_side
+        speed = measure_speed(logits, size, self.options.batch_size)
         return {
             "bytes": (self.staging / name).stat().st_size,
             "speed": asdict(speed),

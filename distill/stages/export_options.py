@@ -14,6 +14,13 @@ from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS
 
 ALL = "all"
+NONE, NORMALISE, RESIZE = "none", "normalise", "resize"
+INSIDE = {
+    NONE: "resized, cropped, normalised images",
+    NORMALISE: "resized, cropped uint8 images",
+    RESIZE: "one decoded uint8 image of any size at a time",
+}
+TOLERANCE, RESIZE_TOLERANCE = 1e-3, 0.1
 
 
 @dataclass(frozen=True)
@@ -21,10 +28,13 @@ class ExportOptions:
     """What `distill export` is given.
 
     `data`: real images, labelled for `int8`, to compare on: those of `split`, by default of test, else val,
-    else all. `onnx`, `int8`: write these graphs too; `with_preprocessing`: they take uint8 images.
-    `tolerance`: largest difference of a logit (answers may change where the run's two largest are less than
-    twice that apart), but for int8, whose score, by the metric that selected the
-    run, may drop by `max_drop` at most; it is calibrated on `calibration_images` of the train split.
+    else all. `onnx`, `int8`: write these graphs too; `preprocessing`: what they take, see INSIDE, for which
+    `with_preprocessing` is short for NORMALISE. `tolerance`: largest difference of a logit (answers may
+    change where the run's two largest are at most twice that apart), by default TOLERANCE, or where graphs
+    resize, which moves some pixels by a grey level, RESIZE_TOLERANCE, the run being shown what Pillow
+    resizes. For int8 the score, by the metric that
+    selected the run, may drop by `max_drop` at most; it is calibrated on `calibration_images` of the train
+    split.
     """
 
     model: Path
@@ -34,13 +44,26 @@ class ExportOptions:
     onnx: bool = False
     int8: bool = False
     with_preprocessing: bool = False
-    tolerance: float = 1e-3
+    preprocessing: str | None = None
+    tolerance: float | None = None
     max_drop: float = 0.02
     calibration_images: int = 200
     batch_size: int = 64
     seed: int = 0
     max_pixels: int = MAX_PIXELS
     execution: Execution = field(default_factory=Execution)
+
+    @property
+    def inside(self) -> str:
+        """What the graphs do before the model: one of INSIDE."""
+        return self.preprocessing or (NORMALISE if self.with_preprocessing else NONE)
+
+    @property
+    def allowed(self) -> float:
+        """The largest difference of a logit."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return RESIZE_TOLERANCE if self.inside == RESIZE else TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -76,11 +99,10 @@ def check(options: ExportOptions) -> None:
         raise UsageError(f"{options.model} is a teacher", hint="export a run of distill train or finetune")
     if is_export(options.model):
         raise UsageError(f"{options.model} is an export already", hint="export the run that it was made from")
-    if options.with_preprocessing and not (options.onnx or options.int8):
-        raise UsageError("--with-preprocessing is for ONNX graphs", hint="add --onnx or --int8")
+    _check_inside(options)
     if options.split is not None and options.split not in (*SPLITS, ALL):
         raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
-    if not options.tolerance >= 0 or not 0 <= options.max_drop <= 1:
+    if not options.allowed >= 0 or not 0 <= options.max_drop <= 1:
         raise UsageError("--tolerance must not be negative, and --max-drop lie between 0 and 1")
     if options.calibration_images < 1 or options.batch_size < 1:
         raise UsageError("--calibration-images and --batch-size must be positive")
@@ -89,3 +111,18 @@ def check(options: ExportOptions) -> None:
         require_extra(option)
         if options.data is None:
             raise UsageError(f"{option} without --data", hint="give real images, to compare the answers on")
+
+
+def _check_inside(options: ExportOptions) -> None:
+    if options.inside not in INSIDE:
+        choices = "; ".join(f"{name} ({what})" for name, what in INSIDE.items())
+        raise UsageError(f"unknown --preprocessing {options.inside!r}", hint=f"one of: {choices}")
+    if options.with_preprocessing and options.inside != NORMALISE:
+        raise UsageError(
+            f"--with-preprocessing is short for --preprocessing {NORMALISE}, and --preprocessing"
+            f" {options.inside} was given",
+            hint="give one of the two",
+        )
+    if options.inside != NONE and not (options.onnx or options.int8):
+        given = "--with-preprocessing" if options.with_preprocessing else "--preprocessing"
+        raise UsageError(f"{given} is for ONNX graphs", hint="add --onnx or --int8")

@@ -98,7 +98,11 @@ def predict(options: PredictOptions, each: Callable[[Prediction], None] | None =
             threads=options.execution.threads,
         )
         streaming = Streaming(
-            model.preprocessing, options.batch_size, options.execution.readers, options.max_pixels
+            model.preprocessing,
+            options.batch_size,
+            options.execution.readers,
+            options.max_pixels,
+            model.whole,
         )
         rejection = _rejection(options, model, streaming)
         predicting = _Predicting(options, model, rejection, each)

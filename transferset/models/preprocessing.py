@@ -91,7 +91,7 @@ class Preprocessing:
             (size, size, 3) uint8, contiguous.
         """
         height, width = rgb.shape[:2]
-        scaled = self._scaled_shape(height, width)
+        scaled = self.scaled_shape(height, width)
         top = round((scaled[0] - self.size) / 2)
         left = round((scaled[1] - self.size) / 2)
         if self.interpolation in ("bilinear", "bicubic") and max(scaled) <= _LONG_ASPECT * min(scaled):
@@ -99,7 +99,8 @@ class Preprocessing:
             return np.ascontiguousarray(whole[top : top + self.size, left : left + self.size])
         return _resample_crop(rgb, scaled, (top, left), self.size, self.interpolation)
 
-    def _scaled_shape(self, height: int, width: int) -> tuple[int, int]:
+    def scaled_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image is scaled to before the crop."""
         short = self.resize_short_side
         if self.resize == "squash":
             return short, short

@@ -39,7 +39,7 @@ def test_a_graph_answers_as_the_student_for_any_number_of_images(
     student: Student, tmp_path: Path, with_preprocessing: bool
 ) -> None:
     write_onnx(student, tmp_path / "model.onnx", with_preprocessing)
-    logits = open_graph(tmp_path / "model.onnx", student.preprocessing, threads=1)
+    logits = open_graph(tmp_path / "model.onnx", student.preprocessing, threads=1).logits
     for count in (1, 3, 7):
         expected = student.logits(_images(count))
         assert np.abs(expected).max() > 0.1
@@ -76,7 +76,7 @@ def test_an_eight_bit_graph_is_smaller_and_near(
     assert used == 16 and capsys.readouterr().out == ""
     assert target.stat().st_size < (tmp_path / "model.onnx").stat().st_size
     expected = student.logits(_images(19))
-    found = open_graph(target, student.preprocessing, threads=1)(_images(19))
+    found = open_graph(target, student.preprocessing, threads=1).logits(_images(19))
     assert np.abs(found - expected).max() > 0
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.95
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.int8.onnx", "model.onnx"]
@@ -85,7 +85,7 @@ def test_an_eight_bit_graph_is_smaller_and_near(
 def test_a_transformer_answers_as_the_student(tmp_path: Path) -> None:
     vit = build_student("timm:test_vit@none", CLASSES, SIZE, 0)
     write_onnx(vit, tmp_path / "model.onnx", with_preprocessing=False)
-    logits = open_graph(tmp_path / "model.onnx", vit.preprocessing, threads=1)
+    logits = open_graph(tmp_path / "model.onnx", vit.preprocessing, threads=1).logits
     for count in (1, 3):
         assert np.allclose(logits(_images(count)), vit.logits(_images(count)), atol=1e-4)
 

@@ -14,6 +14,8 @@ from distill.export.parity import (
     check_drop,
     check_same,
     compare,
+    joined,
+    parts_of,
 )
 from distill.task import accuracy
 from transferset.errors import DataError, NumericError
@@ -74,6 +76,20 @@ def test_the_drop_is_that_of_the_score() -> None:
 def test_logits_that_are_not_finite_fail() -> None:
     with pytest.raises(NumericError, match="not finite"):
         _parity(RUN * np.float32("nan"))
+
+
+def test_answers_are_joined_where_both_have_one() -> None:
+    one = Answers({"a": np.array([[0.0], [2.0], [3.0]])}, [0, 2, 3])
+    both = joined(one, Answers({"b": np.array([[1.0], [2.0], [4.0]])}, [1, 2, 4]))
+    assert both.places == [2] and both.logits["a"] == both.logits["b"] == np.array([[2.0]])
+
+
+def test_parts_have_other_sizes_and_are_never_empty(picture) -> None:
+    images = np.empty(5, object)
+    images[:] = [picture(30, 20, number) for number in range(4)] + [np.zeros((1, 1, 3), np.uint8)]
+    parts = parts_of(images)
+    assert [part.shape for part in parts[:4]] == [(20, 20, 3), (13, 30, 3), (10, 15, 3), (20, 7, 3)]
+    assert parts[4].shape == (1, 1, 3) and images[0].shape == (20, 30, 3)
 
 
 def test_unreadable_images_are_left_out(tmp_path: Path, encode, picture) -> None:

@@ -240,11 +240,11 @@ def test_a_graph_that_answers_otherwise_is_found(
 
     write = stage.write_onnx
 
-    def sloppy(student, path, with_preprocessing):
+    def sloppy(student, path, with_preprocessing, opset):
         other = open_student(run)
         with torch.no_grad():
             other.module.get_classifier().bias.add_(torch.tensor([0.0, 0.01, 0.0]))
-        write(other, path, with_preprocessing)
+        write(other, path, with_preprocessing, opset)
 
     monkeypatch.setattr(stage, "write_onnx", sloppy)
     with pytest.raises(NumericError, match=r"differ by up to 0\.01"):
