@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pool_index import pool_index
-from student_variants import ASIDES, LADDER, VARIANTS, Run, Setting, is_finished, run
+from student_run import Run, Setting, is_finished, run
+from student_variants import ASIDES, LADDER, VARIANTS
 
 from distill.statistics import paired_difference
 from distill.task import CLASSIFICATION, TOP1

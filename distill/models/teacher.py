@@ -102,15 +102,11 @@ def open_teacher(
 
     directory = Path(directory)
     config = read_config(directory, "adapt")
-    if not (directory / REPORT).is_file():
-        raise DataError(
-            f"the teacher in {directory} is not finished", hint="run distill adapt again until it is done"
-        )
+    report = _read_report(directory)
     head = read_head(directory / HEAD)
     classes = read_classes(directory)
     backbone = _load_backbone(directory, config)
     fingerprint = teacher_fingerprint(backbone, head, classes)
-    report = read_object(directory / REPORT)
     if fingerprint != report.get("fingerprint"):
         raise DataError(
             f"{directory} is damaged: head, labels or preprocessing are not those that its report describes",
@@ -133,18 +129,16 @@ def open_teacher(
     description = (
         f"{spec} at {backbone.preprocessing.size} px{tuned} with a linear head for {len(classes)} classes"
     )
-    costs = report.get("costs")
-    return Teacher(
-        classes,
-        head,
-        model,
-        fingerprint,
-        description,
-        flops,
-        shape,
-        spec,
-        costs if isinstance(costs, dict) else None,
-    )
+    costs = report.get("costs") if isinstance(report.get("costs"), dict) else None
+    return Teacher(classes, head, model, fingerprint, description, flops, shape, spec, costs)
+
+
+def _read_report(directory: Path) -> dict[str, Any]:
+    if not (directory / REPORT).is_file():
+        raise DataError(
+            f"the teacher in {directory} is not finished", hint="run distill adapt again until it is done"
+        )
+    return read_object(directory / REPORT)
 
 
 def check_runtime(runtime: str) -> Any:
