@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := transferset curate distill service
@@ -40,7 +41,7 @@ define check
 endef
 
 test: $(STAMP)
-	$(call check,run "pytest" $(BIN)/python -m pytest -m "not soak" --durations=10;)
+	$(call check,run "pytest" $(BIN)/python -m pytest -m "not soak" -n $(TEST_PROCESSES) --dist loadfile --durations=10;)
 
 lint: $(STAMP)
 	$(call check,)

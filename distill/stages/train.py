@@ -238,12 +238,6 @@ class Training:
         """The 95 % interval of a score on so many images, where it is a share of them."""
         return wilson_interval(score, images) if self.options.metric == TOP1 else None
 
-    @property
-    def metric(self) -> str:
-        """Of the score: what val is scored by; the cross-validation of a probe tells top-1."""
-        crossed = not self.inputs.method.trains_classifier and self.inputs.val is None
-        return TOP1 if crossed else self.options.metric
-
     def finish_classifier(self, trainer: Trainer) -> tuple[Student, _Found | None]:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
         student, seed, val = self.inputs.student, self.options.seed, self.inputs.val
@@ -281,6 +275,6 @@ class Training:
             skipped_steps=trainer.at.skipped,
             dropped=dropped + (len(inputs.val.dropped) if inputs.val else 0),
             costs=self.ledger.to_dict(),
-            metric=self.metric,
+            metric=self.options.metric,
             classifier=classifier_to_be(inputs),
         )
