@@ -223,12 +223,3 @@ def _only_val(labelled: Path, to: Path) -> Path:
     to.mkdir()
     (to / "val").symlink_to(labelled / "val")
     return to
-
-
-def test_what_cross_validation_says_of_the_probe_is_called_top1(
-    shards: Path, teacher: Path, labelled: Path, tmp_path: Path
-) -> None:
-    plan = Plan(steps=1, batch_size=8)
-    options = _options(shards, teacher, tmp_path / "run", data=labelled / "train", plan=plan)
-    report = train(replace(options, metric="balanced_accuracy"))
-    assert report.metric == "top1" and report.scored_on is not None and "folds" in report.scored_on
