@@ -43,6 +43,7 @@ ARCHITECTURE = _changed(PLAIN, "architecture", "RegNetX-200MF", student="timm:re
 FEATURES = _changed(ARCHITECTURE, "features", "the teacher's features beside them", feature_weight=20.0)
 LONG = _changed(FEATURES, "long", "four times the images, 4.5 times the steps", total=16_000, steps=10_800)
 LONGER = _changed(LONG, "longer", "twice the steps of it", steps=21_600)
+IMAGES = _changed(ARCHITECTURE, "images", "four times the images, the same steps", total=16_000)
 LADDER = (PLAIN, ARCHITECTURE, FEATURES, LONG, LONGER)
 ASIDES = (
     _changed(PLAIN, "plain-agnostic", "features alone (cosine)", method=TASK_AGNOSTIC),
@@ -54,6 +55,8 @@ ASIDES = (
         method=TASK_AGNOSTIC,
         feature_loss="contrastive",
     ),
+    IMAGES,
+    _changed(IMAGES, "images-agnostic", "features alone (cosine)", method=TASK_AGNOSTIC),
     _changed(ARCHITECTURE, "random-plain", "random images", strategy="random"),
     _changed(ARCHITECTURE, "temperature", "temperature 3", temperature=3.0),
     _changed(ARCHITECTURE, "temperature-10", "temperature 10", temperature=10.0),
