@@ -11,7 +11,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from transferset.errors import UsageError
-from transferset.writes import atomic_file, atomic_path, sweep_temporaries_of
+from transferset.prompts import valid_text
+from transferset.writes import atomic_file, atomic_path, check_file, sweep_temporaries_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,10 @@ class Prediction:
         """As JSON types, without the other classes' probabilities."""
         names = ("image", "item_id", "predicted", "probability", "rejected", "error")
         return {name: getattr(self, name) for name in names}
+
+    def to_row(self) -> dict[str, Any]:
+        """The same for a table, which is UTF-8: bytes of a file name that are not are escaped."""
+        return {**self.to_dict(), "image": valid_text(self.image)}
 
 
 class TableWriter(Protocol):
@@ -62,9 +67,10 @@ def table_writer(path: Path, classes: tuple[str, ...]) -> Iterator[TableWriter]:
 
 
 def check_table(path: Path) -> None:
-    """UsageError for a format that is not known."""
+    """UsageError for a format that is not known, or where no file can be written."""
     if path.suffix not in (".csv", ".parquet"):
         raise UsageError(f"--table {path} ends in neither .parquet nor .csv")
+    check_file(path, "--table")
 
 
 class _Csv:
@@ -74,7 +80,7 @@ class _Csv:
         self.writer.writeheader()
 
     def write(self, predictions: list[Prediction]) -> None:
-        self.writer.writerows(prediction.to_dict() for prediction in predictions)
+        self.writer.writerows(prediction.to_row() for prediction in predictions)
 
 
 class _Parquet:
@@ -91,7 +97,7 @@ class _Parquet:
     def write(self, predictions: list[Prediction]) -> None:
         import pyarrow as pa
 
-        rows = [{**one.to_dict(), "probabilities": one.probabilities} for one in predictions]
+        rows = [{**one.to_row(), "probabilities": one.probabilities} for one in predictions]
         self.writer.write_table(pa.Table.from_pylist(rows, schema=self.schema))
 
     def close(self) -> None:

@@ -25,7 +25,15 @@ INTERRUPTED = 75
 _USAGE = 2
 _PLAIN_INTERVAL = 10.0
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
-_PATH_ERRNOS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_PATH_ERRNOS = {
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
 _DISK_WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|\(os error (28|122|27)\)"
 )

@@ -178,7 +178,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
             continue
         if entry.is_dir():
             folders.append(entry)
-        elif entry.suffix.lower() in IMAGE_SUFFIXES:
+        elif _is_image(entry):
             files.append(entry)
     return folders, files
 
@@ -193,8 +193,13 @@ def _images_below(folder: Path) -> list[Path]:
     for directory, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _hidden(name))
         paths = (Path(directory, name) for name in files if not _hidden(name))
-        images.extend(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES)
+        images.extend(path for path in paths if _is_image(path))
     return images
+
+
+def _is_image(path: Path) -> bool:
+    """By its name; a link may be broken, which is told when it is read, but nothing waits for a pipe."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink())
 
 
 def _read_table(path: Path, base: Path) -> list[LabelledImage]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from transferset.errors import DataError
+from transferset.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,6 +40,18 @@ def remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def check_file(path: Path, name: str) -> None:
+    """UsageError if the option `name` cannot be a file at `path`: to be told before the work, and not after.
+    Nothing is made."""
+    if path.is_dir():
+        raise UsageError(f"{name} {path} is a folder", hint="name a file in it")
+    parent = next(one for one in path.absolute().parents if one.exists())
+    if not parent.is_dir():
+        raise UsageError(f"{name} {path}: {parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{name} {path}: nothing can be written to {parent}")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from curate.fetch.reasons import parse
 from transferset.copies import item_id
 from transferset.errors import DataError
+from transferset.prompts import valid_text
 from transferset.writes import atomic_file, write_parquet
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class ChunkFile:
 
     def fail(self, place: int, reason: str, detail: str) -> None:
         """Bytes that didn't."""
-        shown = detail.encode("utf-8", "backslashreplace").decode()
-        self._rows.append({"place": place, "reason": reason, "detail": shown})
+        self._rows.append({"place": place, "reason": reason, "detail": valid_text(detail)})
 
     def finish(self) -> None:
         """Everything is on disk when this returns."""

@@ -21,6 +21,7 @@ from transferset.console import progress, say
 from transferset.copies import item_id
 from transferset.images import EXTENSIONS
 from transferset.parallel import ordered_map
+from transferset.prompts import valid_text
 from transferset.writes import sha256_file, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _table(
 
 def _cell(value: str | None) -> str:
     """Text that UTF-8 can hold and that no spreadsheet takes for a formula: such a one begins with '."""
-    text = (value or "").encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "")
+    text = valid_text(value or "").replace("\0", "")
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

@@ -102,7 +102,7 @@ class _Lines:
 
     def summary(self, report: "PredictReport") -> None:
         rejected = "" if report.rejected is None else f", {report.rejected} rejected"
-        say(f"{report.predicted} images{rejected}, {len(report.unreadable)} unreadable")
+        say(f"{report.predicted} images{rejected}, {report.failed} unreadable")
 
 
 class _Table:
@@ -142,6 +142,6 @@ def _print_predictions(report: "PredictReport") -> None:
     rows = [[name, f"{count:,}"] for name, count in report.classes.items() if count]
     if report.rejected is not None:
         rows.append(["rejected: none of the classes", f"{report.rejected:,}"])
-    rows += [["unreadable", f"{len(report.unreadable):,}"]]
-    rate = (report.predicted + len(report.unreadable)) / max(report.seconds, 1e-9)
+    rows += [["unreadable", f"{report.failed:,}"]]
+    rate = (report.predicted + report.failed) / max(report.seconds, 1e-9)
     print_table(f"{report.predicted:,} images, {rate:,.0f} a second: {report.table}", ["", "images"], rows)

@@ -4,6 +4,7 @@ import glob
 import itertools
 import os
 import select
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class ImageRef:
         if self.problem is not None:
             raise DataError(self.problem)
         if self.offset is None:
+            if not stat.S_ISREG(self.path.stat().st_mode):
+                raise DataError("not a regular file")  # a pipe would be waited for
             return self.path.read_bytes()
         with TarReader(self.path) as tar:
             return tar.read(self.offset, self.size)
@@ -67,6 +70,8 @@ def list_images(given: Iterable[str]) -> Iterator[ImageRef | None]:
     those of stdin.
     """
     paths = [path for one in given for path in ([one] if one == STDIN else _expand(one))]
+    if STDIN in paths and sys.stdin is None:
+        raise UsageError("- reads paths from stdin, which is closed")
     return itertools.chain.from_iterable(map(_images_of, paths))
 
 
@@ -88,7 +93,7 @@ def _images_of(given: str) -> Iterator[ImageRef | None]:
                 yield from _images_of(name if name != STDIN else f"./{STDIN}")
         return
     path = Path(given)
-    if path.is_dir():
+    if _is_directory(path):
         for directory, folders, files in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files, key=os.fsencode):
@@ -98,6 +103,13 @@ def _images_of(given: str) -> Iterator[ImageRef | None]:
         yield from _images_of_tar(path)
     else:
         yield ImageRef(given, path)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have: told when it is read
+        return False
 
 
 def _lines_of_stdin() -> Iterator[bytes | None]:
@@ -188,6 +200,8 @@ class Streaming:
                 reasons[place] = error.message
             except OSError as error:
                 reasons[place] = error.strerror or str(error)
+            except ValueError as error:  # no file can have such a name
+                reasons[place] = str(error)
         stacked = blank(len(pixels), self.preprocessing, self.whole)
         for row, one in enumerate(pixels):
             stacked[row] = one

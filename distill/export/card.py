@@ -50,7 +50,10 @@ def _use(files: dict[str, Any], classes: int, input_: str) -> str:
     lines = ["## Use", "", "    distill predict --model DIR --images PATH", ""]
     graphs = ", or a graph in it" if input_ else ""
     lines += [f"`DIR` is this folder, for the weights in `{MODEL}`{graphs}. `preprocessing.json` says how an"]
-    lines += ["image is resized, cropped and normalised; `labels.json` names the logits.", ""]
+    lines += [
+        "image is resized, cropped and normalised, after it was turned as its EXIF orientation says and"
+    ]
+    lines += ["what is transparent laid over white; `labels.json` names the logits.", ""]
     for name in (ONNX, INT8):
         if name in files:
             lines.append(f"- `{name}`: `images` {input_} → `logits` float32, {classes} an image.")
@@ -156,10 +159,12 @@ def _files(report: dict[str, Any]) -> str:
         )
     where, versions = report["machine"], report["versions"]
     libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
-    batch = next(iter(report["files"].values()))["speed"]["batch_size"]
+    batch = report["files"][MODEL]["speed"]["batch_size"]
     note = (
         f"Speed in batches of {batch}, {where['threads']} threads, {plain(where['processor'])}; {libraries}."
     )
+    if "note" in where:
+        note += f" When it was measured, {where['note']}."
     return (
         "## Files\n\n"
         + "\n".join(rows)
@@ -173,7 +178,7 @@ def _resized(report: dict[str, Any]) -> str:
     given, told = max(sizes.values()), ""
     if given > min(sizes.values()):
         graphs = ", ".join(f"`{name}`" for name, size in sizes.items() if size == given)
-        told = f" {graphs} resized images of {given} × {given} pixels."
+        told = f" {graphs} resized images of {given} × {given} pixels, one at a time."
     pillow = (report["files"].get(ONNX, {}).get("parity") or {}).get("to_pillow")
     if pillow is not None:
         told += (

@@ -50,5 +50,5 @@ def _counts(found: dict[str, Any]) -> str:
     counts = sorted(part(found, "counts").items(), key=lambda one: (-one[1], one[0]))
     cells = [f"{code(name)} {count:,}" for name, count in counts]
     if found.get("others"):
-        cells.append(f"{found['others']:,} others {found.get('images_of_others', 0):,}")
+        cells.append(f"others ({found['others']:,}) {found.get('images_of_others', 0):,}")
     return ", ".join([*cells, f"unknown {found.get('unknown', 0):,}"])

@@ -57,11 +57,15 @@ def run_seconds(run: Callable[[], object], seconds: float | None = None) -> list
     return times
 
 
-def tell_if_busy() -> None:
-    """Say it where other processes want the processors too: figures are worse than they should be then."""
+def tell_if_busy() -> str | None:
+    """Say, and return, that other processes want the processors too: figures are worse than they should be
+    then."""
     load, count = os.getloadavg()[0], cores()
-    if load > count + 0.5:
-        say(f"this machine is busy (load {load:.1f} on {count} cores): latencies are too high, rates too low")
+    if load <= count + 0.5:
+        return None
+    told = f"this machine is busy (load {load:.1f} on {count} cores): latencies are too high, rates too low"
+    say(told)
+    return told
 
 
 def machine(threads: int) -> dict[str, str | int]:

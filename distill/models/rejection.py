@@ -111,8 +111,10 @@ def read_rejection(directory: Path, precision: str, weights_sha256: str) -> Reje
     found: dict[str, Any] = read_object(path)
     try:
         version = found.pop("format_version")
-        rejection = Rejection(**{**found, "pool": tuple(found["pool"])})
-    except (KeyError, TypeError) as error:
+        rejection = Rejection(
+            **{**found, "pool": tuple(found["pool"]), "threshold": float(found["threshold"])}
+        )
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=RESTORE) from error
     if version != _FORMAT_VERSION or rejection.score != SCORE:
         raise DataError(f"{path} was written by another version", hint="fit it again with --reject-from")

@@ -13,7 +13,7 @@ from transferset import report
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledSet, load_labelled
-from transferset.writes import sweep_temporaries_of
+from transferset.writes import check_file, sweep_temporaries_of
 
 IMBALANCE = 5
 FEW = 2
@@ -54,6 +54,8 @@ def check(options: CheckOptions) -> CheckReport:
     """
     if options.out is not None and options.out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {options.out} does not end in .html")
+    if options.out is not None:
+        check_file(options.out, "--out")
     labelled = load_labelled(options.data)
     if not labelled.classes:
         raise UsageError(

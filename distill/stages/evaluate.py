@@ -21,7 +21,8 @@ from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
-from transferset.writes import sweep_temporaries_of, write_parquet
+from transferset.prompts import valid_text
+from transferset.writes import check_file, sweep_temporaries_of, write_parquet
 
 ALL = "all"
 
@@ -98,6 +99,8 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
     """`evaluate`, and what the model said of each image; None where there were none to ask about."""
     if options.split not in (*SPLITS, ALL):
         raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+    if options.predictions is not None:
+        check_file(options.predictions, "--predictions")
     from transferset.models.runtime import resolve_device
 
     labelled = load_labelled(options.data)
@@ -287,7 +290,7 @@ def _write_predictions(
     probabilities = np.exp(log_softmax(logits)).astype(np.float32)
     table = pa.table(
         {
-            "image": [os.path.relpath(image.path, root) for image in images],
+            "image": [valid_text(os.path.relpath(image.path, root)) for image in images],
             "label": [classes[number] for number in labels],
             "predicted": [classes[number] for number in logits.argmax(axis=1)],
             "probabilities": pa.FixedSizeListArray.from_arrays(probabilities.ravel(), len(classes)),

@@ -127,7 +127,7 @@ class _Exporting:
         """Do it; the manifest comes last."""
         options, student, stored = self.options, self.student, self.stored
         self.staging.mkdir()
-        tell_if_busy()
+        busy = tell_if_busy()
         models = self.write_models()
         parities, compared = {}, None
         if self.comparison is not None:
@@ -147,7 +147,7 @@ class _Exporting:
             compared_on=compared,
             calibration_images=self.calibrated,
             files={name: self.facts(name, logits, parities) for name, logits in models.items()},
-            machine=machine(self.threads),
+            machine={**machine(self.threads), **({"note": busy} if busy else {})},
             versions=_versions(ONNX in models or INT8 in models),
             metric=stored.metric,
         )
@@ -189,9 +189,11 @@ class _Exporting:
 
     def facts(self, name: str, logits: Model, parities: dict[str, Any]) -> dict[str, Any]:
         """What the report says of one model."""
-        preprocessing, resizes = self.student.preprocessing, self.options.inside == RESIZE
-        size = preprocessing.size if name == MODEL or not resizes else 2 * preprocessing.resize_short_side
-        speed = measure_speed(logits, size, self.options.batch_size)
+        preprocessing = self.student.preprocessing
+        if name != MODEL and self.options.inside == RESIZE:
+            speed = measure_speed(logits, 2 * preprocessing.resize_short_side, 1)
+        else:
+            speed = measure_speed(logits, preprocessing.size, self.options.batch_size)
         return {
             "bytes": (self.staging / name).stat().st_size,
             "speed": asdict(speed),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill.loop.execution import Execution
 from transferset.errors import UsageError
+from transferset.writes import check_file
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class LabelOptions:
             raise UsageError(f"--decode-size {self.decode_size} must be at least 1")
         if self.table is not None and self.table.suffix != ".parquet":
             raise UsageError(f"--table {self.table} must end in .parquet")
+        if self.table is not None:
+            check_file(self.table, "--table")
         if self.reject_from and self.table is None:
             raise UsageError("--reject-from is for the --table", hint="give both, or leave it out")
         if self.reject_images < 1:

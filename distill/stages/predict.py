@@ -29,6 +29,8 @@ from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 
+MOST_NAMES = 100
+
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -57,14 +59,15 @@ class PredictOptions:
 @dataclass(frozen=True)
 class PredictReport:
     """The result: how many images were `predicted` (rejected ones among them), as which of the `classes`
-    (without the rejected ones), and why others are `unreadable`, by name. `rejected` and `rejection` are None
-    where no threshold was used."""
+    (without the rejected ones), and how many `failed`; `unreadable` says why, by name, of the first
+    MOST_NAMES of these. `rejected` and `rejection` are None where no threshold was used."""
 
     model: str
     kind: str
     predicted: int
     classes: dict[str, int]
     rejected: int | None
+    failed: int
     unreadable: dict[str, str]
     rejection: dict[str, Any] | None
     table: str | None
@@ -155,7 +158,7 @@ class _Predicting:
         self.rejection = rejection
         self.each = each
         self.counts = dict.fromkeys(model.classes, 0)
-        self.predicted = self.rejected = 0
+        self.predicted = self.rejected = self.failed = 0
         self.unreadable: dict[str, str] = {}
 
     def run(self, batches: Iterator[StreamBatch]) -> PredictReport:
@@ -179,6 +182,7 @@ class _Predicting:
             predicted=self.predicted,
             classes=self.counts,
             rejected=None if self.rejection is None else self.rejected,
+            failed=self.failed,
             unreadable=self.unreadable,
             rejection=None if self.rejection is None else asdict(self.rejection),
             table=None if table is None else str(table),
@@ -219,7 +223,9 @@ class _Predicting:
     def count(self, prediction: Prediction) -> None:
         """Add to the totals and hand on."""
         if prediction.error is not None:
-            self.unreadable[prediction.image] = prediction.error
+            self.failed += 1
+            if len(self.unreadable) < MOST_NAMES:
+                self.unreadable[prediction.image] = prediction.error
         else:
             self.predicted += 1
             if prediction.rejected:
@@ -231,12 +237,12 @@ class _Predicting:
 
     def check(self) -> None:
         """Tell what was not readable; DataError if nothing was."""
-        if not self.predicted and not self.unreadable:
+        if not self.predicted and not self.failed:
             raise DataError(f"no image in {', '.join(self.options.images)}")
-        if self.unreadable:
+        if self.failed:
             name, reason = next(iter(self.unreadable.items()))
             if not self.predicted:
                 raise DataError(
-                    f"none of the {len(self.unreadable)} images could be read; the first: {name}: {reason}"
+                    f"none of the {self.failed} images could be read; the first: {name}: {reason}"
                 )
-            say(f"{len(self.unreadable)} images could not be read; the first: {name}: {reason}")
+            say(f"{self.failed} images could not be read; the first: {name}: {reason}")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,6 +69,14 @@ def test_a_flat_folder_is_one_unnamed_class(tmp_path: Path) -> None:
     found = load_labelled(tmp_path)
     assert [(i.path.name, i.label) for i in found.images] == [("a.jpeg", None), ("b.jpg", None)]
     assert found.classes == ()
+
+
+@pytest.mark.parametrize("folder", ["", "cat", "train/cat"])
+def test_pipes_are_no_images_and_broken_links_are(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path / folder, "1.jpg")
+    (tmp_path / folder / "2.jpg").symlink_to("gone")
+    os.mkfifo(tmp_path / folder / "3.jpg")
+    assert [image.path.name for image in load_labelled(tmp_path).images] == ["1.jpg", "2.jpg"]
 
 
 def test_class_folders_may_be_links(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transferset.errors import DataError
+from transferset.errors import DataError, UsageError
 from transferset.writes import (
     atomic_file,
     atomic_path,
+    check_file,
     read_json,
     sha256_file,
     size_of,
@@ -105,6 +106,16 @@ def test_a_library_gets_a_path_and_long_names_fit(tmp_path: Path) -> None:
     with atomic_path(target) as temporary:
         temporary.write_bytes(b"data")
     assert target.read_bytes() == b"data" and len(names(tmp_path)) == 1
+
+
+def test_where_no_file_can_be_is_told_and_nothing_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    check_file(tmp_path / "file", "--out")
+    check_file(tmp_path / "new/deeper/file", "--out")
+    for path in (tmp_path, tmp_path / "file/below/it"):
+        with pytest.raises(UsageError, match="--out"):
+            check_file(path, "--out")
+    assert names(tmp_path) == ["file"]
 
 
 def test_json_is_sorted_and_round(tmp_path: Path) -> None:

@@ -72,6 +72,29 @@ def test_an_image_is_rendered_before_the_next_line_comes(
         assert [_names(batch.images, folder) for batch in batches if batch.images] == [["b.JPG"]]
 
 
+def test_names_that_no_image_can_have_stop_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(folder / "pipe.png")
+    bad = [
+        b"a\0b.png",
+        300 * b"x",
+        f"{folder}/pipe.png".encode(),
+        b"\xff\xfe.png",
+        f"{folder}/d/../b".encode(),
+    ]
+    lines = b"\n".join([*bad, f"{folder}/b.JPG".encode()])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    batches = list(Streaming(SQUASH, 64, 0).batches(list_images(["-"])))
+    (batch,) = (one for one in batches if one.images)
+    assert list(batch.reasons) == [0, 1, 2, 3, 4] and len(batch.pixels) == 1
+    assert "null byte" in batch.reasons[0] and batch.reasons[2] == "not a regular file"
+
+
+def test_a_closed_stdin_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="stdin"):
+        list_images(["-"])
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_are_rendered_and_bad_ones_named(
     folder: Path, workers: int, encode: Callable[..., bytes], picture: Callable[..., np.ndarray]

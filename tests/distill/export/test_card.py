@@ -189,5 +189,5 @@ def test_weights_are_named_and_their_folder_is_not() -> None:
         "started from (`timm:resnet18@weights.safetensors`), under the licence of their publisher" in section
     )
     assert "teacher's weights (`embedded`)" in section and "`open_clip:ViT-B-32/laion2b_s34b_b79k`" in section
-    assert "licence `a/b‹c›` 4, 2 others 3, unknown 2" in section
+    assert "licence `a/b‹c›` 4, others (2) 3, unknown 2" in section
     assert "| `distill adapt a` | all | not recorded |" in costs([Ancestor(config, {})])

@@ -22,11 +22,11 @@ def test_what_is_slow_runs_a_few_times_only() -> None:
 
 def test_a_busy_machine_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
-    tell_if_busy()
+    assert tell_if_busy() is None
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0))
-    tell_if_busy()
-    assert "busy (load 1000.0" in capsys.readouterr().err
+    told = tell_if_busy()
+    assert told is not None and "busy (load 1000.0" in told and told in capsys.readouterr().err
 
 
 def test_the_machine_is_named() -> None:

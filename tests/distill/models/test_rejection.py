@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ def test_it_is_kept_for_the_model_it_was_fitted_with(tmp_path: Path) -> None:
     for other in (("int8", "abc"), ("f32", "other")):
         with pytest.raises(DataError, match="another model"):
             read_rejection(tmp_path, *other)
-    (tmp_path / "rejection.json").write_text('{"format_version": 1}')
-    with pytest.raises(DataError, match="damaged"):
-        read_rejection(tmp_path, "f32", "abc")
+    found = json.loads((tmp_path / "rejection.json").read_text())
+    for damaged in ({"format_version": 1}, {**found, "threshold": "low"}):
+        (tmp_path / "rejection.json").write_text(json.dumps(damaged))
+        with pytest.raises(DataError, match="damaged"):
+            read_rejection(tmp_path, "f32", "abc")

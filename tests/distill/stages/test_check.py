@@ -70,6 +70,9 @@ def test_what_can_not_be_checked(data: Path, tmp_path: Path) -> None:
         check(CheckOptions(data / "train" / "red"))
     with pytest.raises(UsageError, match=r"does not end in \.html"):
         check(CheckOptions(data, tmp_path / "report.txt"))
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        check(CheckOptions(data, tmp_path / "report.html"))
 
 
 def test_the_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

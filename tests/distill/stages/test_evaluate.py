@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,14 @@ def test_classes_that_the_model_does_not_know_are_named(
     shutil.copytree(tmp_path / "data/val/red", tmp_path / "data/val/violet")
     with pytest.raises(DataError, match="violet"):
         evaluate(_options(teacher, tmp_path / "data", split="val"))
+
+
+def test_names_that_are_not_text_are_escaped(teacher: Path, labelled: Path, tmp_path: Path) -> None:
+    shutil.copytree(labelled, tmp_path / "data")
+    image = tmp_path / "data/val/red/0.png"
+    image.rename(image.with_name(os.fsdecode(b"\xff.png")))
+    evaluate(_options(teacher, tmp_path / "data", split="val", predictions=tmp_path / "p.parquet"))
+    assert "val/red/\\udcff.png" in pq.read_table(tmp_path / "p.parquet")["image"].to_pylist()
 
 
 def test_unreadable_images_are_reported(teacher: Path, labelled: Path, tmp_path: Path) -> None:

@@ -92,6 +92,8 @@ def test_the_report_tells_both_differences(exported: Path) -> None:
     given = {name: facts["speed"]["image_size"] for name, facts in report["files"].items()}
     twice = 2 * preprocessing.resize_short_side
     assert given == {MODEL: 32, ONNX: twice, INT8: twice}
+    batches = {name: facts["speed"]["batch_size"] for name, facts in report["files"].items()}
+    assert batches == {MODEL: 64, ONNX: 1, INT8: 1}
     card = (exported / "README.md").read_text()
     assert (
         "uint8 (1, h, w, 3) RGB, one image of any size" in card and "same pixels, resized by Pillow" in card

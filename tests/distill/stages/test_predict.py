@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -94,6 +95,30 @@ def test_tables_hold_every_image_also_the_unreadable(model: Path, labelled: Path
     assert [line["predicted"] for line in lines[1:]] == [row["predicted"] for row in rows[1:]]
     with pytest.raises(UsageError, match="neither"):
         predict(_options(model, tmp_path / "images", table=tmp_path / "t.txt"))
+
+
+def test_names_that_are_not_text_are_escaped_in_tables(model: Path, labelled: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.png")
+    (tmp_path / "images").mkdir()
+    shutil.copy(labelled / "val/red/0.png", tmp_path / "images" / name)
+    for table in (tmp_path / "t.parquet", tmp_path / "t.csv"):
+        predict(_options(model, tmp_path / "images", table=table))
+    assert pq.read_table(tmp_path / "t.parquet")["image"].to_pylist() == [f"{tmp_path}/images/\\udcff.png"]
+    assert f"{tmp_path}/images/\\udcff.png" in (tmp_path / "t.csv").read_text()
+
+
+def test_every_unreadable_image_counts(model: Path, labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    report = predict(_options(model, *3 * [tmp_path / "a.png"], labelled / "val/red/0.png"))
+    assert (report.predicted, report.failed, len(report.unreadable)) == (1, 3, 1)
+
+
+def test_a_table_that_cannot_be_written_is_told_before_the_work(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("")
+    for table in (tmp_path / "folder.csv", tmp_path / "file/t.csv"):
+        with pytest.raises(UsageError, match="folder"):
+            predict(_options(model, tmp_path / "none", table=table))
 
 
 def test_no_readable_image_is_an_error_and_leaves_no_table(model: Path, tmp_path: Path) -> None:
