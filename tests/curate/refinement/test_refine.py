@@ -305,5 +305,7 @@ def test_on_the_command_line(
     code, out, _ = run("--json")
     found = json.loads(out)
     assert code == 0 and found["already_complete"] and found["dropped"] == 3
-    for wrong in (("--off-task", "2"), ("--drop", "1"), ("--most", "0.5"), ("--uncertain-share", "-1")):
-        assert run(*wrong)[0] == 2
+    wrong = ["--off-task 2", "--drop 1", "--most 0.5", "--uncertain-share -1", "--seed -1"]
+    for words in (*wrong, "--drop 0.1 --off-task 0.5"):
+        code, _, err = run(*words.split())
+        assert code == 2 and words.split()[0] in err, err
