@@ -234,6 +234,18 @@ def test_the_report_says_what_was_measured(tmp_path: Path) -> None:
     assert html.count("<figcaption>") >= 4  # every plot says what it shows
 
 
+def test_the_report_says_which_budgets_are_larger_than_the_data(tmp_path: Path) -> None:
+    row, large = a_row("labels-only", "", "10", 0.3), a_row("labels-only", "", "500", 0.3)
+    outcomes = {
+        seed: replace(one, work=replace(one.work, label_images=36))  # type: ignore[type-var]
+        for seed, one in large.outcomes.items()
+    }
+    rows = [row, Row(large.key, outcomes, large.answers, "top1")]
+    _, given, _ = summary(Comparison(tmp_path, a_recipe([10, 500]), [], rows, []))
+    assert given.endswith(" Not every class has 500 training images: 500 a class is 36 labels together.")
+    assert given.count("Not every class") == 1
+
+
 @pytest.mark.parametrize(("seconds", "most"), [(20.0, "1 min"), (1500.0, "50 min"), (5400.0, "3.0 hours")])
 def test_what_is_left_is_told_in_minutes_below_an_hour(
     seconds: float, most: str, capsys: pytest.CaptureFixture[str]
