@@ -132,7 +132,7 @@ MinSimilarity = Annotated[
 Shortfall = Annotated[
     str, typer.Option(help="What to do about a quota that can't be filled: report, topup or fail.")
 ]
-DrawSeed = Annotated[int, typer.Option("--seed", help="Of what is drawn or shuffled.")]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Of what is drawn or shuffled.")]
 
 # What is suggested.
 SuggestionsOut = Annotated[
@@ -210,10 +210,10 @@ DropShare = Annotated[
     typer.Option("--drop", help="Share of the images that leaves, least on task first. Default: --off-task."),
 ]
 OffTask = Annotated[
-    float,
+    float | None,
     typer.Option(
         help="Images leave that look less on task than this share of random ones; less where much of the pool"
-        " is of the task."
+        " is of the task. Default: 0.5."
     ),
 ]
 MostQuota = Annotated[float, typer.Option("--most", help="Largest quota of a class, in even ones.")]

@@ -4,6 +4,7 @@ from typing import cast
 
 from curate import options
 from transferset.console import print_json, print_table, say
+from transferset.errors import UsageError
 
 
 def refine(
@@ -14,7 +15,7 @@ def refine(
     out: options.Out,
     total: options.RefinedTotal,
     drop: options.DropShare = None,
-    off_task: options.OffTask = 0.5,
+    off_task: options.OffTask = None,
     most: options.MostQuota = 2.0,
     uncertain_share: options.UncertainShare = 0.2,
     uncertain_queries: options.UncertainQueries = None,
@@ -40,7 +41,13 @@ def refine(
     from curate.retrieval import RetrieveOptions
     from curate.selection.selection import SelectOptions, Shortfall
 
-    rule = Rule(drop, most, uncertain_share, uncertain_queries, off_task)
+    if drop is not None and off_task is not None:
+        raise UsageError(
+            "--drop and --off-task were both given",
+            hint="give one: --drop takes its share whatever random images look like",
+        )
+    least = Rule.off_task if off_task is None else off_task
+    rule = Rule(drop, most, uncertain_share, uncertain_queries, least)
     selection = SelectOptions(
         total=total,
         min_similarity=min_similarity,

@@ -19,8 +19,8 @@ class Judgement:
     """n images of a transfer set in its order: `ids` (its item ids, hex), `probabilities` (n, C) float32 of
     `classes`, `entropy` (n,) in nats. `on_task` (n,): how much each looks like any of the classes, and
     `random_on_task` (m,), in ascending order, how much random images of a pool do; None in tables that do not
-    say. `unjudged` of the set's images are not in the table, or could not be
-    read there. The checksums are those of the table and of the set's samples.parquet."""
+    say. `unjudged` of the set's images could not be read when the teacher was asked, or are cut off with
+    their shard. The checksums are those of the table and of the set's samples.parquet."""
 
     ids: tuple[str, ...]
     probabilities: np.ndarray
@@ -35,10 +35,12 @@ class Judgement:
 
 def read_judgement(table: Path, transfer_set: Path) -> Judgement:
     """The rows of the table that are images of the transfer set. In one that was fetched from URLs they may
-    also be named by the ids of their bytes, as they are where its tars alone were labelled.
+    also be named by the ids of their bytes, as they are where its tars alone were labelled. The table may
+    hold more: other sets that were labelled with this one, and an image as often as these sets have it, whose
+    answers are the same, for its views are drawn by its id; it counts once.
 
-    Raises UsageError where `transfer_set` is none, DataError where the table is damaged, not such a table, or
-    of other images.
+    Raises UsageError where `transfer_set` is none or the table is not there, DataError where the table is
+    damaged, not such a table, or lacks images of the set.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -46,6 +48,8 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
     samples = transfer_set / "samples.parquet"
     if not samples.is_file():
         raise UsageError(f"--from {transfer_set} is no transfer set: it has no samples.parquet")
+    if not table.exists():
+        raise UsageError(f"--table {table} does not exist", hint=_HOW)
     try:
         wanted = _names(samples)
         found = pq.read_table(table)
@@ -55,6 +59,9 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
         on_task = found.column(_ON_TASK).to_pylist() if _ON_TASK in found.column_names else None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{table} is no table of a teacher's answers: {error}", hint=_HOW) from error
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"{table} is damaged: its classes are no list of names", hint=_HOW)
+    _require_all(table, transfer_set, wanted, set(ids))
     named = {one: place for place, one in enumerate(ids) if probabilities[place] is not None}
     rows = {
         one: named[one if one in named else other]
@@ -62,7 +69,10 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
         if {one, other} & named.keys()
     }
     if not rows:
-        raise DataError(f"{table} holds none of the {len(wanted)} images of {transfer_set}", hint=_HOW)
+        raise DataError(
+            f"the teacher of {table} could read none of the {len(wanted)} images of {transfer_set}",
+            hint="its shards are damaged: copy the set again, and label it again",
+        )
     try:
         matrix = np.array([probabilities[row] for row in rows.values()], np.float32)
         nats = np.array([entropy[row] for row in rows.values()], np.float32)
@@ -85,6 +95,31 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
         on_task=scores,
         random_on_task=compared,
     )
+
+
+def _require_all(table: Path, transfer_set: Path, wanted: dict[str, str], named: set[str]) -> None:
+    """DataError for images without a row, which unreadable ones have too; `distill label` leaves out none but
+    those that are cut off with their shard."""
+    lacking = {one for one, other in wanted.items() if not {one, other} & named}
+    if lacking and (lacking := lacking - _cut_off(transfer_set)):
+        raise DataError(
+            f"{table} has no row for {len(lacking)} of the {len(wanted)} images of {transfer_set}",
+            hint="it is of other images: label that transfer set, distill label --shards … --table …",
+        )
+
+
+def _cut_off(transfer_set: Path) -> set[str]:
+    """The item ids of images that end beyond the end of their shard."""
+    import pyarrow.parquet as pq
+
+    columns = ["item_id", "shard", "offset", "size"]
+    rows = pq.read_table(transfer_set / "samples.parquet", columns=columns).to_pylist()
+    lengths = {path.name: path.stat().st_size for path in (transfer_set / "shards").glob("*.tar")}
+    return {
+        row["item_id"]
+        for row in rows
+        if row["shard"] in lengths and row["offset"] + row["size"] > lengths[row["shard"]]
+    }
 
 
 def _names(samples: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from distill.comparison.answers import Compared, Row, differences, rows_of
 from distill.comparison.cells import Cell, cells_of
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
+from distill.comparison.labels import tell_short
 from distill.comparison.recipe import Recipe
 from distill.comparison.recipe_file import load_recipe
 from distill.comparison.runner import DONE, FAILED_STATUS, Outcome, Runner, outcome_of
@@ -87,7 +88,9 @@ def compare(options: CompareOptions) -> Comparison:
             )
         outcomes = [outcome_of(out, cell) for cell in cells]
     else:
-        runner = Runner(Shared(recipe, out, options.execution), chosen(cells, options.only))
+        shared = Shared(recipe, out, options.execution)
+        tell_short(shared.task, recipe.labels)
+        runner = Runner(shared, chosen(cells, options.only))
         runner.refuse_others()
         runner.run()
         outcomes = [runner.outcomes.get(cell.name) or outcome_of(out, cell) for cell in cells]

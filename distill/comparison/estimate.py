@@ -10,8 +10,8 @@ import numpy as np
 from distill.comparison.cells import Cell, cells_of
 from distill.comparison.compare import CompareOptions, chosen
 from distill.comparison.costs import total
-from distill.comparison.labels import load_task
-from distill.comparison.recipe import ALL, FULL, LABELS_ONLY, OWN, PRETRAINED, TEACHER, Recipe
+from distill.comparison.labels import count_drawn, load_task, tell_short
+from distill.comparison.recipe import FULL, LABELS_ONLY, OWN, PRETRAINED, TEACHER, Recipe
 from distill.comparison.recipe_file import load_recipe
 from distill.comparison.runner import DONE, Outcome, outcome_of
 from distill.comparison.teacher_options import adapt_options
@@ -62,6 +62,7 @@ def estimate(options: CompareOptions) -> list[Estimate]:
     does."""
     recipe = load_recipe(options.recipe)
     task = load_task(recipe.task)
+    tell_short(task, recipe.labels)
     cells = chosen(cells_of(recipe), options.only)
     outcomes = [outcome_of(options.directory, cell) for cell in cells]
     resolved = options.execution.resolve()
@@ -135,7 +136,7 @@ def _one(outcome: Outcome, recipe: Recipe, task: LabelledSet, rates: _Rates) -> 
     if outcome.status == DONE and outcome.work is not None:
         spent = total(outcome.work.costs)
         return Estimate(cell, DONE, 0, 0, spent.flops, spent.seconds)
-    labelled = _labelled(task, cell.labels)
+    labelled = count_drawn(task, cell.labels)
     try:
         if cell.method == TEACHER:
             seen, tuned = 2 * labelled + len(task.split("val").images), _tuned_images(cell, task, labelled)
@@ -181,14 +182,6 @@ def _priced(
     flops = sum(images * rate.flops for images, rate in pairs if rate)
     seconds = sum(images * rate.seconds for images, rate in pairs if rate)
     return Estimate(outcome.cell, outcome.status, student, teacher, flops, seconds, outcome.reason)
-
-
-def _labelled(task: LabelledSet, labels: str) -> int:
-    images = task.split("train").images
-    if labels == ALL:
-        return len(images)
-    counts = [sum(image.label == name for image in images) for name in task.split("train").classes]
-    return sum(min(int(labels), count) for count in counts)
 
 
 def _grid_images(recipe: Recipe, cell: Cell) -> int:

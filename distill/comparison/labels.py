@@ -3,10 +3,13 @@
 import hashlib
 import os
 import random
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.comparison.recipe import ALL
+from distill.comparison.recipe import ALL, budget
+from transferset.console import say
 from transferset.errors import DataError
 from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.writes import write_parquet
@@ -56,6 +59,28 @@ def draw_labels(task: LabelledSet, labels: str, seed: int, table: Path) -> Drawn
         digest.update(f"{name}\0{image.label}\0{image.split}\0".encode("utf-8", "surrogateescape"))
     _write(table, kept)
     return Drawn(table, digest.hexdigest(), len(chosen))
+
+
+def count_drawn(task: LabelledSet, labels: str) -> int:
+    """How many training images `draw_labels` takes."""
+    counts = _class_counts(task)
+    return sum(counts if labels == ALL else (min(int(labels), count) for count in counts))
+
+
+def tell_short(task: LabelledSet, budgets: Sequence[str]) -> None:
+    """Say which label budgets are larger than some classes, and what they come to."""
+    counts = _class_counts(task)
+    for labels in (one for one in budgets if one != ALL):
+        short = sum(count < int(labels) for count in counts)
+        if short:
+            say(
+                f"note: {budget(labels)}: {short} of {len(counts)} classes have fewer training images and "
+                f"give all, {count_drawn(task, labels):,} labels together"
+            )
+
+
+def _class_counts(task: LabelledSet) -> list[int]:
+    return list(Counter(image.label for image in task.split("train").images).values())
 
 
 def _write(table: Path, images: tuple[LabelledImage, ...]) -> None:

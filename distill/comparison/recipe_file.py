@@ -5,6 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distill.comparison.recipe import (
     ALL,
     FULL,
@@ -39,19 +41,37 @@ from distill.data.views import AUGMENTATIONS
 from distill.methods.transfer import FEATURE_LOSSES
 from distill.task import BALANCED, TOP1
 from transferset.errors import UsageError
+from transferset.models.runtime import RUNTIMES
 
 AUGMENTS = tuple(AUGMENTATIONS)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which SafeLoader keeps the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """The mapping as it is written, before what `<<` names is merged into it."""
+        node = super().compose_mapping_node(anchor)
+        known = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in known and key.value != "<<":
+                raise UsageError(
+                    f"line {key.start_mark.line + 1}: the key {key.value} is there a second time",
+                    hint="leave one of them: only the last would count",
+                )
+            known.add(key.value)
+        return node
+
+
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe; UsageError where it is missing, no YAML, or a key does not fit."""
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = _Loader(path.read_text("utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", error.hint) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     return read_recipe(path, values)
 
@@ -83,7 +103,7 @@ def read_recipe(path: Path, values: Any) -> Recipe:
         finetuning=_finetuning(top),
         labels_only=_grid(top.section("labels_only"), schedule, (2e-3, 1e-3, 4e-3)),
         pretrained=_grid(top.section("pretrained"), schedule, (1e-3, 3e-4, 2e-3)),
-        runtime=top.take("runtime", words, "auto, eager, compile or openvino", "auto"),
+        runtime=top.take("runtime", one_of(*RUNTIMES), " or ".join(RUNTIMES), "auto"),
         costs=_costs(top.section("costs")),
     )
     top.done()

@@ -8,6 +8,7 @@ from transferset.errors import UsageError
 from transferset.models.spec import parse_spec
 
 MISSING: Any = object()
+LARGEST = 2**31 - 1  # as --seed has it
 FORBIDDEN = set('/\\*?[]"\0') | {chr(code) for code in range(32)}
 
 
@@ -45,7 +46,7 @@ class Section:
             return default
         try:
             return read(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self.error(self.where(key), expected, value) from error
         except UsageError as error:
             raise UsageError(f"{self.source}: {self.where(key)}: {error.message}", error.hint) from error
@@ -98,9 +99,11 @@ def positive(value: Any) -> float:
 
 
 def whole(value: Any) -> int:
-    """An integer of at least 0."""
+    """An integer of at least 0; UsageError for one that is larger than any seed or number of steps."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise TypeError
+    if value > LARGEST:
+        raise UsageError(f"the number is larger than {LARGEST}", hint="give a smaller one")
     return value
 
 

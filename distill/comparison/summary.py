@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from distill.comparison.answers import Row
 from distill.comparison.compare import Comparison
 from distill.comparison.plots import metric_name
-from distill.comparison.recipe import ALL, Recipe, Teacher
+from distill.comparison.recipe import ALL, Recipe, Teacher, budget
 from distill.comparison.runner import DONE
 
 
@@ -15,7 +15,7 @@ def summary(comparison: Comparison) -> list[str]:
     return [
         f"Measured: {metric_name(recipe.metric)} on {_test(comparison.rows)} ({recipe.task.name}), of models "
         "that were done; val alone has chosen steps and settings.",
-        f"{_models(recipe)} {_labels(recipe)}",
+        f"{_models(recipe)} {_labels(recipe)}{_short(comparison.rows, recipe)}",
         _progress(comparison),
     ]
 
@@ -53,6 +53,21 @@ def _labels(recipe: Recipe) -> str:
     seeds = len(recipe.seeds)
     drawn = f"drawn anew under each of {seeds} seeds" if seeds > 1 else "of a single seed"
     return f"Labels: {', and '.join(budgets)}, {drawn}."
+
+
+def _short(rows: Sequence[Row], recipe: Recipe) -> str:
+    """The budgets that some classes cannot fill, and what they came to."""
+    found = ""
+    for labels in (one for one in recipe.labels if one != ALL):
+        row = next((row for row in rows if row.labels == labels), None)
+        if row is None:
+            continue
+        [work, *_] = [one.work for one in row.outcomes.values() if one.work is not None]
+        classes = len(next(iter(row.answers.values())).classes)
+        if work.label_images < int(labels) * classes:
+            found += f" Not every class has {labels} training images: {budget(labels)} is "
+            found += f"{work.label_images:,} labels together."
+    return found
 
 
 def _progress(comparison: Comparison) -> str:

@@ -1,5 +1,7 @@
 """A comparison on the terminal."""
 
+import math
+
 from distill.comparison.answers import Compared
 from distill.comparison.compare import Comparison, mean_cost
 from distill.comparison.estimate import Estimate
@@ -67,8 +69,9 @@ def print_estimates(estimates: list[Estimate]) -> None:
     columns = ["cell", "", "images to train on", "teacher images", "FLOPs", "minutes", ""]
     print_table("what the cells cost", columns, rows)
     left = [one for one in estimates if one.status != DONE]
-    hours = sum(one.seconds or 0.0 for one in left) / 3600
+    seconds = sum(one.seconds or 0.0 for one in left)
+    most = f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{math.ceil(seconds / 60)} min"
     say(
-        f"{len(left)} of {len(estimates)} cells are left, at most about {hours:,.1f} hours: what cells share"
+        f"{len(left)} of {len(estimates)} cells are left, at most about {most}: what cells share"
         " is counted in each, the teacher as in eager mode, reading and scoring not at all"
     )

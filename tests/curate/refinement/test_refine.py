@@ -1,6 +1,8 @@
 """`curate refine` on a small index, with tables in the format of `distill label --table`."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,23 +206,45 @@ def test_tables_that_are_none(
     with pytest.raises(UsageError, match="no transfer set"):
         read_judgement(table, tmp_path)
     (tmp_path / "text.parquet").write_text("no table")
-    for bad in (tmp_path / "text.parquet", tmp_path / "none.parquet", first / "queries.parquet"):
+    with pytest.raises(UsageError, match=r"none\.parquet does not exist"):
+        read_judgement(tmp_path / "none.parquet", first)
+    for bad in (tmp_path / "text.parquet", first / "queries.parquet"):
         with pytest.raises(DataError, match="no table of a teacher's answers"):
             read_judgement(bad, first)
     whole = pq.read_table(table)
     strange = whole.set_column(0, "item_id", pa.array(["00" * 16] * 20))
     pq.write_table(strange, tmp_path / "strange.parquet")
-    with pytest.raises(DataError, match="none of the 20 images"):
+    with pytest.raises(DataError, match="no row for 20 of the 20 images"):
         refine(small_pool.index, queries, tmp_path / "strange.parquet", first, tmp_path / "out", OPTIONS)
     ragged = whole.set_column(2, "probabilities", pa.array([[0.5, 0.5]] * 20, pa.list_(pa.float32())))
     pq.write_table(ragged.replace_schema_metadata(whole.schema.metadata), tmp_path / "ragged.parquet")
     with pytest.raises(DataError, match="not 3 finite probabilities"):
         read_judgement(tmp_path / "ragged.parquet", first)
-    facts = {**whole.schema.metadata, b"random_on_task": b'{"scores": [1.0, "x"]}'}
-    pq.write_table(whole.replace_schema_metadata(facts), tmp_path / "words.parquet")
-    with pytest.raises(DataError, match=r"words\.parquet is damaged"):
-        read_judgement(tmp_path / "words.parquet", first)
+    for damage in ({b"random_on_task": b'{"scores": [1.0, "x"]}'}, {b"classes": b"7"}, {b"classes": b"[7]"}):
+        facts = {**whole.schema.metadata, **damage}
+        pq.write_table(whole.replace_schema_metadata(facts), tmp_path / "words.parquet")
+        with pytest.raises(DataError, match=r"words\.parquet is damaged"):
+            read_judgement(tmp_path / "words.parquet", first)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_has_a_row_for_every_image(first: Path, table: Path, tmp_path: Path) -> None:
+    """It may have more, of other sets that were labelled with this one, and lack those that are cut off."""
+    whole, part = pq.read_table(table), tmp_path / "part.parquet"
+    pq.write_table(whole.slice(0, 18), part)
+    with pytest.raises(DataError, match="no row for 2 of the 20 images") as refused:
+        read_judgement(part, first)
+    assert "label that transfer set" in str(refused.value.hint)
+    other = whole.slice(0, 5).set_column(0, "item_id", pa.array([f"{n:032x}" for n in range(5)]))
+    pq.write_table(pa.concat_tables([other, whole, whole]), tmp_path / "more.parquet")
+    found, expected = read_judgement(tmp_path / "more.parquet", first), read_judgement(table, first)
+    assert (found.ids, found.unjudged) == (expected.ids, 1)
+    assert np.array_equal(found.probabilities, expected.probabilities)
+
+    shutil.copytree(first, tmp_path / "cut")
+    place = pq.read_table(first / "samples.parquet").to_pylist()[18]
+    os.truncate(tmp_path / "cut" / "shards" / place["shard"], place["offset"] + 1)
+    assert read_judgement(part, tmp_path / "cut").unjudged == 3
 
 
 def test_a_table_may_name_the_images_of_a_fetched_set_by_their_bytes(
@@ -281,5 +305,7 @@ def test_on_the_command_line(
     code, out, _ = run("--json")
     found = json.loads(out)
     assert code == 0 and found["already_complete"] and found["dropped"] == 3
-    for wrong in (("--off-task", "2"), ("--drop", "1"), ("--most", "0.5"), ("--uncertain-share", "-1")):
-        assert run(*wrong)[0] == 2
+    wrong = ["--off-task 2", "--drop 1", "--most 0.5", "--uncertain-share -1", "--seed -1"]
+    for words in (*wrong, "--drop 0.1 --off-task 0.5"):
+        code, _, err = run(*words.split())
+        assert code == 2 and words.split()[0] in err, err

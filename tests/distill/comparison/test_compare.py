@@ -293,6 +293,18 @@ def test_a_dry_run_writes_nothing(write_recipe: Write, tmp_path: Path) -> None:
     assert estimates["labels-only/3-seed0"].flops == pytest.approx(spent)
 
 
+def test_a_budget_that_is_larger_than_the_data_is_told(
+    write_recipe: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it is run, once when it is, and in the report."""
+    recipe, only = write_recipe(labels=[50], methods=["labels-only"], transfer_sets=None), "labels-only/*"
+    estimate(CompareOptions(recipe, only=only, execution=ONE_THREAD))
+    assert capsys.readouterr().err.count("note: 50 a class: 3 of 3 classes have fewer") == 1
+    found = run(recipe, only)
+    assert capsys.readouterr().err.count("note: 50 a class: 3 of 3 classes have fewer") == 1
+    assert "50 a class is 18 labels together" in (found.out / "report.html").read_text()
+
+
 def test_no_cell_matches(write_recipe: Write) -> None:
     with pytest.raises(UsageError, match="matches no cell"):
         run(write_recipe(), only="nothing*")

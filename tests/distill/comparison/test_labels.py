@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.comparison.labels import draw_labels, load_task
+from distill.comparison.labels import count_drawn, draw_labels, load_task, tell_short
 from transferset.errors import DataError
 from transferset.labelled import load_labelled
 
@@ -31,6 +31,19 @@ def test_draws(task: Path, tmp_path: Path) -> None:
         "val": 12,
         "test": 15,
     }
+
+
+def test_a_budget_that_is_larger_than_a_class(
+    task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The class gives all it has, which is told; 6 of each are there."""
+    whole = load_task(task)
+    assert [count_drawn(whole, labels) for labels in ("4", "500", "all")] == [12, 18, 18]
+    assert draw_labels(whole, "500", 0, tmp_path / "drawn.parquet").images == 18
+    tell_short(whole, ["4", "6", "500", "all"])
+    told = capsys.readouterr().err.splitlines()
+    expected = "note: 500 a class: 3 of 3 classes have fewer training images and give all, 18 labels together"
+    assert told == [expected]
 
 
 def test_a_draw_is_a_pure_function(task: Path, tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"labels": [0]}, "labels must be images a class"),
         ({"labels": [5, 5]}, "labels must be"),
         ({"seeds": "x"}, "seeds must be a list of numbers"),
+        ({"seeds": [99999999999]}, "seeds: the number is larger than 2147483647"),
+        ({"train": {"steps": 10**23}}, "train.steps: the number is larger than 2147483647"),
+        ({"train": {"lr": 10**400}}, "train.lr must be a number above 0"),
+        ({"runtime": "foo"}, "runtime must be auto or eager or compile or openvino, not 'foo'"),
         ({"metric": "f1"}, "metric must be top1 or balanced_accuracy"),
         ({"metrics": "top1"}, "unknown key metrics"),
         ({"task": None}, "task is missing"),
@@ -158,7 +162,24 @@ def test_what_is_no_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     with pytest.raises(UsageError, match="does not exist"):
         load_recipe(path)
-    for content in ("a: [1", "- 1\n- 2", "!!python/object/apply:os.system ['false']", "\0"):
+    contents = ("a: [1", "- 1\n- 2", "!!python/object/apply:os.system ['false']", "\0", "task: 2024-99-99")
+    for content in contents:
         path.write_text(content)
         with pytest.raises(UsageError, match=r"not YAML|must be a mapping"):
             load_recipe(path)
+
+
+def test_a_key_stands_once(write_recipe: Write) -> None:
+    """In every mapping; what `<<` brings along may be given otherwise."""
+    path = write_recipe(train=None)
+    plain = path.read_text()
+    path.write_text(f"{plain}train: {{steps: 4, 'steps': 5}}\n")
+    with pytest.raises(UsageError, match=r"recipe\.yaml: line \d+: the key steps is there a second time"):
+        load_recipe(path)
+    path.write_text(f"{plain}train: &usual {{steps: 4, views: 3}}\nlabels: [9]\n")
+    with pytest.raises(UsageError, match="the key labels is there a second time"):
+        load_recipe(path)
+    merged = "teacher: &model {spec: embedded, image_size: 32}\nstudent: {<<: *model, image_size: 24}\n"
+    path.write_text(write_recipe(teacher=None, student=None).read_text() + merged)
+    found = load_recipe(path)
+    assert (found.teachers[0].image_size, found.student.image_size) == (32, 24)

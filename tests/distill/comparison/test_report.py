@@ -13,13 +13,14 @@ from distill.comparison.compare import Comparison
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
 from distill.comparison.disagreement import disagreements, divergence
+from distill.comparison.estimate import Estimate
 from distill.comparison.ledger import ledger_lines, stages_of
 from distill.comparison.recipe import Recipe, Teacher, TransferSet
 from distill.comparison.recipe_file import read_recipe
 from distill.comparison.report import write_report
 from distill.comparison.runner import DONE, Outcome
 from distill.comparison.summary import summary
-from distill.comparison.tables import compared_line
+from distill.comparison.tables import compared_line, print_estimates
 from distill.comparison.work import Work
 from transferset.report import text
 
@@ -231,6 +232,28 @@ def test_the_report_says_what_was_measured(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text()
     assert all(text(sentence) in html for sentence in (measured, given, progress))
     assert html.count("<figcaption>") >= 4  # every plot says what it shows
+
+
+def test_the_report_says_which_budgets_are_larger_than_the_data(tmp_path: Path) -> None:
+    row, large = a_row("labels-only", "", "10", 0.3), a_row("labels-only", "", "500", 0.3)
+    outcomes = {
+        seed: replace(one, work=replace(one.work, label_images=36))  # type: ignore[type-var]
+        for seed, one in large.outcomes.items()
+    }
+    rows = [row, Row(large.key, outcomes, large.answers, "top1")]
+    _, given, _ = summary(Comparison(tmp_path, a_recipe([10, 500]), [], rows, []))
+    assert given.endswith(" Not every class has 500 training images: 500 a class is 36 labels together.")
+    assert given.count("Not every class") == 1
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(20.0, "1 min"), (1500.0, "50 min"), (5400.0, "3.0 hours")])
+def test_what_is_left_is_told_in_minutes_below_an_hour(
+    seconds: float, most: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [Cell("labels-only", "10", seed) for seed in range(3)]
+    done = Estimate(cells[0], DONE, seconds=1e5)
+    print_estimates([done, *(Estimate(cell, "not run yet", seconds=seconds) for cell in cells[1:])])
+    assert f"2 of 3 cells are left, at most about {most}:" in capsys.readouterr().err
 
 
 def test_no_cell_is_done(tmp_path: Path) -> None:
