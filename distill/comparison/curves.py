@@ -63,8 +63,10 @@ def _curves(groups: Sequence[list[Row]], over: str) -> list[Curve]:
     for group in groups:
         size = _label_images if over == LABELS else _set_images
         ordered = sorted(group, key=size)
+        if over == LABELS:  # budgets that the data cannot fill are the same images
+            ordered = list({size(row): row for row in reversed(ordered)}.values())[::-1]
         sizes = tuple(size(row) for row in ordered)
-        if len(set(sizes)) == len(sizes):
+        if len(set(sizes)) == len(sizes) > 1:
             last = ordered[-1]
             name = last.name if over == LABELS else f"{last.name} ({_budget(last.labels)})"
             found.append(Curve(name, over, sizes, tuple(ordered)))

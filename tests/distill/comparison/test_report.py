@@ -91,6 +91,15 @@ def test_would_more_labels_help(shares: tuple[float, float], verdict: str) -> No
     assert pool.verdict == "can't tell" and pool.per_doubling is None
 
 
+def test_budgets_of_the_same_images_are_one_point_of_a_curve() -> None:
+    rows = [a_row("task-oriented", "retrieved", labels, share) for labels, share in (("5", 0.4), ("20", 0.7))]
+    again = replace(rows[1], key=(*rows[1].key[:3], "500"))
+    labels, _ = answers([*rows, again], a_recipe([5, 20, 500]))
+    assert labels.verdict == "yes"
+    labels, _ = answers([rows[1], again], a_recipe([20, 500]))
+    assert labels.verdict == "can't tell" and labels.per_doubling is None
+
+
 def of_seeds(row: Row, *seeds: int) -> Row:
     """What of the row was made under these seeds."""
     outcomes = {seed: row.outcomes[seed] for seed in seeds}
