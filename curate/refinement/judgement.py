@@ -62,12 +62,8 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise DataError(f"{table} is damaged: its classes are no list of names", hint=_HOW)
     _require_all(table, transfer_set, wanted, set(ids))
-    named = {one: place for place, one in enumerate(ids) if probabilities[place] is not None}
-    rows = {
-        one: named[one if one in named else other]
-        for one, other in wanted.items()
-        if {one, other} & named.keys()
-    }
+    judged = {one: place for place, one in enumerate(ids) if probabilities[place] is not None}
+    rows = _rows(wanted, judged)
     if not rows:
         raise DataError(
             f"the teacher of {table} could read none of the {len(wanted)} images of {transfer_set}",
@@ -95,6 +91,15 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
         on_task=scores,
         random_on_task=compared,
     )
+
+
+def _rows(wanted: dict[str, str], judged: dict[str, int]) -> dict[str, int]:
+    """The row of every image that was judged, under either of its ids."""
+    return {
+        one: judged[one if one in judged else other]
+        for one, other in wanted.items()
+        if {one, other} & judged.keys()
+    }
 
 
 def _require_all(table: Path, transfer_set: Path, wanted: dict[str, str], named: set[str]) -> None:

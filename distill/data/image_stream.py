@@ -42,7 +42,11 @@ class ImageRef:
         if self.problem is not None:
             raise DataError(self.problem)
         if self.offset is None:
-            if not stat.S_ISREG(self.path.stat().st_mode):
+            try:
+                mode = self.path.stat().st_mode
+            except ValueError as error:  # no file can have such a name
+                raise DataError(str(error)) from error
+            if not stat.S_ISREG(mode):
                 raise DataError("not a regular file")  # a pipe would be waited for
             return self.path.read_bytes()
         with TarReader(self.path) as tar:
@@ -200,8 +204,6 @@ class Streaming:
                 reasons[place] = error.message
             except OSError as error:
                 reasons[place] = error.strerror or str(error)
-            except ValueError as error:  # no file can have such a name
-                reasons[place] = str(error)
         stacked = blank(len(pixels), self.preprocessing, self.whole)
         for row, one in enumerate(pixels):
             stacked[row] = one
