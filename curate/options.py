@@ -97,7 +97,8 @@ Runtime = Annotated[str | None, typer.Option(help="auto, eager, compile or openv
 Precision = Annotated[str | None, typer.Option(help="Of the encoder's arithmetic: auto, fp32, bf16 or fp16.")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images a run of the encoder. Default: 64.")]
 WeightsSeed = Annotated[
-    int | None, typer.Option("--seed", help="Of an encoder with random weights. Default: 0.")
+    int | None,
+    typer.Option("--seed", min=0, max=2**31 - 1, help="Of an encoder with random weights. Default: 0."),
 ]
 
 # The search.

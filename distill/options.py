@@ -35,6 +35,10 @@ ImageRoot = Annotated[
     Path | None,
     typer.Option(help="Folder that the names in the lists or the table of --data are relative to."),
 ]
+MixedIn = Annotated[
+    Path | None,
+    typer.Option(callback=there, help="Labelled images to mix in; training selects on their val split."),
+]
 LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
 Shards = Annotated[
     list[str], typer.Option(help="A transfer set, a folder of tars, a tar, or a glob; may be repeated.")

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -59,8 +60,30 @@ def one_line(value: object) -> str:
     return visible(value).replace("\n", "\\n").replace("\t", "\\t")
 
 
+_told: ContextVar[set[str] | None] = ContextVar("_told", default=None)
+
+
 def say(message: str) -> None:
     """One line to stderr."""
+    told = _told.get()
+    if told is None or message not in told:
+        _line(message)
+    if told is not None:
+        told.add(message)
+
+
+@contextlib.contextmanager
+def each_message_once() -> Iterator[None]:
+    """Within, `say` is silent where it has said the same: for stages that are run again and again on the same
+    data."""
+    token = _told.set(set())
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def _line(message: str) -> None:
     print(one_line(message), file=sys.stderr, flush=True)
 
 
@@ -121,7 +144,7 @@ class _PlainProgress:
             parts.append(f"{_duration((self._total - self._done) / rate)} left")
         else:
             parts.append(_duration(elapsed))
-        say(", ".join([*parts, self._text] if self._text else parts))
+        _line(", ".join([*parts, self._text] if self._text else parts))
 
 
 class _BarProgress:

@@ -8,6 +8,7 @@ import typer
 
 from distill import options
 from transferset.console import print_json, print_table
+from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from distill.stages.plan import PlanReport
@@ -25,6 +26,9 @@ def plan(
     teacher: Teacher,
     student: StudentSpec,
     more_shards: options.MoreShards = None,
+    data: options.MixedIn = None,
+    image_root: options.ImageRoot = None,
+    labelled_share: options.LabelledShare = 0.1,
     image_size: options.ImageSize = None,
     steps: options.Steps = None,
     epochs: options.Epochs = None,
@@ -54,6 +58,8 @@ def plan(
         shards=(*shards, *(more_shards or ())),
         teacher=teacher,
         student=student,
+        data=with_image_root(data, image_root),
+        labelled_share=labelled_share,
         image_size=image_size,
         plan=Plan(steps, epochs, batch_size),
         views=views,

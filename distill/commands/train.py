@@ -11,10 +11,6 @@ from distill.commands.student_table import print_student
 from transferset.console import print_json
 from transferset.label_lists import with_image_root
 
-MixedIn = Annotated[
-    Path | None,
-    typer.Option(callback=options.there, help="Labelled images to mix in; val selects."),
-]
 TrainTeacher = Annotated[
     list[Path] | None,
     typer.Option(help="The directory that distill adapt wrote; or give --labels-from. May be repeated."),
@@ -90,7 +86,7 @@ def train(
     teacher_flip: options.TeacherFlip = False,
     labels_from: LabelsFrom = None,
     more_shards: options.MoreShards = None,
-    data: MixedIn = None,
+    data: options.MixedIn = None,
     image_root: options.ImageRoot = None,
     drop_near_copies: options.DropNearCopies = False,
     method: Method = "task-oriented",

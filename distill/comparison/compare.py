@@ -15,6 +15,7 @@ from distill.comparison.recipe_file import load_recipe
 from distill.comparison.runner import DONE, FAILED_STATUS, Outcome, Runner, outcome_of
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
+from transferset.console import each_message_once
 from transferset.errors import UsageError
 from transferset.writes import write_json, write_parquet
 
@@ -91,8 +92,9 @@ def compare(options: CompareOptions) -> Comparison:
         shared = Shared(recipe, out, options.execution)
         tell_short(shared.task, recipe.labels)
         runner = Runner(shared, chosen(cells, options.only))
-        runner.refuse_others()
-        runner.run()
+        with each_message_once():
+            runner.refuse_others()
+            runner.run()
         outcomes = [runner.outcomes.get(cell.name) or outcome_of(out, cell) for cell in cells]
     rows = rows_of(outcomes, recipe.metric)
     comparison = Comparison(out, recipe, outcomes, rows, differences(rows, recipe))

@@ -3,10 +3,11 @@ resumed."""
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transferset.console import say
 from transferset.errors import UsageError
 
 CACHE_MB = 1024
@@ -28,13 +29,30 @@ class Execution:
     student_precision: str = "auto"
     compile_student: str = "auto"
 
-    def resolve(self) -> dict[str, Any]:
-        """Device and threads, as JSON. They decide the last bits of the weights, so a run keeps them."""
+    def resolve(self, begun: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Device and threads, as JSON. They decide the last bits of the weights, so a run that was `begun`
+        keeps its own, and tells where something else is asked for now."""
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads} must be at least 1")
+        if begun is not None:
+            self._tell_kept(begun)
+            return dict(begun)
         from transferset.models.runtime import resolve_device
 
         return {"device": resolve_device(self.device), "threads": self.threads or cores()}
+
+    def _tell_kept(self, begun: Mapping[str, Any]) -> None:
+        mode = begun.get("student_mode") or {}
+        compiled = "on" if mode.get("compiled") else "off"
+        told = (
+            ("--device", self.device, begun["device"]),
+            ("--threads", self.threads, begun["threads"]),
+            ("--student-precision", self.student_precision, mode.get("precision", "fp32")),
+            ("--compile", self.compile_student, compiled),
+        )
+        kept = [f"{name} {old}, not {given}" for name, given, old in told if given not in (None, "auto", old)]
+        if kept:
+            say(f"note: goes on as it was begun, since this decides the last bits: {'; '.join(kept)}")
 
     @property
     def readers(self) -> int:

@@ -7,6 +7,7 @@ from distill.loop.recipe import Recipe
 from transferset.errors import UsageError
 
 EVALUATIONS = 10
+MOST_STEPS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Plan:
     def recipe(self, samples: int, default_epochs: float, default_lr: float, seed: int) -> Recipe:
         """In steps, for a list of this many samples."""
         steps = self.steps or max(1, math.ceil((self.epochs or default_epochs) * samples / self.batch_size))
+        if steps > MOST_STEPS:
+            raise UsageError(
+                f"{steps:.1e} steps of {self.batch_size} images are more than {MOST_STEPS:,}",
+                hint="give fewer --steps or --epochs",
+            )
         every = max(1, math.ceil(steps / EVALUATIONS))
         return Recipe(
             steps=steps,

@@ -78,32 +78,31 @@ def messages(overlap: Overlap, cleaning: Cleaned, drop_near: bool) -> list[str]:
     exact, near = overlap.across(overlap.exact), overlap.across(overlap.near)
     gone = {pair.second for pair in cleaning.dropped}
     if exact:
+        out = sum(pair.second in gone or pair.first in gone for pair in exact)
         found.append(
-            f"{len(exact)} images are copies of others in another split ({_between(overlap, exact)})"
+            f"copies of images in another split: {len(exact)} ({_between(overlap, exact)});"
+            f" training leaves {out} out"
         )
-        found[-1] += f"; training leaves {sum(p.second in gone or p.first in gone for p in exact)} out"
     repeated = [pair for pair in overlap.within(overlap.exact) if pair.second in gone]
     if repeated:
         found.append(
-            f"{len(repeated)} images repeat others of their class ({_first(overlap, repeated[0])}):"
-            " each counts once"
+            f"repeats within a class: {len(repeated)} ({_first(overlap, repeated[0])}); each counts once"
         )
     if near:
         what = "left out" if drop_near else "kept (--drop-near-copies leaves them out)"
         found.append(
-            f"{len(near)} images look like others in another split ({_between(overlap, near)}): {what}"
+            f"images that look like one in another split: {len(near)} ({_between(overlap, near)}); {what}"
         )
     conflicts = overlap.conflicts()
     if conflicts:
         labels = f"{overlap.image(conflicts[0].first).label} and {overlap.image(conflicts[0].second).label}"
         found.append(
-            f"{len(conflicts)} images stand under two labels"
-            f" ({visible(labels)}: {_first(overlap, conflicts[0])})"
+            f"images under two labels: {len(conflicts)} ({visible(labels)}: {_first(overlap, conflicts[0])})"
         )
     if cleaning.kept_for_class:
         found.append(
-            f"warning: {len(cleaning.kept_for_class)} training images are also test images, and stay because"
-            " their classes have no others: test scores will be too high"
+            f"warning: training images that are also test images, and stay because their classes have no"
+            f" others: {len(cleaning.kept_for_class)}; test scores will be too high"
         )
     if not overlap.near_searched:
         found.append(f"near copies are searched in sets of up to {LARGEST:,} images, not in this one")

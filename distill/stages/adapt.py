@@ -60,7 +60,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
         resolved, mode = None, PLAIN
         if student is not None:
             before = run.resolved()
-            resolved = before or options.execution.resolve()
+            resolved = options.execution.resolve(before)
             stack.enter_context(torch_threads(resolved["threads"]))
             student.module.to(resolved["device"])
             recipe = tuning_recipe(options, len(sets.train.images))

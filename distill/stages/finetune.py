@@ -65,7 +65,7 @@ def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentRe
     run = RunDirectory(options.out)
     with DirectoryLock(options.out):
         before = run.resolved()
-        resolved = before or options.execution.resolve()
+        resolved = options.execution.resolve(before)
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, resolved)
             mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)

@@ -66,7 +66,10 @@ def _resolve(options: LabelOptions, begun: dict[str, Any] | None) -> dict[str, A
 
     runtime, precision = options.runtime, options.precision
     asked = {"batch_size": options.batch_size, "runtime": runtime, "precision": precision}
-    resolved = {**options.execution.resolve(), **asked, **(begun or {})}
+    resolved = {**asked, **options.execution.resolve(begun)}
+    if begun is not None and begun.get("batch_size", options.batch_size) != options.batch_size:
+        kept = f"--batch-size {begun['batch_size']}, which the store was begun with"
+        say(f"note: goes on with {kept}, not {options.batch_size}")
     told = (
         ("--runtime", runtime, runtime, resolved["runtime"]),
         ("--precision", precision, PRECISIONS.get(precision, precision), resolved["precision"]),

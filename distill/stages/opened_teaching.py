@@ -10,6 +10,7 @@ from distill.methods.transfer import Transfer
 from distill.stages.combined_teaching import combined, distinct_names
 from distill.stages.stored_teaching import Asked, stored_teaching
 from distill.stages.teaching import DEFAULT_AUGMENT, DEFAULT_VIEWS, OnlineTeaching, Teaching
+from transferset.console import say
 
 if TYPE_CHECKING:
     from distill.stages.train_options import TrainOptions
@@ -22,6 +23,11 @@ def open_teaching(options: "TrainOptions", method: Transfer, resolved: dict[str,
     plan = ViewPlan(augment, options.seed, options.plan.batch_size, views)
     members: Sequence[Teaching]
     if options.stores:
+        if options.precision != "auto":
+            say(
+                "note: --precision is the teacher's, which has looked already: it changes nothing;"
+                " --student-precision is the student's"
+            )
         paths = options.stores
         teacher = options.teachers[0] if options.teachers else None
         asked = Asked(teacher, options.views, options.augment)

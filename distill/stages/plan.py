@@ -12,6 +12,7 @@ import numpy as np
 
 from distill.data.batches import Batch, render
 from distill.data.compact_logits import logit_format
+from distill.data.mixture import mix
 from distill.data.samples import Decoded, ImageReader, Samples
 from distill.data.transfer_shards import open_transfer_shards
 from distill.data.views import View, augmentation, draw_view
@@ -29,6 +30,7 @@ from distill.models.student import Student
 from distill.stages.train_inputs import DEFAULT_EPOCHS, WEIGHTS_LR
 from distill.task import CLASSIFICATION, Task
 from transferset.errors import DataError, UsageError
+from transferset.labelled import load_labelled
 from transferset.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -41,9 +43,10 @@ _SAMPLED = 128
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """What `distill plan` is given: a run of `train` on the transfer set alone, as it is going to be.
-    `top_k` and `features`: of the store, as in `label`; `teacher_flip`: of both, as
-    there. `seconds`: how long each stage is measured."""
+    """What `distill plan` is given: a run of `train`, as it is going to be. `data`: labelled images that are
+    mixed in at `labelled_share`; they are counted, not checked for copies as `train` does. `top_k` and
+    `features`: of the store, as in `label`; `teacher_flip`: of both, as there. `seconds`:
+    how long each stage is measured."""
 
     shards: tuple[str | Path, ...]
     teacher: Path
@@ -52,6 +55,8 @@ class PlanOptions:
     plan: Plan = field(default_factory=Plan)
     views: int = 8
     augment: str = "standard"
+    data: Path | None = None
+    labelled_share: float = 0.1
     top_k: int | None = None
     features: bool = False
     teacher_flip: bool = False
@@ -63,13 +68,16 @@ class PlanOptions:
     def __post_init__(self) -> None:
         if self.views < 0:
             raise UsageError(f"--views {self.views} must not be negative", hint="0: new views in every epoch")
+        if not 0 <= self.labelled_share < 1:
+            raise UsageError(f"--labelled-share {self.labelled_share} must be at least 0 and less than 1")
         if not 0 < self.seconds < math.inf:
             raise UsageError(f"--seconds {self.seconds} must be positive and finite")
 
 
 @dataclass(frozen=True)
 class PlanReport:
-    """The prediction. `rates`: images a second of each stage alone on this machine (`decode` of whole images,
+    """The prediction. `images`: of an epoch, the labelled ones among them as often as they are repeated.
+    `rates`: images a second of each stage alone on this machine (`decode` of whole images,
     the others of views); `joint_rates`: of a run whose teacher looks at every view, and of one from a store.
     `teacher_images`: views that the teacher looks at in an online run. `store_bytes`, `label_seconds`: of a
     store of `store_views` views. `online_seconds` and `stored_seconds`: of one run. `pays_from`: how many
@@ -108,7 +116,8 @@ def plan(options: PlanOptions, task: Task = CLASSIFICATION) -> PlanReport:
 
     augmentation(options.augment)
     resolved = options.execution.resolve()
-    samples = open_transfer_shards(options.shards).samples
+    labelled = load_labelled(options.data) if options.data is not None else None
+    samples = mix(open_transfer_shards(options.shards).samples, labelled, options.labelled_share).samples
     tell_if_busy()
     with torch_threads(resolved["threads"]):
         teacher = open_teacher(

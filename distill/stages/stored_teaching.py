@@ -107,9 +107,10 @@ def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer
         )
     views = store.views if asked.views is None else asked.views
     if not 1 <= views <= store.views:
+        fewer = "leave it out, give fewer, or label more into another directory"
         raise UsageError(
             f"--views {asked.views}: {path} holds {store.views} views of every image",
-            hint="leave it out, give fewer, or label more",
+            hint=fewer if views else "leave it out; new views in every epoch take a --teacher",
         )
     stored = ViewPlan(_views_of(store), plan.seed, plan.batch_size, views, store.seed)
     return StoredTeaching(store, method, stored)

@@ -75,7 +75,7 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
     run = RunDirectory(options.out)
     with DirectoryLock(options.out):
         before = run.resolved()
-        resolved = before or options.execution.resolve()
+        resolved = options.execution.resolve(before)
         with torch_threads(resolved["threads"]):
             inputs = open_inputs(options, task, method, resolved)
             mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)

@@ -46,7 +46,7 @@ def train_several(
     named = enumerate(students)
     runs = [replace(options, student=spec, out=run_path(options.out, n, spec)) for n, spec in named]
     with _writing(options.out, [run.out for run in runs]):
-        resolved = RunDirectory(runs[0].out).resolved() or options.execution.resolve()
+        resolved = options.execution.resolve(RunDirectory(runs[0].out).resolved())
         with torch_threads(resolved["threads"]):
             opened: list[Inputs] = []
             teaching: Teaching | None = None

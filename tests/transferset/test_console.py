@@ -13,7 +13,15 @@ import pyarrow as pa
 import pytest
 
 from transferset import errors
-from transferset.console import known_error, print_json, print_table, progress, say, visible
+from transferset.console import (
+    each_message_once,
+    known_error,
+    print_json,
+    print_table,
+    progress,
+    say,
+    visible,
+)
 
 ROOT = Path(__file__).parents[2]
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -202,6 +210,17 @@ def test_messages_go_to_stderr_with_controls_visible(capsys: pytest.CaptureFixtu
     assert visible("a\tb\nc é 漢") == "a\tb\nc é 漢"
     say("a\nhint: b\tc")
     assert capsys.readouterr().err == "a\\nhint: b\\tc\n", "a name can't forge a line"
+
+
+def test_what_stages_repeat_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with each_message_once():
+        for _ in range(2):
+            say("a copy")
+            say("another")
+    assert capsys.readouterr().err == "a copy\nanother\n"
+    say("a copy")
+    say("a copy")
+    assert capsys.readouterr().err == "a copy\na copy\n"
 
 
 def test_json_goes_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from distill.loop.execution import torch_threads
+from distill.loop.execution import Execution, torch_threads
 
 
 def _blas_threads() -> set[int]:
@@ -16,3 +17,13 @@ def test_threads_are_those_of_the_run_and_not_of_the_environment() -> None:
         with torch_threads(threads):
             assert torch.get_num_threads() == threads and _blas_threads() == {threads}
     assert torch.get_num_threads() == before and _blas_threads() == blas
+
+
+def test_a_run_keeps_what_it_was_begun_with_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    begun = {"device": "cpu", "threads": 2, "student_mode": {"precision": "fp32", "compiled": False}}
+    same = Execution("cpu", 2, student_precision="fp32", compile_student="off")
+    assert same.resolve(begun) == begun == Execution().resolve(begun)
+    assert capsys.readouterr().err == ""
+    assert Execution("cpu", 1, student_precision="bf16").resolve(begun) == begun
+    told = capsys.readouterr().err
+    assert "--threads 2, not 1; --student-precision fp32, not bf16" in told and "--device" not in told

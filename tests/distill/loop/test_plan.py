@@ -14,6 +14,11 @@ def test_epochs_become_steps() -> None:
     assert Plan(steps=7, eval_every=0, checkpoint_every=3).recipe(100, 2, 0.3, 0).eval_every == 0
 
 
+def test_more_steps_than_can_be_counted_are_refused() -> None:
+    with pytest.raises(UsageError, match="are more than 2,147,483,647"):
+        Plan(epochs=1e30).recipe(100, 2, 0.3, 0)
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -38,7 +38,7 @@ def test_a_training_image_that_is_a_test_image_is_left_out(
     assert left_out(found, splits) == {"train/cat/copy.png"}
     assert [pair.kind for pair in found.overlap.exact] == [BYTES]
     told = capsys.readouterr().err
-    assert "1 images are copies of others in another split (1 in train and test; the first: " in told
+    assert "copies of images in another split: 1 (1 in train and test; the first: " in told
     assert "train/cat/copy.png = test/cat/0.png); training leaves 1 out" in told
 
 
@@ -58,7 +58,10 @@ def test_val_loses_what_is_in_test(splits: Path) -> None:
 def test_a_repeat_within_a_class_counts_once(splits: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(splits / "train/cat/0.png", splits / "train/cat/zz.png")
     assert left_out(checked(splits), splits) == {"train/cat/zz.png"}
-    assert "1 images repeat others of their class" in capsys.readouterr().err
+    assert (
+        "repeats within a class: 1 (train/cat/zz.png = train/cat/0.png); each counts once"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_image_under_two_labels_is_told_and_stays(
@@ -67,7 +70,7 @@ def test_an_image_under_two_labels_is_told_and_stays(
     shutil.copy(splits / "train/cat/0.png", splits / "train/dog/cat.png")
     found = checked(splits)
     assert not left_out(found, splits) and len(found.overlap.conflicts()) == 1
-    assert "1 images stand under two labels (cat and dog: " in capsys.readouterr().err
+    assert "images under two labels: 1 (cat and dog: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("edit", ["re-encoded", "mirrored", "half the size", "cropped"])
@@ -85,7 +88,7 @@ def test_near_copies_are_told_and_dropped_if_asked_for(
     found = checked(splits)
     assert "train/dog/near.jpg" in names(found)
     assert [pair.kind for pair in found.overlap.near] == [NEAR]
-    assert "1 images look like others in another split" in capsys.readouterr().err
+    assert "images that look like one in another split: 1 (" in capsys.readouterr().err
     assert "train/dog/near.jpg" not in names(checked(splits, drop_near=True))
 
 

@@ -5,33 +5,29 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import simplejpeg
 
 from distill.data.compact_logits import targets
 from distill.data.label_shards import Unit
-from distill.data.label_store import LabelStore, open_store, rows_of
+from distill.data.label_store import open_store, rows_of
 from distill.data.labelling import Labelling
 from distill.data.views import augmentation, draw_view, render_crop
 from distill.loop.execution import Execution
 from distill.models.teacher import open_teacher
 from distill.stages import label_writer
-from distill.stages.label import LabelOptions, label
+from distill.stages.label import label
 from tests.distill.stages import killed
+from tests.distill.stages.stores import ONE_THREAD, VIEWS, Picture, label_options, three_shards
 from transferset.copies import item_id
 from transferset.errors import DataError, InterruptedRun, UsageError
 from transferset.images import decode
 from transferset.lock import DirectoryLock
 
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-VIEWS = 3
-Picture = Callable[..., np.ndarray]
 LABELLING_ASK = "distill.data.labelling:Labelling._ask"
 WRITE = "distill.stages.label_writer:write_shard"
 
@@ -43,19 +39,7 @@ def shards(
     write_tar: Callable[..., Path],
     noise: Picture,
 ) -> Path:
-    """Three tars of 15 images; one of the second is cut off."""
-    root = tmp_path_factory.mktemp("shards") / "set"
-    for shard in range(3):
-        members = {f"{n:04d}.jpg": encode(noise(n % 3, 100 * shard + n)) for n in range(15)}
-        if shard == 1:
-            members["0007.jpg"] = members["0007.jpg"][:-300]
-        write_tar(root / f"{shard:06d}.tar", members)
-    return root
-
-
-def _options(shards: Path, teacher: Path, out: Path, **values: object) -> LabelOptions:
-    options = LabelOptions((shards,), teacher, out, views=VIEWS, batch_size=8, runtime="eager")
-    return replace(options, **{"execution": ONE_THREAD, **values})  # type: ignore[arg-type]
+    return three_shards(tmp_path_factory.mktemp("shards") / "set", encode, write_tar, noise)
 
 
 def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
@@ -71,7 +55,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, shards: Path, teacher: Path) -> Path:
     out = tmp_path_factory.mktemp("label") / "store"
-    report = label(_options(shards, teacher, out))
+    report = label(label_options(shards, teacher, out))
     assert (report.images, report.shards, report.unreadable, report.labelled_now) == (45, 3, 1, 45)
     return out
 
@@ -116,7 +100,7 @@ def test_the_same_command_elsewhere_gives_the_same_bytes(
     store: Path, shards: Path, teacher: Path, tmp_path: Path, workers: int
 ) -> None:
     moved = shutil.copytree(shards, tmp_path / "elsewhere" / "set")
-    label(_options(moved, teacher, tmp_path / "store", execution=Execution("cpu", 1, workers)))
+    label(label_options(moved, teacher, tmp_path / "store", execution=Execution("cpu", 1, workers)))
     assert _files(tmp_path / "store") == _files(store)
 
 
@@ -141,12 +125,12 @@ def test_a_killed_command_goes_on_in_the_precision_that_it_had(
 ) -> None:
     """Left to itself eager torch would take fp32 here, as another machine takes something else."""
     whole, out = tmp_path / "whole", tmp_path / "store"
-    label(_options(shards, teacher, whole, precision="bf16"))
+    label(label_options(shards, teacher, whole, precision="bf16"))
     assert json.loads((whole / "config.json").read_text())["resolved"]["precision"] == "bf16"
     exact = open_store(store).shards[2].tensors["log_probabilities"]
     assert not np.array_equal(open_store(whole).shards[2].tensors["log_probabilities"], exact)
     killed.kill([*_arguments(shards, teacher, out), "--precision", "bf16"], LABELLING_ASK, 9)
-    assert label(_options(shards, teacher, out, runtime="auto")).labelled_now == 30
+    assert label(label_options(shards, teacher, out, runtime="auto")).labelled_now == 30
     assert _files(out) == _files(whole)
 
 
@@ -162,8 +146,17 @@ def test_another_runtime_or_precision_is_refused(
 ) -> None:
     before = _files(store)
     with pytest.raises(UsageError, match=difference):
-        label(_options(shards, teacher, store, **values))
-    assert label(_options(shards, teacher, store, precision="fp32")).labelled_now == 0
+        label(label_options(shards, teacher, store, **values))
+    assert label(label_options(shards, teacher, store, precision="fp32")).labelled_now == 0
+    assert _files(store) == before
+
+
+def test_a_store_keeps_the_batch_size_it_was_begun_with(
+    store: Path, shards: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _files(store)
+    label(label_options(shards, teacher, store, batch_size=16))
+    assert "--batch-size 8, which the store was begun with, not 16" in capsys.readouterr().err
     assert _files(store) == before
 
 
@@ -175,7 +168,7 @@ def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
     config["resolved"] |= {"device": "cuda:7", "precision": "f16"}
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"begun on eager \(f16\) on cuda:7, and here: there is no device"):
-        label(_options(shards, teacher, out, runtime="auto"))
+        label(label_options(shards, teacher, out, runtime="auto"))
 
 
 def test_a_store_is_not_gone_on_with_where_images_look_otherwise(
@@ -188,11 +181,11 @@ def test_a_store_is_not_gone_on_with_where_images_look_otherwise(
     before, decode_jpeg = _files(out), simplejpeg.decode_jpeg
     monkeypatch.setattr(simplejpeg, "decode_jpeg", partial(decode_jpeg, fastdct=True))
     with pytest.raises(UsageError, match=r"labelled where images look otherwise: other pixels of jpeg \("):
-        label(_options(shards, teacher, out))
+        label(label_options(shards, teacher, out))
     assert _files(out) == before
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
     monkeypatch.setattr(simplejpeg, "__version__", "0.0", raising=False)
-    assert label(_options(shards, teacher, out)).labelled_now == 30
+    assert label(label_options(shards, teacher, out)).labelled_now == 30
     assert _files(out) == _files(store)
 
 
@@ -207,7 +200,7 @@ def test_stores_of_an_earlier_version_are_refused(
     config["decoder"] = config["decoder"]["versions"]
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="an earlier version"):
-        label(_options(shards, teacher, out))
+        label(label_options(shards, teacher, out))
 
 
 def test_an_interrupted_command_says_so_and_goes_on(
@@ -223,9 +216,9 @@ def test_an_interrupted_command_says_so_and_goes_on(
 
     monkeypatch.setattr(Labelling, "_ask", interrupted)
     with pytest.raises(InterruptedRun, match=r"stopped in 000001\.tar"):
-        label(_options(shards, teacher, tmp_path / "store"))
+        label(label_options(shards, teacher, tmp_path / "store"))
     monkeypatch.undo()
-    assert label(_options(shards, teacher, tmp_path / "store")).labelled_now == 30
+    assert label(label_options(shards, teacher, tmp_path / "store")).labelled_now == 30
     assert _files(tmp_path / "store") == _files(store)
 
 
@@ -236,7 +229,7 @@ def test_a_full_disk_leaves_what_was_there(store: Path, shards: Path, teacher: P
     limited += "from distill.cli import main\nmain()"
     full = killed.run(limited, _arguments(shards, teacher, out))
     assert full.returncode == 6, full.stderr
-    label(_options(shards, teacher, out))
+    label(label_options(shards, teacher, out))
     assert _files(out) == _files(store)
 
 
@@ -245,12 +238,12 @@ def test_pieces_of_a_shard_are_kept(
 ) -> None:
     monkeypatch.setattr(label_writer, "PIECE", 8)
     whole = tmp_path / "whole"
-    label(_options(shards, teacher, whole))
+    label(label_options(shards, teacher, whole))
     small = "import distill.stages.label_writer as l; l.PIECE = 8"
     out = tmp_path / "store"
     killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 5, first=small)
     assert [path.name for path in (out / "pieces").iterdir()] == ["000000-00000000.safetensors"]
-    report = label(_options(shards, teacher, out))
+    report = label(label_options(shards, teacher, out))
     assert report.labelled_now == 37 and _files(out) == _files(whole)
     for mine, one in zip(open_store(out).shards, open_store(store).shards, strict=True):
         found, expected = mine.tensors["log_probabilities"], one.tensors["log_probabilities"]
@@ -262,12 +255,12 @@ def test_a_damaged_piece_is_labelled_again(
 ) -> None:
     monkeypatch.setattr(label_writer, "PIECE", 8)
     whole, out = tmp_path / "whole", tmp_path / "store"
-    label(_options(shards, teacher, whole))
+    label(label_options(shards, teacher, whole))
     small = "import distill.stages.label_writer as l; l.PIECE = 8"
     killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 5, first=small)
     (piece,) = (out / "pieces").iterdir()
     os.truncate(piece, piece.stat().st_size // 2)
-    assert label(_options(shards, teacher, out)).labelled_now == 45
+    assert label(label_options(shards, teacher, out)).labelled_now == 45
     assert _files(out) == _files(whole)
 
 
@@ -280,9 +273,9 @@ def test_damaged_shards_are_labelled_again_and_others_kept(
     (out / "outputs" / "000002.json").write_text("{}")
     with pytest.raises(DataError, match=r"000001\.safetensors is missing or damaged"):
         open_store(out)
-    assert label(_options(shards, teacher, out)).labelled_now == 30
+    assert label(label_options(shards, teacher, out)).labelled_now == 30
     assert _files(out) == _files(store)
-    assert label(_options(shards, teacher, out)).labelled_now == 0
+    assert label(label_options(shards, teacher, out)).labelled_now == 0
 
 
 @pytest.mark.parametrize(
@@ -300,7 +293,7 @@ def test_other_arguments_are_refused(
 ) -> None:
     before = _files(store)
     with pytest.raises(UsageError, match=difference):
-        label(_options(shards, teacher, store, **values))
+        label(label_options(shards, teacher, store, **values))
     assert _files(store) == before
 
 
@@ -313,7 +306,7 @@ def test_other_images_or_another_teacher_are_refused(
     data[1500] ^= 1
     (changed / "000002.tar").write_bytes(data)
     with pytest.raises(UsageError, match="samples_sha256"):
-        label(_options(changed, teacher, store))
+        label(label_options(changed, teacher, store))
     from distill.stages.adapt import AdaptOptions, adapt
 
     tiny = "timm:test_efficientnet@none"
@@ -321,7 +314,7 @@ def test_other_images_or_another_teacher_are_refused(
         AdaptOptions(labelled, tiny, tmp_path / "other", image_size=32, runtime="eager", execution=ONE_THREAD)
     )
     with pytest.raises(UsageError, match="teacher_sha256"):
-        label(_options(shards, tmp_path / "other", store))
+        label(label_options(shards, tmp_path / "other", store))
 
 
 def test_a_second_writer_and_a_foreign_folder(
@@ -330,129 +323,27 @@ def test_a_second_writer_and_a_foreign_folder(
     from transferset.errors import BusyError
 
     with DirectoryLock(tmp_path / "busy"), pytest.raises(BusyError):
-        label(_options(shards, teacher, tmp_path / "busy"))
+        label(label_options(shards, teacher, tmp_path / "busy"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…")
     with pytest.raises(UsageError, match="not empty"):
-        label(_options(shards, teacher, tmp_path / "mine"))
+        label(label_options(shards, teacher, tmp_path / "mine"))
 
 
 def test_nothing_readable_is_bad_data(teacher: Path, tmp_path: Path, write_tar: Callable[..., Path]) -> None:
     rubbish = write_tar(tmp_path / "rubbish.tar", {f"{n}.jpg": b"x" * 100 for n in range(3)})
     with pytest.raises(DataError, match="none of the 3 images"):
-        label(_options(rubbish, teacher, tmp_path / "store"))
+        label(label_options(rubbish, teacher, tmp_path / "store"))
 
 
 def test_the_largest_classes_and_the_rest(shards: Path, store: Path, teacher: Path, tmp_path: Path) -> None:
-    label(_options(shards, teacher, tmp_path / "store", top_k=1))
+    label(label_options(shards, teacher, tmp_path / "store", top_k=1))
     few, all_of_them = open_store(tmp_path / "store"), open_store(store)
     tensors, full = few.shards[0].tensors, all_of_them.shards[0].tensors["log_probabilities"]
     assert tensors["classes"].shape == (15, VIEWS, 1) and tensors["classes"].dtype == np.uint16
     assert np.array_equal(tensors["log_probabilities"][..., 0], full.max(axis=-1))
     rest = np.log(-np.expm1(full.max(axis=-1).astype(np.float64)))
     assert np.allclose(tensors["rest"], rest, atol=1e-2)
-
-
-def test_the_table_has_one_row_an_image(store: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
-    path = tmp_path / "tables" / "t.parquet"
-    report = label(_options(shards, teacher, store, table=path))
-    assert report.labelled_now == 0 and report.table == str(path)
-    table = pq.read_table(path)
-    assert json.loads(table.schema.metadata[b"classes"]) == ["blue", "green", "red"]
-    rows = table.to_pylist()
-    assert len(rows) == 45 and [row["shard"] for row in rows[14:16]] == ["000000.tar", "000001.tar"]
-    lost = rows[15 + 7]
-    assert lost["item_id"] and lost["probabilities"] is lost["entropy"] is lost["predicted"] is None
-    one = rows[3]
-    p = np.array(one["probabilities"])
-    mean = _mean_probabilities(open_store(store), 0, 3)
-    assert np.allclose(p, mean, atol=1e-3) and p.sum() == pytest.approx(1, abs=1e-5)
-    assert one["entropy"] == pytest.approx(float(-(p * np.log(p)).sum()), abs=1e-4)
-    assert one["predicted"] == ["blue", "green", "red"][int(p.argmax())]
-    assert one["hinted_label"] is None and lost["on_task"] is None
-    sizes = open_store(store).shards[0].tensors["log_sum_exp"][3]
-    assert np.ptp(sizes) > 0 and one["on_task"] == pytest.approx(sizes.mean(), abs=1e-5)
-    assert b"random_on_task" not in table.schema.metadata
-    before = path.read_bytes()
-    label(_options(shards, teacher, store, table=path))
-    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
-
-
-def test_the_table_tells_how_random_images_look(
-    store: Path, shards: Path, teacher: Path, tmp_path: Path, encode: Callable[..., bytes], noise: Picture
-) -> None:
-    """Scored as those of the set are: the same images, in tars or in files, get the same scores."""
-    path, folder = tmp_path / "t.parquet", tmp_path / "loose"
-    folder.mkdir()
-    (folder / "0.jpg").write_bytes(encode(noise(1, 999)))
-    (folder / "1.jpg").write_bytes(b"no image")
-    given = {"table": path, "reject_from": (str(shards), str(folder))}
-    label(_options(shards, teacher, store, **given))
-    table = pq.read_table(path)
-    random = json.loads(table.schema.metadata[b"random_on_task"])
-    assert (random["unreadable"], random["pool"], len(random["scores"])) == (2, ["set", "loose"], 45)
-    of_set = np.array([row["on_task"] for row in table.to_pylist() if row["on_task"] is not None])
-    apart = np.abs(of_set[:, None] - np.array(random["scores"])[None])
-    assert len(of_set) == 44 and apart.min(axis=1).max() < 1e-3 < np.diff(np.sort(of_set)).mean()
-    label(_options(shards, teacher, store, **given, reject_images=7))
-    few = json.loads(pq.read_schema(path).metadata[b"random_on_task"])
-    assert len(few["scores"]) + few["unreadable"] == 7 and set(few["scores"]) <= set(random["scores"])
-
-
-def test_random_images_that_cannot_be_read_or_are_not_there(
-    store: Path, shards: Path, teacher: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "0.jpg").write_bytes(b"no image")
-    path = tmp_path / "t.parquet"
-    with pytest.raises(DataError, match="none of the 1 images of --reject-from"):
-        label(_options(shards, teacher, store, table=path, reject_from=(str(tmp_path),)))
-    with pytest.raises(UsageError, match="nowhere does not exist"):
-        label(_options(shards, teacher, tmp_path / "new", table=path, reject_from=("nowhere",)))
-    assert not path.exists() and not (tmp_path / "new").exists()
-
-
-def _mean_probabilities(opened: LabelStore, shard: int, row: int) -> np.ndarray:
-    rows = rows_of(opened.shards[shard], np.full(VIEWS, row), np.arange(VIEWS))
-    mean: np.ndarray = np.exp(targets(rows, opened.layout)).mean(axis=0)
-    return mean
-
-
-@pytest.mark.parametrize("fetched", [False, True])
-def test_ids_and_hinted_labels_come_from_the_transfer_set(
-    fetched: bool,
-    teacher: Path,
-    tmp_path: Path,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Picture,
-) -> None:
-    import pyarrow as pa
-
-    from transferset.tars import list_members
-
-    root = tmp_path / "set"  # where it was fetched, its item ids are those of URLs
-    members = {f"{n}.jpg": encode(noise(n, n)) for n in range(3)}
-    tar = write_tar(root / "shards" / "000000.tar", members)
-    places = list_members(tar)
-    ids = [item_id(data).hex() for data in members.values()]
-    urls = [item_id(b"https://example.org/%d" % n).hex() for n in range(3)]
-    table = {
-        **({"item_id": urls, "bytes_id": ids} if fetched else {"item_id": ids}),
-        "shard": ["000000.tar"] * 3,
-        "offset": [member.offset for member in places],
-        "size": [member.size for member in places],
-        "hinted_label": ["blue", None, "red"],
-    }
-    pq.write_table(pa.table(table), root / "samples.parquet")
-    label(_options(root, teacher, tmp_path / "store", table=tmp_path / "t.parquet"))
-    found = pq.read_table(tmp_path / "t.parquet")
-    assert found.column("hinted_label").to_pylist() == ["blue", None, "red"]
-    assert found.column("item_id").to_pylist() == (urls if fetched else ids)
-    assert found.column("bytes_id").to_pylist() == ids
-    label(_options(root / "shards", teacher, tmp_path / "store", table=tmp_path / "tars.parquet"))
-    of_tars = pq.read_table(tmp_path / "tars.parquet")
-    assert of_tars.column("item_id").to_pylist() == ids, "there is no table that names them otherwise"
-    assert of_tars.column("hinted_label").to_pylist() == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -463,5 +354,5 @@ def test_ids_and_hinted_labels_come_from_the_transfer_set(
 )  # fmt: skip
 def test_impossible_options(shards: Path, teacher: Path, tmp_path: Path, values: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        label(_options(shards, teacher, tmp_path / "store", **values))
+        label(label_options(shards, teacher, tmp_path / "store", **values))
     assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())

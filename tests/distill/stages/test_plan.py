@@ -105,6 +105,23 @@ def test_real_stages(
     assert 0 < tensors - found.store_bytes < 500, "but for the header"
 
 
+def test_labelled_images_that_are_mixed_in_count(
+    teacher: Path, labelled: Path, noise_tar: Callable[..., Path], tmp_path: Path
+) -> None:
+    """60 of the transfer set, and 18 labelled ones so often that they are about half of an epoch."""
+    shards, mixed = (noise_tar(60),), {"data": labelled, "labelled_share": 0.5}
+    options = PlanOptions(shards, teacher, TINY, image_size=32, plan=Plan(steps=9, batch_size=8), **mixed)  # type: ignore[arg-type]
+    options = replace(options, seconds=0.05, runtime="eager", execution=ONE_THREAD)
+    found = plan(options)
+    assert found.images == 60 + 3 * 18 and plan(replace(options, data=None)).images == 60
+    stored = LabelOptions(shards, teacher, tmp_path / "store", runtime="eager", execution=ONE_THREAD)
+    label(replace(stored, **mixed))  # type: ignore[arg-type]
+    tensors = sum(path.stat().st_size for path in (tmp_path / "store" / "outputs").glob("*.safetensors"))
+    assert tensors == pytest.approx(found.store_bytes, rel=0.1)
+    with pytest.raises(UsageError, match="--labelled-share 1"):
+        replace(options, labelled_share=1.0)
+
+
 def test_a_teacher_that_looks_at_mirror_images_too_takes_twice_the_time(
     teacher: Path, noise_tar: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
