@@ -44,6 +44,11 @@ def balanced_accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
+def weighted_accuracy(outputs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+    """Share of what the images count, `weights` (n,), that is told right."""
+    return float(np.average(outputs.argmax(axis=1) == labels, weights=weights))
+
+
 CLASSIFICATION = Task(
     name="classification",
     build_student=build_student,

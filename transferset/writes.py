@@ -1,6 +1,7 @@
 """Files that are either whole or not there: temporary name, fsync, rename, fsync of the directory."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TEMPORARY_PREFIX = ".tmp-"
 _LONGEST_NAME = 200
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _temporary_name(path: Path) -> Path:
@@ -67,8 +69,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         remove(temporary)
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = str(path)  # write() names no file
         raise
     _sync(path.parent)
 

@@ -115,12 +115,32 @@ def identity(cell: Cell, recipe: Recipe, labels_sha256: str, set_sha256: str | N
 def claim(folder: Path, given: dict[str, Any]) -> None:
     """Write the cell's identity into its folder; UsageError, showing the difference, where another cell has
     been begun there."""
-    path = folder / CELL
-    begun = folder.exists() and any(entry.is_dir() for entry in folder.iterdir())
-    if not path.exists() or not (begun or (folder / RESULT).exists()):
-        write_json(path, given)
-        return
-    found, given = dict(_leaves("", read_json(path))), dict(_leaves("", given))
+    found = _begun(folder)
+    if found is None:
+        write_json(folder / CELL, given)
+    else:
+        _refuse_changes(folder, found, given)
+
+
+def refuse_other_recipe(folder: Path, cell: Cell, recipe: Recipe) -> None:
+    """UsageError, showing the difference, where the cell was begun by another recipe; its labels and transfer
+    set, which need not be there any more, are taken to be the same."""
+    found = _begun(folder)
+    if found is not None:
+        labels, transfer_set = (found.get(name, {}).get("sha256", "") for name in ("labels", "transfer_set"))
+        _refuse_changes(folder, found, identity(cell, recipe, labels, transfer_set))
+
+
+def _begun(folder: Path) -> dict[str, Any] | None:
+    """The identity of the cell that was begun in a folder; None: there is none."""
+    if not (folder / CELL).exists():
+        return None
+    begun = (folder / RESULT).exists() or any(entry.is_dir() for entry in folder.iterdir())
+    return dict(read_json(folder / CELL)) if begun else None
+
+
+def _refuse_changes(folder: Path, found: dict[str, Any], given: dict[str, Any]) -> None:
+    found, given = dict(_leaves("", found)), dict(_leaves("", given))
     changes = [
         f"{name}: {found.get(name)!r} there, {given.get(name)!r} now"
         for name in sorted(found.keys() | given.keys())

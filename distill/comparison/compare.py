@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.comparison.answers import Compared, Row, differences, rows_of
-from distill.comparison.cells import Cell, cells_of
+from distill.comparison.cells import Cell, cells_of, refuse_other_recipe
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
 from distill.comparison.labels import tell_short
@@ -82,6 +82,8 @@ def compare(options: CompareOptions) -> Comparison:
     recipe = load_recipe(options.recipe)
     cells = cells_of(recipe)
     out = options.directory
+    for cell in cells:
+        refuse_other_recipe(out / "cells" / cell.name, cell, recipe)
     if options.report_only:
         if not out.is_dir():
             raise UsageError(

@@ -1,6 +1,8 @@
 """Labelled images for training and scoring: all of them looked at first, so that labels and images stay
 together."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,13 @@ class LabelledImages:
     def samples(self) -> Samples:
         """Where the images are."""
         return self.reader.samples
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the list of the images, their labels and the classes."""
+        digest = hashlib.sha256(f"{self.samples.fingerprint} {json.dumps(self.classes)}".encode())
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def subset(self, rows: np.ndarray) -> "LabelledImages":
         """Some of the images, decoded images shared."""

@@ -112,7 +112,11 @@ def _images(run: Ancestor) -> str:
 
 
 def _length(run: Ancestor) -> str:
-    return f"{run.report.get('steps', '?')} × {part(run.config, 'arguments').get('batch_size', '?')}"
+    steps, kept = run.report.get("steps", "?"), run.report.get("chosen_step")
+    told = f"{steps} × {part(run.config, 'arguments').get('batch_size', '?')}"
+    if kept == 0:
+        return f"{told}, of which none is kept: the start was better on held-out images"
+    return told if kept in (None, steps) else f"{told}, of which the first {kept} are kept"
 
 
 def _metrics(report: dict[str, Any], runs: Sequence[Ancestor]) -> str:

@@ -67,7 +67,7 @@ def _start_of(path: Path, run: Ancestor) -> Path | None:
     given = part(run.config, "student").get("from")
     if not given:
         return None
-    start = Path(given)
+    start = path.resolve() / given
     try:
         return start if _is_start(open_start(start), path, run) and _read(start) else None
     except TransfersetError:

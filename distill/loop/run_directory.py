@@ -1,6 +1,7 @@
 """The directory of a run: its configuration, its log, and whether it is new, resumed or done."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,8 @@ class RunDirectory:
         return resolved if isinstance(resolved, dict) and "threads" in resolved else None
 
     def _refuse_other(self, found: dict[str, Any], given: dict[str, Any]) -> None:
+        if not isinstance(found.get("arguments"), dict):
+            raise DataError(f"{self.path / CONFIG} is damaged: it holds no arguments", hint=RESTORE)
         changes = []
         for part in ("format_version", "command", "arguments", "inputs"):
             old, new = dict(_leaves(part, found.get(part))), dict(_leaves(part, given.get(part)))
@@ -120,6 +123,11 @@ def read_config(run: Path, command: str | None = None) -> dict[str, Any]:
     if command is not None and config.get("command") != command:
         raise DataError(f"{run} is not a run of distill {command}")
     return config
+
+
+def path_from(run: Path, other: Path) -> str:
+    """Where `other` is, seen from a run: the same from every working directory, and when both are moved."""
+    return os.path.relpath(other.resolve(), run.resolve())
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -210,14 +210,19 @@ def check_choosable(labels: np.ndarray, val: np.ndarray | None, classes: int, cl
         _check_folds(labels, len(labels))
 
 
-def _check_folds(labels: np.ndarray, folds: int) -> int:
+def check_foldable(labels: np.ndarray) -> int:
+    """The images of the largest class; DataError where nothing can be held out."""
     largest = int(np.bincount(labels).max())
     if largest < 2:
         raise DataError(
-            "every class has one training image: nothing can be held out to choose the head by",
+            "every class has one training image: nothing can be held out to choose by",
             hint="give at least two images a class, or a val split with every class",
         )
-    return min(folds, largest)
+    return largest
+
+
+def _check_folds(labels: np.ndarray, folds: int) -> int:
+    return min(folds, check_foldable(labels))
 
 
 def _by_folds(fitter: _Fitter, train: LabelledFeatures, fold_of: np.ndarray) -> list[np.ndarray]:

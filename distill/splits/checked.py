@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.loop.run_directory import read_object
 from distill.splits.finding import LARGEST, find_overlap
 from distill.splits.overlap import Cleaned, Overlap, Pair, cleaned
 from distill.splits.page import write_page
@@ -28,13 +29,15 @@ class CheckedSet:
         """The images that are used."""
         return self.cleaning.labelled
 
-    def record(self, out: Path) -> None:
-        """Write overlap.json, with the item ids of what is learnt from, and where there is something to see
-        overlap.html."""
-        if not (out / OVERLAP).exists():
-            if self.overlap.pairs:
-                write_page(out / PAGE, self.overlap, self.cleaning)
-            write_json(out / OVERLAP, self.to_dict())
+    def record(self, out: Path, start: Path | None = None) -> None:
+        """Write overlap.json, with the item ids of what is learnt from, also by the run `start` that is gone
+        on from, and where there is something to see overlap.html."""
+        if (out / OVERLAP).exists():
+            return
+        if self.overlap.pairs:
+            write_page(out / PAGE, self.overlap, self.cleaning)
+        before = learnt_ids(start) if start is not None else None
+        write_json(out / OVERLAP, {**self.to_dict(), "start_item_ids": sorted(before or ())})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -54,6 +57,16 @@ class CheckedSet:
             for pair in self.cleaning.dropped
         ]
         return {**self.overlap.to_dict(), "dropped": dropped, "item_ids": ids}
+
+
+def learnt_ids(run: Path) -> set[str] | None:
+    """Item ids of the labelled images that a run, or one that it has gone on from, has learnt from or was
+    chosen by; None: it had none."""
+    if not (run / OVERLAP).is_file():
+        return None
+    found = read_object(run / OVERLAP)
+    ids = {identity for part in found.get("item_ids", {}).values() for identity in part}
+    return ids | set(found.get("start_item_ids", ()))
 
 
 def check_splits(

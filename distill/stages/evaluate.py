@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
 from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
 from distill.models.classifier import Classifier, open_classifier
-from distill.models.student import refuse_without_classifier
-from distill.splits.checked import OVERLAP
+from distill.models.student import read_classes, refuse_without_classifier
+from distill.splits.checked import learnt_ids
 from distill.task import BALANCED, TOP1
 from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
@@ -100,6 +101,8 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
     if options.split not in (*SPLITS, ALL):
         raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
     if options.predictions is not None:
+        if options.predictions.suffix != ".parquet":
+            raise UsageError(f"--predictions {options.predictions} must end in .parquet")
         check_file(options.predictions, "--predictions")
     from transferset.models.runtime import resolve_device
 
@@ -120,7 +123,7 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
             device=device,
             threads=options.execution.threads,
         )
-        _check_classes(images, model, options)
+        _check_classes(images, model.classes, options)
         logits, places, ids, reasons = _ask(options, model, images)
     _check_answers(images, places, reasons, logits, options)
     numbers = {name: number for number, name in enumerate(model.classes)}
@@ -145,11 +148,9 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
 
 def _learnt(options: EvaluateOptions, images: LabelledSet, places: list[int], ids: list[str]) -> int | None:
     """How many of the images the model has learnt from, or was chosen by, byte for byte; None: not known."""
-    path = locate(options.model)[0] / OVERLAP
-    if not path.is_file():
+    seen = learnt_ids(locate(options.model)[0])
+    if seen is None:
         return None
-    known = read_object(path).get("item_ids", {})
-    seen = {identity for part in known.values() for identity in part}
     found = [place for place, identity in zip(places, ids) if identity in seen]
     if found and options.split == "test":
         say(
@@ -159,15 +160,15 @@ def _learnt(options: EvaluateOptions, images: LabelledSet, places: list[int], id
     return len(found)
 
 
-def _check_classes(images: LabelledSet, model: Classifier, options: EvaluateOptions) -> None:
-    unknown = sorted(set(images.classes) - set(model.classes))
+def _check_classes(images: LabelledSet, classes: Sequence[str], options: EvaluateOptions) -> None:
+    unknown = sorted(set(images.classes) - set(classes))
     if unknown:
         more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
-        known = ", ".join(model.classes[:8]) + (", …" if len(model.classes) > 8 else "")
+        known = ", ".join(classes[:8]) + (", …" if len(classes) > 8 else "")
         raise DataError(
             f"{options.data} has classes that the model in {options.model} does not know: "
             f"{', '.join(unknown[:8])}{more}",
-            hint=f"the model's {len(model.classes)} classes: {known}",
+            hint=f"the model's {len(classes)} classes: {known}",
         )
 
 
@@ -237,6 +238,7 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
     judged_on, stored = _read_estimate(directory / REPORT, command == "adapt")
     if judged_on is None or name == INT8:
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
+    _check_classes(labelled, read_classes(directory), options)
     say(f"{lacking}: this is the estimate stored with the model, from {judged_on}, which also chose it")
     say(f"hint: {hint}")
     if options.predictions is not None:

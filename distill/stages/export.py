@@ -33,7 +33,7 @@ from transferset.errors import NumericError
 from transferset.lock import DirectoryLock
 from transferset.models.spec import parse_spec
 from transferset.models.weights import weights_sha256
-from transferset.writes import TEMPORARY_PREFIX, write_bytes, write_json
+from transferset.writes import TEMPORARY_PREFIX, sha256_file, write_bytes, write_json
 
 LAYOUTS = {NONE: FLOAT_LAYOUT, NORMALISE: UINT8_LAYOUT, RESIZE: WHOLE_LAYOUT}
 _FILES = (MODEL, LABELS, PREPROCESSING, ONNX, INT8, CARD, REPORT)
@@ -87,6 +87,7 @@ def _config(
             "split": images.split if images else None,
         },
         "inputs": {
+            "report_sha256": sha256_file(options.model / REPORT),
             "weights_sha256": weights_sha256(student.module),
             "classes": list(student.classes),
             "preprocessing": student.preprocessing.to_dict(),

@@ -102,6 +102,8 @@ def check(options: ExportOptions) -> None:
     _check_inside(options)
     if options.split is not None and options.split not in (*SPLITS, ALL):
         raise UsageError(f"unknown --split {options.split!r}", hint=f"one of: {', '.join((*SPLITS, ALL))}")
+    if options.split is not None and options.data is None:
+        raise UsageError("--split without --data", hint="give the labelled images, or leave it out")
     if not options.allowed >= 0 or not 0 <= options.max_drop <= 1:
         raise UsageError("--tolerance must not be negative, and --max-drop lie between 0 and 1")
     if options.calibration_images < 1 or options.batch_size < 1:

@@ -3,15 +3,15 @@ start."""
 
 import copy
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from distill.data.batches import Batch, BatchReader, ViewPlan
-from distill.data.folds import stratified_folds
 from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
@@ -27,6 +27,7 @@ from distill.methods.supervised import balanced_weights
 from distill.methods.transfer import Loss
 from distill.metrics import Interval, classification_metrics, wilson_interval
 from distill.models.head_selection import held_out_folds
+from distill.models.heads import image_weights
 from distill.models.student import predict
 from distill.stages.finetune_inputs import FinetuneOptions, Inputs, check, config, open_inputs
 from distill.stages.probe import fit_probe, set_classifier
@@ -37,7 +38,7 @@ from distill.stages.result import (
     scorer,
     write_student_facts,
 )
-from distill.task import CLASSIFICATION, TOP1, Task
+from distill.task import CLASSIFICATION, TOP1, Task, weighted_accuracy
 from transferset.console import say
 from transferset.lock import DirectoryLock
 
@@ -55,6 +56,14 @@ class _Choice:
     interval: Interval | None = None
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Images to score on; `shares` (n,): what each counts in the score of all folds (None: val)."""
+
+    images: LabelledImages
+    shares: np.ndarray | None = None
+
+
 def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentReport:
     """Train a student on labels; the run is written to, and resumed in, `options.out`.
 
@@ -70,7 +79,7 @@ def finetune(options: FinetuneOptions, task: Task = CLASSIFICATION) -> StudentRe
             inputs = open_inputs(options, task, resolved)
             mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
             run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
-            inputs.checked.record(options.out)
+            inputs.checked.record(options.out, options.from_run)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")
@@ -140,8 +149,8 @@ class _Finetuning:
         """The best on val; the student that a `--from` run starts with wins ties."""
         val = self.inputs.val
         assert val is not None
-        before = self.score_at_start(val)
-        trainer = self.fit(None, val, self.inputs.recipe, None)
+        before = self.score_at_start(Scored(val))
+        trainer = self.fit(None, Scored(val), self.inputs.recipe, None)
         best = trainer.at.best()
         assert best is not None
         if self.options.from_run is not None and before >= best[1]:
@@ -166,21 +175,24 @@ class _Finetuning:
         """The number of steps with the best mean score on held-out images, over all folds."""
         train, recipe = self.inputs.train, self.inputs.recipe
         folds = min(self.options.folds, len(train))
-        divide = held_out_folds if self.probe else stratified_folds  # a probe must see every class
-        fold_of = divide(train.labels, folds, self.options.seed)
+        fold_of = held_out_folds(train.labels, folds, self.options.seed)
+        judged = fold_of >= 0
+        shares = np.zeros(len(train))  # of every held-out image in the score of all folds
+        kind = "balanced" if self.options.class_balanced else "none"
+        shares[judged] = image_weights(train.labels[judged], kind) / np.count_nonzero(judged)
         sums: dict[int, float] = {}
-        for fold in np.unique(fold_of[fold_of >= 0]).tolist():
-            held_out, rows = train.subset(np.flatnonzero(fold_of == fold)), np.flatnonzero(fold_of != fold)
-            scores = [(0, self.score_at_start(held_out, rows))] if self.options.from_run else []
-            scores += self.fit(rows, held_out, replace(recipe, patience=0), f"fold-{fold}").at.scores
+        for fold in np.unique(fold_of[judged]).tolist():
+            held_out, rows = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
+            scored = Scored(train.subset(held_out), shares[held_out])
+            scores = [(0, self.score_at_start(scored, rows))] if self.options.from_run else []
+            scores += self.fit(rows, scored, replace(recipe, patience=0), f"fold-{fold}").at.scores
             for step, score in scores:
-                sums[step] = sums.get(step, 0.0) + score * len(held_out)
-        count = int(np.count_nonzero(fold_of >= 0))
+                sums[step] = sums.get(step, 0.0) + score * shares[held_out].sum()
         best = max(sums, key=lambda step: (round(sums[step], 6), -step))
         text = f"cross-validation, {folds} folds, which also chose the step"
         if self.options.from_run is not None:
             text += "; too high if the student or its teacher has learnt from these images before"
-        score = sums[best] / count
+        score, count = sums[best], int(np.count_nonzero(judged))
         interval = wilson_interval(score, count) if self.options.metric == TOP1 else None
         return _Choice(best, score, text, interval)
 
@@ -193,15 +205,20 @@ class _Finetuning:
         student.module.load_state_dict(self.start)
         return _copy(set_classifier(student, self.probe.head(rows)).module)
 
-    def score_at_start(self, images: LabelledImages, rows: np.ndarray | None = None) -> float:
+    def score_at_start(self, scored: Scored, rows: np.ndarray | None = None) -> float:
         """The score of the student that training on these rows starts from."""
         module = self.inputs.student.module
         module.load_state_dict(self.starting_weights(rows))
-        return scorer(self.task, self.inputs.student, images, self.ledger, self.options.metric)(module)
+        return self.scorer(scored, self.ledger)(module)
 
-    def fit(
-        self, rows: np.ndarray | None, val: LabelledImages | None, recipe: Recipe, part: str | None
-    ) -> Trainer:
+    def scorer(self, scored: Scored, ledger: Ledger) -> "Callable[[nn.Module], float]":
+        """The score of a module on these images."""
+        task, metric = self.task, self.options.metric
+        if scored.shares is not None and self.options.class_balanced:
+            task = replace(task, scores={metric: partial(weighted_accuracy, weights=scored.shares)})
+        return scorer(task, self.inputs.student, scored.images, ledger, metric)
+
+    def fit(self, rows: np.ndarray | None, val: Scored | None, recipe: Recipe, part: str | None) -> Trainer:
         """Train from the start on the images of some rows (None: all); `part` names a fold."""
         options, student = self.options, self.inputs.student
         student.module.load_state_dict(self.starting_weights(rows))
@@ -220,7 +237,7 @@ class _Finetuning:
             stream=stream,
             method=self.loss(train),
             log=lambda entry: self.directory.log({**entry, "part": part} if part else entry),
-            score=scorer(self.task, student, val, ledger, options.metric) if val is not None else None,
+            score=self.scorer(val, ledger) if val is not None else None,
             rewind=lambda step: self.directory.rewind(step, part),
             title=part or "finetune",
             replay=options.out / REPLAY / (part or ""),

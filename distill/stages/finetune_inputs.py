@@ -11,6 +11,8 @@ from distill.data.views import augmentation
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.recipe import HeadFirst, Recipe
+from distill.loop.run_directory import path_from
+from distill.models.head_selection import check_foldable
 from distill.models.student import Student, reset_classifier
 from distill.splits.checked import CheckedSet, check_splits
 from distill.stages.probe import check_probe_fits
@@ -31,9 +33,10 @@ class FinetuneOptions:
     """What `distill finetune` is given: labelled images, and a run to start `from_run` or a `student` spec.
 
     With a val split the best of all scored students is kept, the one it starts from among them. Without one,
-    `folds` stratified folds decide how many steps help (possibly none); 0 folds: the whole schedule,
-    unproven. Classes and sizes are those of the run; a run without a classifier, which has matched features,
-    takes the classes of the data and starts with a linear probe on them.
+    `folds` stratified folds decide how many steps help (possibly none), the only image of a class never being
+    held out; 0 folds: the whole schedule, unproven. Classes and sizes are those of the run; a run without a
+    classifier, which has matched features, takes the classes of the data and starts with a linear probe on
+    them.
 
     `head_epochs`: train the classifier alone first, for that many passes, on top of the plan.
     `backbone_lr_scale`: of the learning rate, for all but the classifier. `retention`: weight of the
@@ -144,6 +147,8 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
             "--patience without a val split: folds choose the step, of all that are scored",
             hint="leave it out",
         )
+    if val is None and options.folds:
+        check_foldable(train.labels)
     start = (FROM_RUN_EPOCHS, FROM_RUN_LR) if options.from_run else (BASELINE_EPOCHS, BASELINE_LR)
     recipe = options.plan.recipe(len(train), *start, options.seed)
     if options.head_epochs or options.backbone_lr_scale < 1:
@@ -198,13 +203,13 @@ def config(options: FinetuneOptions, inputs: Inputs, resolved: dict[str, Any]) -
         },
         "inputs": {
             "start_sha256": weights_sha256(inputs.student.module),
-            "train_sha256": inputs.train.samples.fingerprint,
-            "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,
+            "train_sha256": inputs.train.fingerprint,
+            "val_sha256": inputs.val.fingerprint if inputs.val else None,
         },
         "resolved": {**resolved, **free},
         "student": {
             "spec": inputs.student.spec,
-            "from": str(options.from_run) if options.from_run else None,
+            "from": path_from(options.out, options.from_run) if options.from_run else None,
             "from_sha256": inputs.from_sha256,
         },
         "augmentation": augmentation(options.augment).to_dict(),

@@ -45,11 +45,15 @@ def _open(
     options: "TrainOptions", place: int, method: Transfer, plan: ViewPlan, resolved: dict[str, Any]
 ) -> OnlineTeaching:
     from distill.models.teacher import open_teacher
+    from transferset.models.runtime import PRECISIONS
 
     def chosen(name: str, given: str) -> str:
         """What an earlier piece of the run has chosen, one for each teacher if there are several."""
         found = resolved.get(name, given)
-        return str(found[place] if isinstance(found, list) else found)
+        kept = str(found[place] if isinstance(found, list) else found)
+        if given not in ("auto", kept) and PRECISIONS.get(given) != kept:
+            say(f"note: goes on with --{name} {kept}, as it was begun, not {given}")
+        return kept
 
     teacher = open_teacher(
         Path(options.teachers[place]),

@@ -81,7 +81,7 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
             mode = resolve_mode(before, inputs.student, inputs.recipe, options.execution)
             run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
             if inputs.checked is not None:
-                inputs.checked.record(options.out)
+                inputs.checked.record(options.out, options.from_run)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")

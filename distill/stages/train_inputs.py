@@ -14,6 +14,7 @@ from distill.data.samples import Samples
 from distill.data.transfer_shards import TransferShards, open_transfer_shards
 from distill.data.views import augmentation_name
 from distill.loop.recipe import HeadFirst, Recipe
+from distill.loop.run_directory import path_from
 from distill.methods.dual_head import UNLABELLED
 from distill.methods.transfer import Transfer
 from distill.models.head_selection import check_choosable
@@ -228,8 +229,8 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             **inputs.start,
             "labels_sha256": _labels_sha256(inputs.labels),
             **teaching.inputs(),
-            "val_sha256": inputs.val.samples.fingerprint if inputs.val else None,
-            "probe_sha256": inputs.probe.samples.fingerprint if inputs.probe else None,
+            "val_sha256": inputs.val.fingerprint if inputs.val else None,
+            "probe_sha256": inputs.probe.fingerprint if inputs.probe else None,
         },
         "resolved": {
             **resolved,
@@ -244,7 +245,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             "spec": inputs.student.spec,
             "parameters": inputs.parameters,
             "classifier": classifier_to_be(inputs),
-            "from": str(options.from_run) if options.from_run else None,
+            "from": path_from(options.out, options.from_run) if options.from_run else None,
         },
         "augmentation": teaching.plan.augment.to_dict(),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from distill.loop.execution import torch_threads
 from distill.loop.mode import Mode
 from distill.loop.mode_probe import resolve_mode
-from distill.loop.run_directory import CONFIG, RunDirectory
+from distill.loop.run_directory import CONFIG, RunDirectory, read_object
 from distill.loop.together import train_together
 from distill.stages.result import StudentReport, report_from_json
 from distill.stages.teaching import Teaching
@@ -43,6 +43,7 @@ def train_several(
         )
     if (options.out / CONFIG).exists():
         raise UsageError(f"{options.out} is a run of one student", hint="give --out a new directory")
+    _refuse_other_students(options.out, students)
     named = enumerate(students)
     runs = [replace(options, student=spec, out=run_path(options.out, n, spec)) for n, spec in named]
     with _writing(options.out, [run.out for run in runs]):
@@ -60,6 +61,18 @@ def train_several(
             return _train(options, runs, opened, modes, task)
 
 
+def _refuse_other_students(out: Path, students: tuple[str, ...]) -> None:
+    """UsageError where other students, or these in another order, have been begun."""
+    wanted = [run_path(out, number, spec).name for number, spec in enumerate(students)]
+    for run in sorted(path.parent for path in out.glob(f"[0-9]*-*/{CONFIG}")):
+        count = read_object(run / CONFIG).get("together", {}).get("students")
+        if run.name not in wanted or count != len(students):
+            raise UsageError(
+                f"{out} holds {run.name} of {count} students, and now they are {', '.join(wanted)}",
+                hint="give the same students in the same order to resume, or --out another directory",
+            )
+
+
 def _open(run: TrainOptions, inputs: Inputs, together: dict[str, int], resolved: dict[str, Any]) -> Mode:
     """Start or take up the run of one student; the mode of its steps. `together`: its number, of how many."""
     directory = RunDirectory(run.out)
@@ -74,13 +87,14 @@ def _open(run: TrainOptions, inputs: Inputs, together: dict[str, int], resolved:
 @contextlib.contextmanager
 def _writing(out: Path, runs: list[Path]) -> Iterator[None]:
     """The locks of all folders; those that were made for nothing go again."""
+    made = runs if out.exists() else [*runs, out]
     try:
         with contextlib.ExitStack() as held:
             for folder in (out, *runs):
                 held.enter_context(DirectoryLock(folder))
             yield
     finally:
-        for folder in runs:
+        for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 

@@ -63,7 +63,7 @@ from transferset.writes import write_bytes
 try:
     write_bytes(Path({str(target)!r}), b"x" * 1_000_000)
 except OSError as error:
-    assert error.errno == errno.EFBIG, error
+    assert error.errno == errno.EFBIG and error.filename == {str(target)!r}, error
     print("told")
 """
 

@@ -98,7 +98,12 @@ def test_another_recipe_is_refused(write_recipe: Write) -> None:
     before = results(found.out)
     with pytest.raises(UsageError, match=r"grid.*\[2\] there, \[3\] now"):
         run(recipe)
+    with pytest.raises(UsageError, match=r"\[2\] there, \[3\] now"):
+        run(recipe, report_only=True)
     assert results(found.out) == before
+    write_recipe(methods=["labels-only"], seeds=[0, 1], labels_only={"steps": [3], "lrs": [1e-3]})
+    with pytest.raises(UsageError, match=r"\[2\] there, \[3\] now"):
+        run(recipe, only="*-seed1")
     write_recipe(methods=["labels-only"], seeds=[0, 1])  # more cells are no other recipe
     assert len(run(recipe, only="*-seed1").rows[0].answers) == 2
 

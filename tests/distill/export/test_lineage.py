@@ -49,12 +49,8 @@ def _finetuning(labelled: Path, root: Path) -> FinetuneOptions:
 
 @pytest.fixture
 def own(runs: Path, tmp_path: Path) -> Path:
-    """The same runs, to be changed."""
-    shutil.copytree(runs, tmp_path / "runs")
-    config = json.loads((tmp_path / "runs/final/config.json").read_text())
-    config["student"]["from"] = str(tmp_path / "runs/features")
-    (tmp_path / "runs/final/config.json").write_text(json.dumps(config))
-    return tmp_path / "runs"
+    """The same runs elsewhere, to be changed."""
+    return shutil.copytree(runs, tmp_path / "runs")
 
 
 def test_a_start_without_classifier_stands_on_the_card(runs: Path, teacher: Path, tmp_path: Path) -> None:
@@ -64,6 +60,15 @@ def test_a_start_without_classifier_stands_on_the_card(runs: Path, teacher: Path
     assert "| | `distill train` | `distill finetune` |" in card
     assert f"| student started from | `{TINY}` | the run before |" in card
     assert f"(fingerprint {fingerprint[:12]}…) | none |" in card
+
+
+def test_runs_that_were_moved_are_found_from_everywhere(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [run.command for run in lineage(Path("runs/final"))] == ["train", "finetune"]
+    shutil.rmtree("runs/features")
+    assert [run.command for run in lineage(Path("runs/final"))] == ["finetune"]
 
 
 def test_older_runs_are_known_by_what_training_began_with(own: Path) -> None:

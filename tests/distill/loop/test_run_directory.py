@@ -81,6 +81,9 @@ def test_damaged_files_are_data_errors(tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(DataError, match=r"report\.json is damaged"):
         run.report()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"config\.json is damaged"):
+        run.open(_config())
     (tmp_path / "config.json").write_text(text)
     for use in (run.resolved, lambda: run.open(_config()), lambda: read_config(tmp_path)):
         with pytest.raises(DataError, match=r"config\.json is damaged"):

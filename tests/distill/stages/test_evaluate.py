@@ -11,7 +11,7 @@ import pytest
 from distill.loop.execution import Execution
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from tests.distill.stages import killed
-from transferset.errors import DataError
+from transferset.errors import DataError, UsageError
 
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
@@ -80,6 +80,18 @@ def test_json_is_one_object_on_stdout(
     assert mistyped.returncode == 2  # type: ignore[attr-defined]
 
 
+def test_the_estimate_is_not_that_of_other_classes(teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "val" / "mauve").mkdir(parents=True)
+    (tmp_path / "val" / "mauve" / "0.png").touch()
+    with pytest.raises(DataError, match="does not know: mauve"):
+        evaluate(_options(teacher, tmp_path))
+
+
+def test_predictions_are_parquet(teacher: Path, labelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"must end in \.parquet"):
+        evaluate(_options(teacher, labelled, split="val", predictions=tmp_path / "p.csv"))
+
+
 def test_predictions_without_a_test_split_are_not_written_and_that_is_said(
     teacher: Path, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +138,7 @@ def test_a_foreign_report_holds_no_estimate(
 def test_the_estimate_of_a_student_knows_its_score(labelled: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"command": "train"}))
     (tmp_path / "report.json").write_text(json.dumps(GOOD))
+    (tmp_path / "labels.json").write_text(json.dumps(["blue", "green", "red"]))
     found = evaluate(_options(tmp_path, labelled)).to_dict()
     assert (found["top1"], found["top1_interval"], found["estimate"]) == (0.5, [0.4, 0.6], "val")
     assert (found["ece"], found["n"], found["per_class"]) == (None, None, {})
@@ -159,6 +172,7 @@ def test_a_killed_evaluation_is_simply_run_again(
     (tmp_path / ".tmp-other.parquet-1-x").touch()
     found = json.loads(killed.resume(given, function).stdout)
     assert {path.name for path in tmp_path.iterdir()} == {"answers.parquet", ".tmp-other.parquet-1-x"}
-    whole = evaluate(_options(teacher, labelled, split="val", predictions=tmp_path / "whole", batch_size=4))
+    there = tmp_path / "whole.parquet"
+    whole = evaluate(_options(teacher, labelled, split="val", predictions=there, batch_size=4))
     assert found == whole.to_dict()
-    assert answers.read_bytes() == (tmp_path / "whole").read_bytes()
+    assert answers.read_bytes() == there.read_bytes()

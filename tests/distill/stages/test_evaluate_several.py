@@ -2,14 +2,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from distill.cli import app
+from distill.loop.plan import Plan
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.evaluate_several import evaluate_several
+from distill.stages.finetune import FinetuneOptions, finetune
 from tests.distill.conftest import ONE_THREAD, TINY
 from transferset.console import run_cli
 from transferset.errors import DataError, UsageError
@@ -85,3 +88,17 @@ def test_test_images_that_were_learnt_are_told_of(
     found = evaluate(options(tmp_path / "data", teacher, "test"))
     assert found.learnt == 1 and found.to_dict()["learnt"] == 1
     assert "1 of 2 test images are images that the model was trained with" in capsys.readouterr().err
+
+
+def test_what_a_run_was_gone_on_from_has_learnt_counts_too(
+    labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, Any] = {"plan": Plan(steps=1, batch_size=8), "execution": ONE_THREAD}
+    data = shutil.copytree(labelled, tmp_path / "first")
+    finetune(FinetuneOptions(data, tmp_path / "a", student=TINY, image_size=32, **given))
+    second = shutil.copytree(labelled, tmp_path / "second")
+    shutil.move(second / "train/red/0.png", tmp_path / "gone.png")
+    finetune(FinetuneOptions(second, tmp_path / "b", from_run=tmp_path / "a", **given))
+    shutil.copytree(labelled / "train/red", tmp_path / "data/test/red")
+    assert evaluate(options(tmp_path / "data", tmp_path / "b", "test")).learnt == 6
+    assert "6 of 6 test images are images that the model was trained with" in capsys.readouterr().err

@@ -77,6 +77,20 @@ def test_a_plain_export_needs_no_images_and_no_extra(
     assert not (tmp_path / "other").exists()
 
 
+def test_a_run_whose_start_stayed_is_another_run_and_says_so(run: Path, tmp_path: Path) -> None:
+    """The weights are the same."""
+    export(_options(run, tmp_path / "out"))
+    stayed = shutil.copytree(run, tmp_path / "stayed")
+    report = json.loads((stayed / "report.json").read_text())
+    (stayed / "report.json").write_text(json.dumps({**report, "chosen_step": 0}))
+    with pytest.raises(UsageError, match="report_sha256"):
+        export(_options(stayed, tmp_path / "out"))
+    export(_options(stayed, tmp_path / "other"))
+    told = "of which none is kept: the start was better"
+    cards = [(tmp_path / name / "README.md").read_text() for name in ("out", "other")]
+    assert [told in card for card in cards] == [False, True]
+
+
 def test_the_report_says_how_every_file_compares(exported: Path) -> None:
     manifest = check_files(exported)
     assert {MODEL, ONNX, INT8, "README.md"} <= manifest["files"].keys()
@@ -185,6 +199,7 @@ def test_what_does_not_fit(run: Path, teacher: Path, exported: Path, labelled: P
         (_options(run, out, with_preprocessing=True), "for ONNX graphs"),
         (_options(run, out, onnx=True), "without --data"),
         (_options(run, out, data=labelled, split="validation"), "unknown --split"),
+        (_options(run, out, split="val"), "--split without --data"),
         (_options(run, out, data=labelled / "val/red", int8=True), "no labels"),
         (_options(run, out, max_drop=2.0), "--max-drop"),
     ):

@@ -83,6 +83,54 @@ def test_one_image_of_a_class_is_enough(shades: Path, tmp_path: Path) -> None:
     assert report.score is not None
 
 
+def test_a_class_of_one_image_is_never_held_out(
+    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted((shades / "train" / "red").iterdir())[1:]:
+        path.unlink()
+    learnt = []
+
+    def looked(labels: np.ndarray, classes: int) -> np.ndarray:
+        learnt.append(set(labels.tolist()))
+        return np.ones(classes, np.float32)
+
+    monkeypatch.setattr("distill.stages.finetune.balanced_weights", looked)
+    plan = Plan(steps=1, batch_size=8)
+    finetune(_options(shades / "train", tmp_path / "run", plan=plan, folds=3, class_balanced=True))
+    assert learnt == [{0, 1, 2}] * 4, "in every fold, and at the end"
+
+
+def test_one_image_of_every_class_cannot_be_judged_by(shades: Path, tmp_path: Path) -> None:
+    for folder in (shades / "train").iterdir():
+        for path in sorted(folder.iterdir())[1:]:
+            path.unlink()
+    options = _options(shades / "train", tmp_path / "run", plan=Plan(steps=4, batch_size=8))
+    with pytest.raises(DataError, match="nothing can be held out"):
+        finetune(options)
+    assert finetune(replace(options, folds=0)).chosen_step == 4
+
+
+def test_a_run_of_other_labels_is_refused(shades: Path, tmp_path: Path) -> None:
+    """The same files in the same order, sorted otherwise."""
+    for split in ("train", "val"):
+        for label in ("blue", "green", "red"):
+            for path in sorted((shades / split).glob(f"{label}/*")):
+                path.rename(path.with_name(f"{label}-{path.name}"))
+    options = _options(shades, tmp_path / "run", plan=Plan(steps=2, batch_size=8))
+    finetune(options)
+    for split, name in (("val", "green/green-0.jpg"), ("train", "blue/blue-7.jpg")):
+        there = shades / split / name
+        moved = there.parent.parent / {"green": "blue", "blue": "green"}[there.parent.name] / there.name
+        moved.parent.mkdir(exist_ok=True)
+        there.rename(moved)
+        with pytest.raises(UsageError, match=f"{split}_sha256"):
+            finetune(options)
+        moved.rename(there)
+        if not any(moved.parent.iterdir()):
+            moved.parent.rmdir()
+    assert finetune(options).chosen_step == finetune(options).chosen_step
+
+
 def test_without_folds_nothing_is_claimed(shades: Path, tmp_path: Path) -> None:
     report = finetune(_options(shades / "train", tmp_path / "run", folds=0, plan=Plan(steps=4, batch_size=8)))
     assert (report.score, report.scored_on, report.interval, report.chosen_step) == (None, None, None, 4)
@@ -182,6 +230,17 @@ def test_rare_classes_count_as_much(shades: Path, transferred: Path, tmp_path: P
     assert report.interval == pytest.approx(found["balanced_accuracy_interval"])
     stored = evaluate(EvaluateOptions(options.out, shades, execution=ONE_THREAD)).metrics
     assert stored["balanced_accuracy"] == report.score and stored["top1"] is None
+
+
+def test_rare_classes_count_as_much_over_all_folds(shades: Path, tmp_path: Path) -> None:
+    """A student that hardly learns says one thing of every image: right of one class in three."""
+    for label, count in (("red", 2), ("green", 3)):
+        for path in sorted((shades / "train" / label).iterdir())[count:]:
+            path.unlink()
+    plan = Plan(steps=1, batch_size=8, lr=1e-9)
+    report = finetune(_options(shades / "train", tmp_path / "run", plan=plan, class_balanced=True))
+    found = evaluate(EvaluateOptions(tmp_path / "run", shades / "train", "all", execution=ONE_THREAD)).metrics
+    assert report.score == pytest.approx(found["balanced_accuracy"]) == pytest.approx(1 / 3)
 
 
 def test_what_spares_a_backbone_needs_one(shades: Path, tmp_path: Path) -> None:

@@ -130,6 +130,13 @@ def test_what_is_refused(together: Path, shards: Path, teacher: Path, tmp_path: 
         train_several(replace(options, temperature=2.0), STUDENTS)
     with pytest.raises(UsageError, match="--patience"):
         train_several(replace(options, plan=replace(options.plan, patience=1)), STUDENTS)
+    for students in ((SECOND, FIRST), (*STUDENTS, FIRST), (FIRST,)):
+        with pytest.raises(UsageError, match="holds 0-test_efficientnet of 2 students"):
+            train_several(options, students)
+    assert {path.name for path in together.iterdir()} == {"0-test_efficientnet", "1-test_resnet"}
+    with pytest.raises(UsageError, match="nope"):
+        train_several(replace(options, out=tmp_path / "new"), (FIRST, "timm:nope@none"))
+    assert not (tmp_path / "new").exists()
     with pytest.raises(UsageError, match="run of one student"):
         train_several(replace(options, out=run_path(together, 0, FIRST)), STUDENTS)
 

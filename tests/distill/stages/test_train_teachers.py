@@ -248,7 +248,7 @@ def test_a_run_goes_on_with_another_teacher(
     assert all(before[name].allclose(after[name], atol=1e-5) for name in floats)
     config = json.loads((going_on.out / "config.json").read_text())
     assert config["arguments"]["head"] == {"steps": 4, "backbone_lr_scale": 0.1}
-    assert config["arguments"]["steps"] == 5 and config["student"]["from"] == str(first)
+    assert config["arguments"]["steps"] == 5 and config["student"]["from"] == f"../{first.name}"
     third = replace(going_on, from_run=going_on.out, out=tmp_path / "third", teacher=(other, teacher))
     train(replace(third, plan=Plan(steps=1, batch_size=16, lr=1e-9)))
     again = open_student(third.out / "heads" / "other").module.state_dict()
