@@ -23,9 +23,10 @@ from distill.data.transfer_shards import open_transfer_shards
 from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger
 from distill.loop.plan import Plan
-from distill.loop.trainer import Hooks, Recipe, Trainer
+from distill.loop.trainer import Recipe, Trainer
 from distill.methods.task_oriented import TaskOriented
 from distill.models.student import build_student
 from distill.models.teacher import open_teacher

@@ -4,15 +4,14 @@ teachers."""
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from distill.data.batches import Batch
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.failed_steps import FailedSteps, failed_step
 from distill.loop.gradients import Found, Gradients
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.mode import PLAIN, Arithmetic, Mode
 from distill.loop.optimizer import adamw, optimizer_tensors, restore_optimizer
@@ -26,32 +25,9 @@ from transferset.console import Progress, progress, say
 from transferset.errors import InterruptedRun, NumericError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 SKIPS_ALLOWED = 2
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop is given and calls.
-
-    `stream(step)` yields the batches from that step on; `method(outputs, targets)` is the loss, `divisible`
-    if it is the mean of the losses of a batch's images; `log` gets one dict a line; `score(module)` is what
-    evaluations maximise (None: there are none); `flush` runs before every checkpoint; `rewind` is told the
-    step that the run starts from; `collect` adds what other stages have cost since its last call; `replay` is
-    where steps that are not finite are kept (None: nowhere).
-    """
-
-    stream: Callable[[int], Generator[Batch]]
-    method: Callable[["Tensor", "Tensor"], "Tensor"]
-    log: Callable[[dict[str, Any]], None]
-    score: Callable[["nn.Module"], float] | None = None
-    flush: Callable[[], None] = lambda: None
-    rewind: Callable[[int], None] = lambda step: None
-    collect: Callable[[Ledger], None] = lambda ledger: None
-    title: str = "train"
-    divisible: bool = True
-    replay: Path | None = None
 
 
 class Trainer:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 from distill.data.rendered import Rendering, check_readable
 from distill.export.format import INT8, locate
 from distill.loop.execution import Execution, cores, torch_threads
-from distill.loop.run_directory import REPORT, RESTORE, read_config, read_object
-from distill.metrics import ClassificationMetrics, classification_metrics, log_softmax, metrics_from_dict
+from distill.loop.run_directory import REPORT, read_config
+from distill.metrics import classification_metrics, log_softmax
 from distill.models.classifier import Classifier, open_classifier
 from distill.models.student import read_classes, refuse_without_classifier
 from distill.splits.checked import learnt_ids
-from distill.task import BALANCED, TOP1
+from distill.stages.stored_estimate import read_estimate
 from transferset.console import progress, say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
@@ -235,7 +235,7 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
     if not (directory / REPORT).is_file():
         raise DataError(f"{options.model} is not finished", hint="run its command again until it is done")
     refuse_without_classifier(directory)
-    judged_on, stored = _read_estimate(directory / REPORT, command == "adapt")
+    judged_on, stored = read_estimate(directory / REPORT, command == "adapt")
     if judged_on is None or name == INT8:
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
     _check_classes(labelled, read_classes(directory), options)
@@ -252,28 +252,6 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
         metrics=stored,
         unreadable={},
     )
-
-
-def _read_estimate(path: Path, teacher: bool) -> tuple[str | None, dict[str, Any]]:
-    """What a report's estimate was measured on (None: there is none), and its metrics; what a student's does
-    not know is None. DataError where the report is damaged or another program's."""
-    report = read_object(path)
-    try:
-        if teacher:
-            return str(report["judged_on"]), metrics_from_dict(report["estimate"]).to_dict()
-        if report["scored_on"] is None:
-            return None, {}
-        metric = str(report.get("metric", TOP1))
-        if metric not in (TOP1, BALANCED):
-            raise ValueError(f"metric {metric}")
-        known: dict[str, Any] = {metric: float(report["score"])}
-        if report["interval"] is not None:
-            low, high = map(float, report["interval"])
-            known[f"{metric}_interval"] = [low, high]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is damaged: it holds no estimate ({error!r})", hint=RESTORE) from error
-    names = (field.name for field in fields(ClassificationMetrics))
-    return str(report["scored_on"]), {**dict.fromkeys(names), "per_class": {}, **known}
 
 
 def _write_predictions(

@@ -16,12 +16,13 @@ from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.mode import Mode
 from distill.loop.mode_probe import resolve_mode
 from distill.loop.recipe import Recipe
 from distill.loop.run_directory import CHECKPOINTS, REPLAY, RunDirectory
-from distill.loop.trainer import Hooks, Trainer
+from distill.loop.trainer import Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import balanced_weights
 from distill.methods.transfer import Loss

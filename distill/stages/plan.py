@@ -19,11 +19,12 @@ from distill.data.views import View, augmentation, draw_view
 from distill.export.speed import machine, tell_if_busy
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import Execution, cores, torch_threads
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger
 from distill.loop.mode import Mode
 from distill.loop.mode_probe import resolve_mode
 from distill.loop.plan import Plan
-from distill.loop.trainer import Hooks, Trainer
+from distill.loop.trainer import Trainer
 from distill.methods.task_oriented import TaskOriented
 from distill.models.averaging import over_mirror_images
 from distill.models.student import Student

@@ -12,11 +12,12 @@ from distill.data.labelled_images import LabelledImages
 from distill.data.samples import ImageReader
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger
 from distill.loop.mode import PLAIN, Mode
 from distill.loop.mode_probe import resolve_mode
 from distill.loop.run_directory import CHECKPOINTS, REPLAY, RunDirectory
-from distill.loop.trainer import Hooks, Trainer
+from distill.loop.trainer import Trainer
 from distill.methods.dual_head import UNLABELLED, DualHead
 from distill.methods.transfer import Loss
 from distill.metrics import wilson_interval

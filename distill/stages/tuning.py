@@ -12,10 +12,11 @@ from distill.data.batches import Batch, BatchReader, ViewPlan
 from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger, flops_per_image
 from distill.loop.recipe import Recipe
 from distill.loop.run_directory import CHECKPOINTS, REPLAY
-from distill.loop.trainer import Hooks, Trainer
+from distill.loop.trainer import Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import Supervised, balanced_weights
 from distill.models.head_selection import held_out_folds

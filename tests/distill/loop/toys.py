@@ -10,10 +10,11 @@ from torch import nn
 
 from distill.data.batches import Batch
 from distill.loop.checkpoints import Checkpoints
+from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger
 from distill.loop.mode import PLAIN, Mode
 from distill.loop.recipe import Recipe
-from distill.loop.trainer import Hooks, Trainer
+from distill.loop.trainer import Trainer
 from distill.models.student import Student
 from transferset.models.preprocessing import Preprocessing
 
