@@ -63,6 +63,7 @@ def _print_students(report: "StudentsReport") -> None:
     columns = ["student", "pixels", "M parameters", "MB", "MFLOPs", "ms, one image", "hub weights"]
     left_out = f"left out: {report.too_large} too large, {report.too_slow} too slow"
     if report.unusable:
-        left_out += f", {len(report.unusable)} unusable ({next(iter(report.unusable))}, …)"
+        name, reason = next(iter(report.unusable.items()))
+        left_out += f", {len(report.unusable)} unusable (the first: {name}: {reason})"
     threads = report.machine["threads"]
     print_table(f"students, eager torch, {threads} threads; {left_out}", columns, rows)

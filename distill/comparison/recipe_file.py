@@ -30,6 +30,7 @@ from distill.comparison.section import (
     model_spec,
     not_negative,
     one_of,
+    part,
     positive,
     several,
     share,
@@ -169,7 +170,7 @@ _READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "feature_weight": (_weight, "a number of at least 0"),
     "label_smoothing": (share, _SHARE),
     "head_epochs": (not_negative, "a number of at least 0"),
-    "backbone_lr_scale": (positive, "a number above 0, at most 1"),
+    "backbone_lr_scale": (part, "a number above 0, at most 1"),
     "retention": (not_negative, "a number of at least 0"),
 }
 

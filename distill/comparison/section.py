@@ -98,6 +98,14 @@ def positive(value: Any) -> float:
     return found
 
 
+def part(value: Any) -> float:
+    """A number above 0, at most 1."""
+    found = positive(value)
+    if found > 1:
+        raise ValueError
+    return found
+
+
 def whole(value: Any) -> int:
     """An integer of at least 0; UsageError for one that is larger than any seed or number of steps."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

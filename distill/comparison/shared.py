@@ -1,5 +1,6 @@
 """What cells share: drawn labels, transfer sets, adapted teachers, and what teachers said of a set."""
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from distill.stages.label import LabelOptions, label
 from transferset.console import say
 from transferset.copies import item_id
 from transferset.errors import DataError
+from transferset.images import IMAGE_SUFFIXES, ImageError, read_header
 from transferset.labelled import LabelledSet
 from transferset.lock import DirectoryLock
 from transferset.writes import atomic_path, write_json
@@ -183,7 +185,11 @@ def _write_tar(path: Path, found: dict[str, Path]) -> None:
     with atomic_path(path) as temporary, tarfile.open(temporary, "x", format=tarfile.USTAR_FORMAT) as tar:
         for identity, image in sorted(found.items()):
             data = image.read_bytes()
-            member = tarfile.TarInfo(f"{identity}{image.suffix.lower()}")
+            suffix = image.suffix.lower()
+            if suffix not in IMAGE_SUFFIXES:  # a list or table may name images as it likes
+                with contextlib.suppress(ImageError):
+                    suffix = f".{read_header(data).format}"
+            member = tarfile.TarInfo(f"{identity}{suffix}")
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
 

@@ -48,21 +48,11 @@ class LabelledImages:
     def rendered(self, preprocessing: Preprocessing, batch_size: int = 64) -> Iterator[np.ndarray]:
         """Batches (b, size, size, 3) uint8 of all images in order, as evaluation shows them to a model.
 
-        Raises DataError where an image cannot be read any more: no other one has its label.
+        Raises GoneError where an image cannot be read any more: no other one has its label.
         """
         for start in range(0, len(self), batch_size):
             rows = range(start, min(start + batch_size, len(self)))
-            yield np.stack([preprocessing.render(self._rgb(row)) for row in rows])
-
-    def _rgb(self, row: int) -> np.ndarray:
-        decoded = self.reader.attempt(row)
-        if decoded is None:
-            name = self.samples.name(row)
-            raise DataError(
-                f"{name} could be read before and cannot be read now: {self.reader.dropped[name]}",
-                hint="put it back as it was and run the same command again",
-            )
-        return decoded.rgb
+            yield np.stack([preprocessing.render(self.reader.image(row).rgb) for row in rows])
 
 
 def read_labelled_images(
@@ -102,4 +92,6 @@ def read_labelled_images(
     if every.dropped:
         name, why = next(iter(every.dropped.items()))
         say(f"{len(every.dropped)} of {len(images)} {what} could not be read; the first: {name}: {why}")
-    return LabelledImages(every.subset(readable), labels[readable], classes, dict(every.dropped))
+    reader = every.subset(readable)
+    reader.checked = True
+    return LabelledImages(reader, labels[readable], classes, dict(every.dropped))

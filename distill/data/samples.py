@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,15 @@ from transferset.copies import ID_BYTES, item_id
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.writes import read_json, write_json
+
+_ATTEMPTS = 64
+
+
+class GoneError(DataError):
+    """An image that was there when the command began: without it the run would become another one."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="put it back as it was and run the same command again")
 
 
 @dataclass(frozen=True)
@@ -61,15 +70,19 @@ class Samples:
         return f"{path}@{self.offset[index]}" if path.suffix == ".tar" else str(path)
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of one image. Raises DataError where the file is gone or too short."""
+        """The encoded bytes of one image. Raises GoneError where a file that had been there is gone or became
+        too short, DataError where it may not be read."""
         path, offset, size = self.sources[self.source[index]], int(self.offset[index]), int(self.size[index])
         try:
             with path.open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), size, offset)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+            reason = f"{path} cannot be read: {error.strerror or error}"
+            raise (DataError if isinstance(error, PermissionError) or not size else GoneError)(
+                reason
+            ) from error
         if len(data) != size:
-            raise DataError(f"{path} ends within the {size} bytes at {offset}: it is cut off or was replaced")
+            raise GoneError(f"{path} ends within the {size} bytes at {offset}: it is cut off or was replaced")
         return data
 
 
@@ -117,9 +130,10 @@ class ImageReader:
 
     `decode_size`: short side to which a large JPEG may be reduced while it is decoded (see
     `transferset.images`). A sample that is damaged, or whose bytes are not those that its id names, is
-    dropped: **its place is taken by the next readable sample of the list**, so that no position shifts
-    whatever is found when. What was dropped, and why, is in `dropped`, and in the JSON file `record` if one
-    is given.
+    dropped: **its place is taken by another readable one**, which only the place decides, so that no position
+    shifts whatever is found when; neighbours are often damaged together, and do not all get the same one.
+    What was dropped, and why, is in `dropped`, and in the JSON file `record` if one is given. A file that is
+    gone meanwhile is a GoneError, and so is any unreadable sample if `checked`: all could be read before.
     """
 
     def __init__(
@@ -130,8 +144,10 @@ class ImageReader:
         cache_bytes: int = 0,
         max_pixels: int = MAX_PIXELS,
         record: Path | None = None,
+        checked: bool = False,
     ) -> None:
         self.samples = samples
+        self.checked = checked
         self.decode_size = decode_size
         self.max_pixels = max_pixels
         self.dropped: dict[str, str] = {}
@@ -146,13 +162,21 @@ class ImageReader:
     def image(self, index: int) -> Decoded:
         """The image at `index`, or the one that takes its place. DataError if no sample of the list is
         readable."""
-        for step in range(len(self.samples)):
-            place = (index + step) % len(self.samples)
+        for place in self._places(index):
             decoded = self.attempt(place)
             if decoded is not None:
                 return decoded
         name, reason = next(iter(self.dropped.items()), ("nothing", "no samples"))
         raise DataError(f"none of the {len(self.samples)} images can be read; the first: {name}: {reason}")
+
+    def _places(self, index: int) -> Iterator[int]:
+        """`index`, then those that may take its place: a few from all over the list, then all in order."""
+        yield index
+        count = len(self.samples)
+        for attempt in range(_ATTEMPTS):
+            key = hashlib.blake2b(f"{index} {attempt}".encode(), digest_size=8).digest()
+            yield int.from_bytes(key) % count
+        yield from ((index + step) % count for step in range(1, count))
 
     def attempt(self, index: int) -> Decoded | None:
         """The image at `index` and no other; None where it cannot be read, `dropped` saying why."""
@@ -160,8 +184,14 @@ class ImageReader:
             return None
         try:
             return self._cache.get(index) or self._load(index)
+        except GoneError:
+            raise
         except DataError as error:
-            self.leave_out(index, error.reason if isinstance(error, ImageError) else error.message)
+            reason = error.reason if isinstance(error, ImageError) else error.message
+            if self.checked:
+                name = self.samples.name(index)
+                raise GoneError(f"{name} could be read before and cannot be read now: {reason}") from error
+            self.leave_out(index, reason)
         return None
 
     def _load(self, index: int) -> Decoded:
@@ -192,7 +222,9 @@ class ImageReader:
     def subset(self, rows: np.ndarray) -> "ImageReader":
         """A reader of some of the samples that shares the images which are already decoded, and keeps no
         more."""
-        part = ImageReader(self.samples.subset(rows), self.decode_size, max_pixels=self.max_pixels)
+        part = ImageReader(
+            self.samples.subset(rows), self.decode_size, max_pixels=self.max_pixels, checked=self.checked
+        )
         for place, row in enumerate(rows.tolist()):
             if row in self._cache:
                 part._cache[place] = replace(self._cache[row], index=place)
@@ -200,5 +232,5 @@ class ImageReader:
 
     def check(self, indices: Iterable[int]) -> list[int]:
         """Those of `indices` that can be read, tried now: for small labelled sets, where no place is ever
-        taken."""
+        taken (see `checked`)."""
         return [index for index in indices if self.attempt(index) is not None]

@@ -49,5 +49,8 @@ class Window:
             "gradient_norm": round(self._norm, 6),
             "images_per_second": round(self._images / seconds, 1),
             "data_wait_percent": round(100 * self._waited / seconds, 1),
-            **{f"{stage}_percent": round(100 * spent / seconds, 1) for stage, spent in busy.items()},
+            **{
+                f"{stage}_percent": round(min(100.0, 100 * spent / seconds), 1)
+                for stage, spent in busy.items()
+            },
         }

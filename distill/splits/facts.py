@@ -53,7 +53,7 @@ class Facts:
 def look(root: Path, paths: Sequence[Path], max_pixels: int = MAX_PIXELS, workers: int = 1) -> Facts:
     """Read and decode every image, those apart that an earlier command has seen with the same size and time
     of change."""
-    store = _Store(root)
+    store = _Store(root, max_pixels)
     reasons: dict[int, str] = {}
     facts: list[Fact | None] = []
 
@@ -96,8 +96,8 @@ class _Store:
     """Facts of the images below `root` on disk. A file that is damaged, or cannot be written, costs time and
     nothing else."""
 
-    def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:24]
+    def __init__(self, root: Path, max_pixels: int) -> None:
+        name = hashlib.sha256(os.fsencode(root.absolute()) + b" %d" % max_pixels).hexdigest()[:24]
         self.path = cache_folder() / "splits" / f"{name}-{_VERSION}.safetensors"
         self.rows: dict[bytes, tuple[tuple[int, int], Fact]] = {}
         self.used = 0

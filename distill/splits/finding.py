@@ -51,7 +51,7 @@ def find_overlap(
     return Overlap(
         labelled=labelled,
         exact=tuple(exact),
-        near=tuple(sorted(near, key=lambda pair: (pair.first, pair.second))),
+        near=tuple(sorted(_with_repeats(labelled, near, exact), key=lambda pair: (pair.first, pair.second))),
         unreadable=facts.reasons,
         ids=tuple(None if fact is None else fact.item_id.hex() for fact in facts.images),
         suspects=found[1],
@@ -77,7 +77,40 @@ def _exact(labelled: LabelledSet, facts: Facts, max_pixels: int) -> list[Pair]:
         except (OSError, DataError):
             continue
         by_pixels[place] = pixel_hash(rgb)
-    return sorted(pairs + _repeats(labelled, by_pixels, PIXELS), key=lambda pair: (pair.first, pair.second))
+    known = {by_id[place]: pixels for place, pixels in by_pixels.items()}
+    for place in first_of:  # what repeats an image has its pixels
+        if by_id[place] in known:
+            by_pixels[place] = known[by_id[place]]
+    found = {pair.second: pair for pair in pairs}
+    for pair in _repeats(labelled, by_pixels, PIXELS):
+        if pair.second not in found or (_across(labelled, pair) > _across(labelled, found[pair.second])):
+            found[pair.second] = pair
+    return sorted(found.values(), key=lambda pair: (pair.first, pair.second))
+
+
+def _across(labelled: LabelledSet, pair: Pair) -> bool:
+    """Whether it lies between two splits."""
+    return labelled.images[pair.first].split != labelled.images[pair.second].split
+
+
+def _with_repeats(labelled: LabelledSet, near: list[Pair], exact: list[Pair]) -> list[Pair]:
+    """Near copies, and those that the repeats of one of two are of the other, in another split."""
+    repeats: dict[int, list[int]] = {}
+    first_of = {pair.second: pair.first for pair in exact}
+    for place in first_of:
+        first = first_of[place]
+        while first in first_of:
+            first = first_of[first]
+        repeats.setdefault(first, []).append(place)
+    found = {(pair.first, pair.second): pair for pair in near}
+    for pair in near:
+        for one in (pair.first, *repeats.get(pair.first, ())):
+            for other in (pair.second, *repeats.get(pair.second, ())):
+                first, second = ordered(labelled, (one, other))
+                more = Pair(first, second, NEAR, pair.agreement)
+                if _across(labelled, more):
+                    found.setdefault((first, second), more)
+    return list(found.values())
 
 
 def _groups(keys: dict[int, bytes]) -> list[list[int]]:

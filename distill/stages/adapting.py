@@ -155,6 +155,7 @@ class Adapting:
             self.backbone.preprocessing.resize_short_side,
             cache_bytes=(self.options.execution.cache_mb << 20) // 2,
             max_pixels=self.options.max_pixels,
+            checked=True,
         )
         return LabelledImages(reader, used.labels, self.sets.classes, {})
 

@@ -133,6 +133,9 @@ class StoreWriter:
         if unreadable == images:
             _, reason = next(iter(shards[0].unreadable.items()))
             raise DataError(f"none of the {images} images can be read; the first: {reason}")
+        if unreadable:
+            reason = next(reason for shard in shards for reason in shard.unreadable.values())
+            say(f"{unreadable} of {images} images could not be read; the first: {reason}")
         shutil.rmtree(self.out / PIECES)
         teacher = self.opened.teacher
         write_json(self.out / LABELS, list(teacher.classes))

@@ -63,7 +63,10 @@ def replay(path: Path, device: str = "cpu") -> ReplayReport:
     """
     import torch
 
-    path = _newest(path) if path.is_dir() else path
+    from transferset.models.runtime import resolve_device
+
+    device = resolve_device(device)
+    path = _newest(path) if path.is_dir() else path.with_suffix(".safetensors")
     failed = read_failed_step(path)
     loss = loss_from_facts(failed.loss)
     student = _student(path, failed)

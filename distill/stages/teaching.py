@@ -149,7 +149,9 @@ class OnlineTeaching:
         return max(self.teacher.preprocessing.size, student)
 
     def on(self, mixture: Mixture, workers: int) -> tuple[Teaching, Mixture]:
-        return self, mixture
+        """Every image gets its id: what the teacher has said of one is not taken for another that has been
+        put in its place."""
+        return self, mixture.identified(workers)
 
     def outputs(self, path: Path, samples: int, number: int = 0) -> Outputs:
         views = self.plan.views

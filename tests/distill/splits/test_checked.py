@@ -92,6 +92,20 @@ def test_near_copies_are_told_and_dropped_if_asked_for(
     assert "train/dog/near.jpg" not in names(checked(splits, drop_near=True))
 
 
+@pytest.mark.parametrize("kind", ["pixels", "near"])
+def test_a_copy_that_stands_under_two_labels_goes_from_both(splits: Path, kind: str) -> None:
+    """The training images have the same bytes, of which the test image has the pixels or is cropped."""
+    with Image.open(splits / "test/cat/0.png") as image:
+        if kind == "pixels":
+            image.save(splits / "train/cat/copy.png", compress_level=1)
+        else:
+            image.crop((10, 8, 112, 90)).save(splits / "train/cat/copy.png")
+    shutil.copy(splits / "train/cat/copy.png", splits / "train/dog/copy.png")
+    found = checked(splits, drop_near=True)
+    assert left_out(found, splits) == {"train/cat/copy.png", "train/dog/copy.png"}
+    assert len(found.overlap.across(found.overlap.pairs)) == 2
+
+
 def test_a_class_keeps_its_training_images_where_it_would_lose_all(splits: Path) -> None:
     shutil.rmtree(splits / "val/cat")
     shutil.copytree(splits / "train/cat", splits / "val/cat")

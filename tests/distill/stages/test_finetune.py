@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.data.batches import Batch
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
+from distill.loop.trainer import Trainer
 from distill.models.student import open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
@@ -139,6 +141,30 @@ def test_without_folds_nothing_is_claimed(shades: Path, tmp_path: Path) -> None:
 def test_an_unreadable_image_is_left_out_and_counted(shades: Path, tmp_path: Path) -> None:
     (shades / "train" / "red" / "0.jpg").write_bytes(b"")
     assert finetune(_options(shades, tmp_path / "run", plan=Plan(steps=2, batch_size=8))).dropped == 1
+
+
+def test_an_image_that_vanishes_is_missed_and_not_replaced(
+    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, step = Plan(steps=9, batch_size=8, checkpoint_every=2), Trainer.train_step
+    options = _options(shades, tmp_path / "run", plan=plan)
+    options = replace(options, execution=replace(ONE_THREAD, cache_mb=0))
+    whole = finetune(replace(options, out=tmp_path / "whole"))
+
+    def lose(self: Trainer, batch: Batch) -> None:
+        if self.at.step == 4 and (shades / "train" / "red").exists():
+            (shades / "train" / "red").rename(tmp_path / "red")
+        step(self, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", lose)
+    with pytest.raises(DataError, match=r"red/\d\.jpg cannot be read") as told:
+        finetune(options)
+    assert "put it back" in str(told.value.hint)
+    monkeypatch.undo()
+    (tmp_path / "red").rename(shades / "train" / "red")
+    assert finetune(options).score == whole.score
+    models = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "whole")]
+    assert models[0] == models[1]
 
 
 def test_a_start_with_other_classes_is_refused(shades: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,6 +202,28 @@ def test_stores_of_an_earlier_version_are_refused(
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="an earlier version"):
         label(label_options(shards, teacher, out))
+
+
+def test_a_shard_that_vanishes_is_missed_and_not_passed_over(
+    store: Path, shards: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, out = shutil.copytree(shards, tmp_path / "set"), tmp_path / "store"
+    lost, elsewhere = moved / "000002.tar", tmp_path / "elsewhere.tar"
+    write = label_writer.write_shard
+
+    def write_and_lose(*arguments: Any) -> Any:
+        if lost.exists():
+            lost.rename(elsewhere)
+        return write(*arguments)
+
+    monkeypatch.setattr(label_writer, "write_shard", write_and_lose)
+    with pytest.raises(DataError, match=r"000002\.tar cannot be read") as told:
+        label(label_options(moved, teacher, out))
+    assert "put it back" in str(told.value.hint) and not (out / "store.json").exists()
+    monkeypatch.undo()
+    elsewhere.rename(lost)
+    label(label_options(moved, teacher, out))
+    assert _files(out) == _files(store)
 
 
 def test_an_interrupted_command_says_so_and_goes_on(

@@ -16,7 +16,7 @@ from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.replay import replay
 from distill.stages.train import TrainOptions, train
 from tests.distill.conftest import ONE_THREAD, TINY
-from transferset.errors import DataError, NumericError
+from transferset.errors import DataError, NumericError, UsageError
 from transferset.writes import read_json, sha256_file, write_json
 
 
@@ -41,6 +41,9 @@ def test_it_shows_the_layer_that_overflows(broken: Path) -> None:
     assert now.mode.startswith("fp32") and now.layer is not None and now.loss is None
     assert len(now.rows) == report.images == 4
     assert replay(Path(report.path)) == report, "the same numbers every time"
+    assert replay(Path(report.path).with_suffix(".json"), "auto") == report, "either of the two files"
+    with pytest.raises(UsageError, match="cuda"):
+        replay(broken, "cuda:7")
 
 
 def test_a_wrong_target_is_found(broken: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -199,6 +200,18 @@ def test_labelled_images_are_mixed_in_and_val_selects(
     from transferset.writes import read_json
 
     assert read_json(tmp_path / "run" / "labels.json") == list(CHANNELS)
+
+
+def test_a_tar_that_was_replaced_is_refused(
+    undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """Same name, members and sizes; other bytes."""
+    out = shutil.copytree(undisturbed, tmp_path / "run")
+    data = bytearray(shards.read_bytes())
+    data[700] ^= 1
+    (tmp_path / shards.name).write_bytes(bytes(data))
+    with pytest.raises(UsageError, match="samples_sha256"):
+        train(_options(tmp_path / shards.name, teacher, out))
 
 
 def test_other_arguments_and_inputs_are_refused(
