@@ -27,7 +27,7 @@ from distill.task import CLASSIFICATION
 from transferset.errors import TransfersetError
 from transferset.labelled import LabelledSet
 
-FORWARD_SHARE = 1 / 3  # of a training step
+_FORWARD_SHARE = 1 / 3  # of a training step
 _PROBE_BATCH, _PROBE_SECONDS = 16, 1.0
 
 
@@ -216,5 +216,5 @@ def _transfer_images(cell: Cell, recipe: Recipe, task: LabelledSet, labelled: in
         own = given.steps * given.batch_size if given.steps else (given.epochs or FROM_RUN_EPOCHS) * labelled
         own += given.head_epochs * labelled
         if given.retention:
-            own *= 1 + FORWARD_SHARE  # the student as it was looks on
+            own *= 1 + _FORWARD_SHARE  # the student as it was looks on
     return seen + round(own), round(views * mixed)

@@ -215,7 +215,7 @@ class _Finetuning:
     def scorer(self, scored: Scored, ledger: Ledger) -> "Callable[[nn.Module], float]":
         """The score of a module on these images."""
         task, metric = self.task, self.options.metric
-        if scored.shares is not None and self.options.class_balanced:
+        if scored.shares is not None:
             task = replace(task, scores={metric: partial(weighted_accuracy, weights=scored.shares)})
         return scorer(task, self.inputs.student, scored.images, ledger, metric)
 
