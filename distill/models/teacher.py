@@ -55,7 +55,7 @@ class Teacher:
 
     def logits(self, batch: np.ndarray) -> np.ndarray:
         """Calibrated logits (n, C) float32 of n <= batch_size images; from any thread."""
-        return self.head.logits(self.model(batch))
+        return self._logits_of(self.model(batch))
 
     def facts(self) -> dict[str, Any]:
         """What runs and stores write down of it."""
@@ -78,7 +78,14 @@ class Teacher:
 
     def _logits_and_features(self, batch: np.ndarray) -> np.ndarray:
         features = self.model(batch)
-        return np.concatenate([self.head.logits(features), normalised(features)], axis=1)
+        return np.concatenate([self._logits_of(features), normalised(features)], axis=1)
+
+    def _logits_of(self, features: np.ndarray) -> np.ndarray:
+        """Those of n rows, always computed on as many as a batch has: BLAS may give a row other last bits
+        where there are fewer."""
+        rows = np.zeros((self.model.batch_size, features.shape[1]), features.dtype)
+        rows[: len(features)] = features
+        return self.head.logits(rows)[: len(features)]
 
 
 def open_teacher(

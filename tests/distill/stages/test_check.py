@@ -51,8 +51,8 @@ def test_mistakes_are_named_and_shown(
     told = " | ".join(report.notes)
     assert not report.clean
     for part in (
-        "copies of others in another split",
-        "under two labels (red and blue",
+        "copies of images in another split",
+        "under two labels: 1 (red and blue",
         "1 images cannot be read; the first: ",
         "1 classes of test have no training image: violet",
         "test lacks 3 of 3 classes: blue, green, red",
