@@ -78,9 +78,8 @@ class Samples:
                 data = os.pread(file.fileno(), size, offset)
         except OSError as error:
             reason = f"{path} cannot be read: {error.strerror or error}"
-            raise (DataError if isinstance(error, PermissionError) or not size else GoneError)(
-                reason
-            ) from error
+            never = not size or isinstance(error, PermissionError)
+            raise (DataError(reason) if never else GoneError(reason)) from error
         if len(data) != size:
             raise GoneError(f"{path} ends within the {size} bytes at {offset}: it is cut off or was replaced")
         return data

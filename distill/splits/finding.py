@@ -7,7 +7,7 @@ from itertools import groupby
 
 from distill.loop.execution import cores
 from distill.splits.facts import Facts, cache_folder, look
-from distill.splits.overlap import BYTES, NEAR, PIXELS, Overlap, Pair, ordered
+from distill.splits.overlap import BYTES, NEAR, PIXELS, Overlap, Pair, lies_across, ordered
 from distill.splits.suspects import Suspect, suspects
 from transferset.alignment import SAME_PICTURE, Sketch, agreement_near
 from transferset.console import progress
@@ -83,14 +83,11 @@ def _exact(labelled: LabelledSet, facts: Facts, max_pixels: int) -> list[Pair]:
             by_pixels[place] = known[by_id[place]]
     found = {pair.second: pair for pair in pairs}
     for pair in _repeats(labelled, by_pixels, PIXELS):
-        if pair.second not in found or (_across(labelled, pair) > _across(labelled, found[pair.second])):
+        if pair.second not in found or (
+            lies_across(labelled, pair) > lies_across(labelled, found[pair.second])
+        ):
             found[pair.second] = pair
     return sorted(found.values(), key=lambda pair: (pair.first, pair.second))
-
-
-def _across(labelled: LabelledSet, pair: Pair) -> bool:
-    """Whether it lies between two splits."""
-    return labelled.images[pair.first].split != labelled.images[pair.second].split
 
 
 def _with_repeats(labelled: LabelledSet, near: list[Pair], exact: list[Pair]) -> list[Pair]:
@@ -108,7 +105,7 @@ def _with_repeats(labelled: LabelledSet, near: list[Pair], exact: list[Pair]) ->
             for other in (pair.second, *repeats.get(pair.second, ())):
                 first, second = ordered(labelled, (one, other))
                 more = Pair(first, second, NEAR, pair.agreement)
-                if _across(labelled, more):
+                if lies_across(labelled, more):
                     found.setdefault((first, second), more)
     return list(found.values())
 

@@ -23,6 +23,11 @@ class Pair:
     agreement: float | None = None
 
 
+def lies_across(labelled: LabelledSet, pair: Pair) -> bool:
+    """Whether its images are in two splits."""
+    return labelled.images[pair.first].split != labelled.images[pair.second].split
+
+
 @dataclass(frozen=True)
 class Overlap:
     """Exact and near copies in a labelled set.
@@ -52,11 +57,11 @@ class Overlap:
 
     def across(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Those between two splits."""
-        return [one for one in pairs if self.image(one.first).split != self.image(one.second).split]
+        return [one for one in pairs if lies_across(self.labelled, one)]
 
     def within(self, pairs: Iterable[Pair]) -> list[Pair]:
         """Those within a split, or a set that has none."""
-        return [one for one in pairs if self.image(one.first).split == self.image(one.second).split]
+        return [one for one in pairs if not lies_across(self.labelled, one)]
 
     def conflicts(self) -> list[Pair]:
         """Those with two labels."""
