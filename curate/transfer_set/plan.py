@@ -17,6 +17,7 @@ from curate.selection.background import Background
 from curate.selection.removed import Removed
 from curate.selection.selection import Pick, Selection
 from curate.transfer_set.manifest import KIND, MANIFEST, PLOTS, SHARDS, ShardRecord, read_manifest
+from transferset.changes import changes
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
 from transferset.writes import (
@@ -92,31 +93,12 @@ def _is_ours(path: Path) -> bool:
 
 
 def _require_same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    before, now = _flat(old), _flat(json.loads(json.dumps(new)))
-    names = sorted(name for name in before | now if before.get(name) != now.get(name))
-    if names:
-        told = "; ".join(
-            f"{name}: {_text(before.get(name))} there, {_text(now.get(name))} now" for name in names
-        )
+    differing = changes(old, new)
+    if differing:
         raise UsageError(
-            f"{out} was written with other arguments ({told})",
+            f"{out} was written with other arguments ({'; '.join(differing)})",
             hint="give another --out, or the arguments that it was written with",
         )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _text(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 class StoredPlan:

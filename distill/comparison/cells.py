@@ -15,6 +15,7 @@ from distill.comparison.recipe import (
     TransferSet,
 )
 from distill.methods.transfer import TASK_AGNOSTIC, TASK_ORIENTED
+from transferset.changes import changes
 from transferset.errors import UsageError
 from transferset.writes import read_json, write_json
 
@@ -140,15 +141,10 @@ def _begun(folder: Path) -> dict[str, Any] | None:
 
 
 def _refuse_changes(folder: Path, found: dict[str, Any], given: dict[str, Any]) -> None:
-    found, given = dict(_leaves("", found)), dict(_leaves("", given))
-    changes = [
-        f"{name}: {found.get(name)!r} there, {given.get(name)!r} now"
-        for name in sorted(found.keys() | given.keys())
-        if found.get(name) != given.get(name)
-    ]
-    if changes:
+    differing = changes(found, given)
+    if differing:
         raise UsageError(
-            f"{folder} was made by another recipe: " + "; ".join(changes),
+            f"{folder} was made by another recipe: " + "; ".join(differing),
             hint="give --out another directory, or the recipe that it was made by",
         )
 
@@ -157,9 +153,3 @@ def _without_none(values: Any) -> Any:
     if isinstance(values, dict):
         return {key: _without_none(value) for key, value in values.items() if value is not None}
     return list(values) if isinstance(values, tuple) else values
-
-
-def _leaves(name: str, values: Any) -> list[tuple[str, Any]]:
-    if isinstance(values, dict):
-        return [leaf for key, inner in values.items() for leaf in _leaves(f"{name}.{key}".strip("."), inner)]
-    return [(name, values)]

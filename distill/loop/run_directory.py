@@ -3,11 +3,12 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from distill.loop.event_files import EventFiles
+from transferset.changes import changes
 from transferset.errors import DataError, UsageError
 from transferset.writes import atomic_file, read_json, sweep_temporaries, write_json
 
@@ -61,19 +62,15 @@ class RunDirectory:
         return resolved if isinstance(resolved, dict) and "threads" in resolved else None
 
     def _refuse_other(self, found: dict[str, Any], given: dict[str, Any]) -> None:
-        if not isinstance(found.get("arguments"), dict):
-            raise DataError(f"{self.path / CONFIG} is damaged: it holds no arguments", hint=RESTORE)
-        changes = []
-        for part in ("format_version", "command", "arguments", "inputs"):
-            old, new = dict(_leaves(part, found.get(part))), dict(_leaves(part, given.get(part)))
-            changes += [
-                f"{name.partition('.')[2] or name}: {old.get(name)!r} there, {new.get(name)!r} now"
-                for name in sorted(old.keys() | new.keys())
-                if old.get(name) != new.get(name)
-            ]
-        if changes:
+        whole = ("format_version", "command")
+        differing = changes(*({name: config.get(name) for name in whole} for config in (found, given)))
+        for part in ("arguments", "inputs"):
+            if not isinstance(found.get(part), dict):
+                raise DataError(f"{self.path / CONFIG} is damaged: it holds no {part}", hint=RESTORE)
+            differing += changes(found[part], given[part])
+        if differing:
             raise UsageError(
-                f"{self.path} was written by other arguments: " + "; ".join(changes),
+                f"{self.path} was written by other arguments: " + "; ".join(differing),
                 hint="give --out another directory, or the same arguments to resume",
             )
 
@@ -144,11 +141,3 @@ def _whole(line: str) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(f"{name}.{key}", inner)
-    else:
-        yield name, value

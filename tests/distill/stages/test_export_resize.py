@@ -223,7 +223,7 @@ def test_the_older_option_is_the_same_as_normalise(
         (["--with-preprocessing"], "", 0),
         (["--preprocessing", NORMALISE], "nothing to do", 0),
         (["--preprocessing", NONE], "with_preprocessing: True there, False now", 2),
-        (["--preprocessing", RESIZE], "preprocessing: None there, 'resize' now", 2),
+        (["--preprocessing", RESIZE], "preprocessing: none there, resize now", 2),
     ):
         with pytest.raises(SystemExit) as caught:
             run_cli(app, [str(one) for one in (*given, *more)])

@@ -159,8 +159,8 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
 def test_a_store_is_of_one_kind(stores: Path, shards: Path, teacher: Path) -> None:
     dimension = open_store(stores / "features").features
     for store, given, difference in (
-        ("plain", True, f"features: None there, {dimension} now"),
-        ("features", False, f"features: {dimension} there, None now"),
+        ("plain", True, f"features: none there, {dimension} now"),
+        ("features", False, f"features: {dimension} there, none now"),
     ):
         before = _files(stores / store)
         with pytest.raises(UsageError, match=difference):
@@ -327,7 +327,7 @@ def test_a_store_over_mirror_images(stores: Path, shards: Path, teacher: Path, t
     report = train(_options(shards, tmp_path / "run", labels_from=path))
     assert report.costs["teacher"]["images"] == 0
     assert read_config(tmp_path / "run")["teacher"]["teacher_flip"] is True
-    with pytest.raises(UsageError, match="teacher_flip: True there, None now"):
+    with pytest.raises(UsageError, match="teacher_flip: True there, none now"):
         _label(shards, teacher, path)
 
 

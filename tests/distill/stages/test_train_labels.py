@@ -133,7 +133,7 @@ def test_a_run_with_another_weight_or_other_labels_is_refused(
     options = _options(shards, teacher, labelled, undisturbed)
     with pytest.raises(UsageError, match=r"label_weight: 1\.0 there, 2\.0 now"):
         train(replace(options, label_weight=2.0))
-    with pytest.raises(UsageError, match=r"label_weight: 1\.0 there, None now"):
+    with pytest.raises(UsageError, match=r"label_weight: 1\.0 there, none now"):
         train(replace(options, label_weight=0.0))
 
 

@@ -286,7 +286,7 @@ def test_a_view_and_its_mirror_image(shards: Path, teacher: Path, tmp_path: Path
     plain = train(_options(shards, (teacher,), tmp_path / "plain"))
     assert report.costs["teacher"]["flops"] == 2 * plain.costs["teacher"]["flops"]
     assert _weights(tmp_path / "run") != _weights(tmp_path / "plain")
-    with pytest.raises(UsageError, match="teacher_flip: True there, None now"):
+    with pytest.raises(UsageError, match="teacher_flip: True there, none now"):
         train(_options(shards, (teacher,), tmp_path / "run"))
 
 
@@ -321,7 +321,7 @@ def test_options_that_do_not_fit(
     ):
         with pytest.raises(UsageError, match=message):
             train(replace(both, **values))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="combine: 'average' there, 'heads' now"):
+    with pytest.raises(UsageError, match="combine: average there, heads now"):
         train(replace(both, out=averaged, combine="heads"))
     with pytest.raises(UsageError, match="teacher_sha256"):
         train(replace(both, out=averaged, teacher=(smaller, teacher)))
