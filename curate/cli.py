@@ -30,7 +30,7 @@ class _Commands(TyperGroup):
         point = self._contributed().get(cmd_name)
         if point is None:
             return super().get_command(ctx, cmd_name)
-        one = typer.Typer(add_completion=False)
+        one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name)(point.load())
         return typer.main.get_command(one)
 

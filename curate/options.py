@@ -43,7 +43,8 @@ ImageRoot = Annotated[
 ExcludeDirs = Annotated[
     list[Path] | None,
     typer.Option(
-        "--exclude-dir", help="Folder whose images must not be retrieved: val, test. May be repeated."
+        "--exclude-dir",
+        help="Folder (or list, as in --query-dir) whose images must not be retrieved: val, test; repeatable.",
     ),
 ]
 NoNear = Annotated[

@@ -26,8 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    *(adapt, train, finetune, evaluate, export, predict),
-    *(check, label, plan, students, compare, replay),
+    *(adapt, plan, label, train, finetune, evaluate, export, predict),
+    *(compare, students, check, replay),
 ):
     app.command()(command)
 

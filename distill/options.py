@@ -13,6 +13,10 @@ def there(given: Path | None) -> Path | None:
     return given
 
 
+AUGMENTATIONS = (
+    "none; or random crops of at least 65 % (light), 35 % (standard) or 20 % of the area, this with colours"
+    " changed (strong), mirrored half of the time."
+)
 MAX_PIXELS = 100_000_000  # of transferset.images, which is slow to import
 
 # What goes in and out.
@@ -37,7 +41,10 @@ ImageRoot = Annotated[
 ]
 MixedIn = Annotated[
     Path | None,
-    typer.Option(callback=there, help="Labelled images to mix in; training selects on their val split."),
+    typer.Option(
+        callback=there,
+        help="Labelled images to mix in, in the forms of adapt --data; training selects on their val split.",
+    ),
 ]
 LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
 Shards = Annotated[
@@ -52,25 +59,27 @@ Out = Annotated[
 ]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images are errors.")]
 MaxErrorRate = Annotated[
-    float | None, typer.Option(min=0, max=1, help="A larger share of unreadable images is an error (3).")
+    float | None,
+    typer.Option(
+        min=0, max=1, help="A larger share of unreadable images is an error (3); default: if all are."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 ImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Side of the student's input; default: the model's own.")
+    int | None,
+    typer.Option(min=1, help="Side of the student's input; default: the model's own, or that of --from."),
 ]
 
 # How a student is trained.
-Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps.")]
-Epochs = Annotated[float | None, typer.Option(help="Length in passes over the images.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps, in place of --epochs.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
 Accumulate = Annotated[
     int,
     typer.Option(min=1, help="Parts that a step is computed in, for less memory; batch norm sees one part."),
 ]
-Lr = Annotated[float | None, typer.Option("--lr", help="Peak learning rate of AdamW.")]
 WeightDecay = Annotated[float, typer.Option(min=0, help="Weight decay; norms and biases have none.")]
-Augment = Annotated[str, typer.Option(help="none, light, standard or strong.")]
+Augment = Annotated[str, typer.Option(help=f"{AUGMENTATIONS} Default: standard.", show_default=False)]
 HeadEpochs = Annotated[
     float, typer.Option(min=0, help="Passes that train the classifier alone first, on top of the others.")
 ]
@@ -78,17 +87,23 @@ BackboneLrScale = Annotated[
     float, typer.Option(help="Of --lr, for all but the classifier; above 0, at most 1.")
 ]
 EvalEvery = Annotated[
-    int | None, typer.Option(min=0, help="Steps between scores on val; default: ten a run.")
+    int | None,
+    typer.Option(min=0, help="Steps between scores on val; 0: at the end only. Default: ten a run."),
 ]
 CheckpointEvery = Annotated[
-    int | None, typer.Option(min=0, help="Steps between checkpoints; default: ten a run, at most 500.")
+    int | None,
+    typer.Option(
+        min=0, help="Steps between checkpoints; 0: at the end only. Default: ten a run, 500 at most."
+    ),
 ]
 Patience = Annotated[
     int, typer.Option(min=0, help="Scores without improvement that end the run; 0: none do.")
 ]
 
 # Where and how fast.
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1)]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn: random weights, order, views, folds.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, compile, openvino.")]
 Precision = Annotated[str, typer.Option(help="Of the teacher's arithmetic: auto, fp32, bf16, fp16.")]
@@ -103,7 +118,12 @@ ModelBatchSize = Annotated[int, typer.Option(min=1, help="Images that the model 
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of the model on a CPU; default: all cores.")
 ]
-Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode and render ahead; 0: none.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Threads that decode and render ahead; 0: none. Default: half of the cores, 8 at most."
+    ),
+]
 CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
 
 # What a teacher is asked, and what is stored of it.

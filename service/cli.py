@@ -19,14 +19,30 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     pool_root: options.PoolRoots = None,
     device: options.Device = "auto",
-    max_body_bytes: Annotated[int | None, typer.Option(help="Largest request.", min=1)] = None,
-    max_in_flight: Annotated[int | None, typer.Option(help="Retrievals at a time.", min=1)] = None,
-    max_queries: Annotated[int | None, typer.Option(help="Queries of a request.", min=1)] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Pixels of a query image.", min=1)] = None,
-    max_total_pixels: Annotated[int | None, typer.Option(help="Pixels of a request's images.", min=1)] = None,
-    max_results: Annotated[int | None, typer.Option(help="Images that a request may ask for.", min=1)] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option(help="Largest request; default: 32 MiB.", min=1)
+    ] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="Retrievals at a time; default: 8.", min=1)
+    ] = None,
+    max_queries: Annotated[
+        int | None, typer.Option(help="Queries of a request; default: 256.", min=1)
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(help="Pixels of a query image; default: 40 million.", min=1)
+    ] = None,
+    max_total_pixels: Annotated[
+        int | None, typer.Option(help="Pixels of a request's images; default: 400 million.", min=1)
+    ] = None,
+    max_results: Annotated[
+        int | None, typer.Option(help="Images that a request may ask for; default: 10,000.", min=1)
+    ] = None,
 ) -> None:
-    """Serve retrieval from an index over HTTP; /docs describes the requests. Ctrl-C stops it."""
+    """Serve retrieval from an index over HTTP.
+
+    /docs describes the requests. Ctrl-C stops it. Limits can also be set by environment variables,
+    TRANSFERSET_MAX_QUERIES and so on.
+    """
     limits = {
         "max_body_bytes": max_body_bytes,
         "max_in_flight": max_in_flight,

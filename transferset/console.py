@@ -236,7 +236,7 @@ def run_cli(app: "typer.Typer", args: Sequence[str] | None = None) -> NoReturn:
 
 def _end(code: int) -> NoReturn:
     if code == INTERRUPTED:
-        _complain("interrupted", "re-run the same command to resume")
+        _complain("interrupted", "re-run the same command")
     sys.exit(code)
 
 

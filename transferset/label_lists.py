@@ -20,7 +20,9 @@ ROOT, ALL = "root", "all"
 _KEYS = ("train", "val", "test", ALL, ROOT)
 _SPLITS, _SUFFIXES = ("train", "val", "test"), (".txt", ".csv")
 _HEADINGS = {"image", "path", "file", "filename", "file_name", "image_path", "name"}
-IMAGE_ROOT_HINT = "pass --image-root, the folder that the names in the list are relative to"
+IMAGE_ROOT_HINT = (
+    "pass --image-root (image_root in a recipe), the folder that the names in the list are relative to"
+)
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,21 @@ def with_image_root(given: Given, root: Path | None) -> Given:
         raise UsageError(
             f"--image-root {root}, and {given} says {ROOT}={lists.root}", hint="give one of them"
         )
-    files = ",".join(f"{split or ALL}={path}" for split, path in lists.files.items())
-    return Path(f"{files},{ROOT}={root}")
+    return _word(Lists(lists.files, root))
+
+
+def lists_from(folder: Path, given: Path) -> Path:
+    """Labelled images that are named from `folder`: the same path, or word for lists, from here."""
+    lists = parse_lists(given)
+    if lists is None:
+        return folder / given
+    root = None if lists.root is None else folder / lists.root
+    return _word(Lists({split: folder / path for split, path in lists.files.items()}, root))
+
+
+def _word(lists: Lists) -> Path:
+    named = {**{split or ALL: path for split, path in lists.files.items()}, ROOT: lists.root}
+    return Path(",".join(f"{name}={path}" for name, path in named.items() if path is not None))
 
 
 def folder_lists(folder: Path) -> Lists | None:

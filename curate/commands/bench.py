@@ -27,7 +27,10 @@ def bench(
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Time every stage of build-index on a sample of the pool, and name the bottleneck."""
+    """Time every stage of build-index, and name the bottleneck.
+
+    On a sample of the pool.
+    """
     from curate.bench import BenchOptions
     from curate.bench import bench as run
 

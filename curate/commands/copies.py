@@ -18,8 +18,9 @@ def calibrate(
     seed: Annotated[int, typer.Option(help="Of the sample and the edits.")] = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Find from which cosine on images may be copies, for the encoder of this index, and store it there.
+    """Calibrate for the encoder of an index what a copy is.
 
+    Finds from which cosine on images may be copies, and stores it in the index.
     Retrieval does this by itself for an index that was never calibrated.
     """
     from curate.copies.calibration import calibrate as run
@@ -76,7 +77,7 @@ def guard(
     device: options.Device = "auto",
     json: options.AsJson = False,
 ) -> None:
-    """Look for copies of val and test images in a finished transfer set.
+    """Look for copies of test images in a finished set.
 
     Exit code 0: none found. 3: copies found; they are listed, and nothing is changed.
     """

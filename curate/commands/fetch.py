@@ -30,7 +30,10 @@ def fetch(
     max_pixels: options.ImageMaxPixels = 100_000_000,
     json: options.AsJson = False,
 ) -> None:
-    """Download the images of a transfer set of URLs, and complete it. Run it again to resume."""
+    """Download the images of a transfer set of URLs.
+
+    The set is then complete. Run it again to resume.
+    """
     from curate.fetch.options import DownloadOptions, FetchOptions
 
     download = DownloadOptions(

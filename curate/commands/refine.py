@@ -5,6 +5,7 @@ from typing import cast
 from curate import options
 from transferset.console import print_json, print_table, say
 from transferset.errors import UsageError
+from transferset.label_lists import with_image_root
 
 
 def refine(
@@ -19,6 +20,7 @@ def refine(
     most: options.MostQuota = 2.0,
     uncertain_share: options.UncertainShare = 0.2,
     uncertain_queries: options.UncertainQueries = None,
+    image_root: options.ImageRoot = None,
     exclude_dir: options.ExcludeDirs = None,
     no_near: options.NoNear = False,
     min_similarity: options.MinSimilarity = None,
@@ -66,7 +68,7 @@ def refine(
         device=device,
         near=not no_near,
     )
-    report = run(index, query_dir, table, transfer_set, out, given, rule)
+    report = run(index, with_image_root(query_dir, image_root), table, transfer_set, out, given, rule)
     if json:
         print_json(report.to_dict())
         return

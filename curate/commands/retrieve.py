@@ -47,7 +47,10 @@ def retrieve(
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Retrieve images for a few labelled ones, as WebDataset shards. Run it again to resume."""
+    """Retrieve a transfer set for a few labelled images.
+
+    Written as WebDataset shards. Run it again to resume.
+    """
     from curate.selection.quotas import check_amount
 
     check_amount(total, per_query)

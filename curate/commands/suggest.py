@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, cast
 
 from curate import options
 from transferset.console import print_json, print_table, say
+from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
@@ -15,6 +16,7 @@ def suggest(
     query_dir: options.LabelledDir,
     out: options.SuggestionsOut,
     count: options.Count = 50,
+    image_root: options.ImageRoot = None,
     exclude_dir: options.ExcludeDirs = None,
     no_near: options.NoNear = False,
     engine: options.Engine = "auto",
@@ -41,7 +43,7 @@ def suggest(
         device=device,
         near=not no_near,
     )
-    report = run(index, query_dir, out, given)
+    report = run(index, with_image_root(query_dir, image_root), out, given)
     if json:
         print_json(report.to_dict())
     else:

@@ -44,7 +44,10 @@ def forget(
     device: options.Device = "auto",
     json: options.AsJson = False,
 ) -> None:
-    """Forget items: nothing gives them out any more, and they can't come back. compact removes their rows."""
+    """Forget items: nothing gives them out any more.
+
+    They can't come back; compact removes their rows.
+    """
     from curate.index import ForgetOptions
     from curate.index import forget as run
 
@@ -120,7 +123,10 @@ def compact(
     pool_root: options.PoolRoots = None,
     json: options.AsJson = False,
 ) -> None:
-    """Purge forgotten items, and images that left the pool. Run it again after an interruption."""
+    """Purge forgotten items, and images that left the pool.
+
+    Run it again after an interruption.
+    """
     from curate.index import CompactOptions
     from curate.index import compact as run
     from curate.pools.roots import parse_moved
@@ -142,7 +148,10 @@ def compact(
 
 
 def verify(index: options.Index, json: options.AsJson = False) -> None:
-    """Compare every file of an index with its checksum, and say how to repair what is damaged."""
+    """Compare every file of an index with its checksum.
+
+    Says how to repair what is damaged.
+    """
     from curate.index import Damaged
     from curate.index import verify as run
 

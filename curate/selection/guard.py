@@ -21,6 +21,8 @@ from curate.selection.removed import Removed
 from transferset.copies import item_id, perceptual_hash, pixel_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
+from transferset.label_lists import parse_lists
+from transferset.labelled import load_labelled
 from transferset.parallel import ordered_map
 
 if TYPE_CHECKING:
@@ -66,19 +68,26 @@ class ExcludedSet:
 def load_excluded(
     folders: Sequence[Path], max_pixels: int = MAX_PIXELS, workers: int = _READERS
 ) -> ExcludedSet:
-    """Every image file below `folders`. A folder that is missing (UsageError) or holds no image
-    (DataError) is an error: a mistyped path must not look like protection."""
+    """Every image file below `folders`; a file list, a table, or a word for several lists stands for the
+    images that it names. What is missing (UsageError) or names no image (DataError) is an error: a mistyped
+    path must not look like protection."""
     images: list[ExcludedImage] = []
+    tops: list[str] = []
     for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"--exclude-dir {folder} is not a folder")
-        paths = sorted(_images_below(folder))
+        root, paths = (folder, sorted(_images_below(folder))) if folder.is_dir() else _listed(folder)
         if not paths:
             raise DataError(f"--exclude-dir {folder} holds no image")
-        top = folder.resolve()
-        named = [(path, f"{top.name}/{path.relative_to(folder).as_posix()}") for path in paths]
+        tops.append(root.resolve().name)
+        named = [(path, f"{tops[-1]}/{Path(os.path.relpath(path, root)).as_posix()}") for path in paths]
         images.extend(ordered_map(lambda one: _excluded(*one, max_pixels), named, workers, 4 * workers))
-    return ExcludedSet(tuple(folder.resolve().name for folder in folders), tuple(images))
+    return ExcludedSet(tuple(tops), tuple(images))
+
+
+def _listed(given: Path) -> tuple[Path, list[Path]]:
+    if parse_lists(given) is None and not given.is_file():
+        raise UsageError(f"--exclude-dir {given} is neither a folder nor a list of images")
+    labelled = load_labelled(given)
+    return labelled.root, sorted(image.path for image in labelled.images)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -28,7 +28,9 @@ Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored ima
 ClassWeight = Annotated[
     str, typer.Option(help="none, or balanced: every class counts the same, also the rare ones.")
 ]
-HeadFolds = Annotated[int, typer.Option(min=2, help="Of the cross-validation, where val does not decide.")]
+HeadFolds = Annotated[
+    int, typer.Option(min=2, help="Parts of the cross-validation that chooses the head where val can not.")
+]
 HeadInit = Annotated[
     str,
     typer.Option(
@@ -50,26 +52,50 @@ Tune = Annotated[
 TunedBlocks = Annotated[
     int, typer.Option(min=1, help="Of --tune partial: blocks, or stages of a convnet, that learn.")
 ]
-TuningEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 20.")]
+TuningSteps = Annotated[
+    int | None, typer.Option(min=1, help="With --tune: length in steps, in place of --epochs.")
+]
+TuningEpochs = Annotated[float | None, typer.Option(help="With --tune: passes over the images; default: 20.")]
 TuningLr = Annotated[
-    float | None, typer.Option("--lr", help="Peak learning rate of the head; default: 2e-4.")
+    float | None, typer.Option("--lr", help="With --tune: peak learning rate of the head; default: 2e-4.")
+]
+TuningDecay = Annotated[
+    float, typer.Option(min=0, help="With --tune: weight decay; norms and biases have none.")
+]
+TuningAugment = Annotated[
+    str, typer.Option(help=f"With --tune: {options.AUGMENTATIONS} Default: standard.", show_default=False)
 ]
 LayerDecay = Annotated[
-    float, typer.Option(help="Each layer's learning rate, as a share of that of the layer behind it.")
+    float,
+    typer.Option(help="With --tune: each layer's learning rate, as a share of that of the layer behind it."),
 ]
-TuningBatchSize = Annotated[int, typer.Option(min=1, help="Images a step of finetuning.")]
+TuningBatchSize = Annotated[int, typer.Option(min=1, help="With --tune: images a step.")]
 TeacherRetention = Annotated[
-    float, typer.Option(min=0, help="Weight of staying with what the frozen teacher says; 0: none.")
+    float,
+    typer.Option(min=0, help="With --tune: weight of staying with what the frozen teacher says; 0: none."),
 ]
 TuningPrecision = Annotated[
     str,
-    typer.Option(help="Of the steps of finetuning: fp32, bf16, fp16; auto: as a probe of long runs finds."),
+    typer.Option(
+        help="With --tune: precision of the steps, fp32, bf16 or fp16; auto: as a probe of long runs finds."
+    ),
 ]
 CompileTeacher = Annotated[
-    str, typer.Option("--compile", help="torch.compile for finetuning: on, off; auto: where it pays.")
+    str, typer.Option("--compile", help="With --tune: torch.compile, on or off; auto: where it pays.")
+]
+TuningCheckpointEvery = Annotated[
+    int | None,
+    typer.Option(min=0, help="With --tune: steps between checkpoints; default: ten a run, 500 at most."),
+]
+TuningPatience = Annotated[
+    int,
+    typer.Option(min=0, help="With --tune: candidates in a row, none better, that end the run; 0: none do."),
 ]
 TuningEvalEvery = Annotated[
-    int | None, typer.Option(min=1, help="Steps between the candidates that are judged; default: ten a run.")
+    int | None,
+    typer.Option(
+        min=1, help="With --tune: steps between the candidates that are judged; default: ten a run."
+    ),
 ]
 
 
@@ -88,17 +114,17 @@ def adapt(
     templates: Templates = None,
     tune: Tune = "head",
     blocks: TunedBlocks = 1,
-    steps: options.Steps = None,
+    steps: TuningSteps = None,
     epochs: TuningEpochs = None,
     lr: TuningLr = None,
     layer_decay: LayerDecay = 0.8,
-    weight_decay: options.WeightDecay = 0.05,
+    weight_decay: TuningDecay = 0.05,
     train_batch_size: TuningBatchSize = 32,
-    augment: options.Augment = "standard",
+    augment: TuningAugment = "standard",
     retention: TeacherRetention = 0.0,
     eval_every: TuningEvalEvery = None,
-    checkpoint_every: options.CheckpointEvery = None,
-    patience: options.Patience = 0,
+    checkpoint_every: TuningCheckpointEvery = None,
+    patience: TuningPatience = 0,
     runtime: options.Runtime = "auto",
     precision: options.Precision = "auto",
     batch_size: options.ModelBatchSize = 64,
@@ -113,7 +139,10 @@ def adapt(
     compile_teacher: CompileTeacher = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Give a foundation model a head for the task, and finetune it if asked to: the teacher."""
+    """Make a teacher: a foundation model with a head for the task.
+
+    With --tune its backbone is finetuned too, and kept only if that is better. Run it again to resume.
+    """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
     from distill.models.text_head import TextOptions

@@ -27,7 +27,11 @@ def check(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Look labelled splits over: copies between and within them, labels that conflict, classes, damage."""
+    """Look labelled splits over for copies and other mistakes.
+
+    Copies between and within them, labels that conflict, missing classes, damage. Exit code 0 also where
+    there are some: --json tells (clean).
+    """
     from distill.stages.check import CheckOptions
     from distill.stages.check import check as run
 

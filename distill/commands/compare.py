@@ -34,7 +34,10 @@ def compare(
     cache_mb: options.CacheMb = 1024,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare ways to a small model on your data: methods, transfer sets, label budgets, seeds."""
+    """Compare ways to a small model on your data.
+
+    Methods, transfer sets, label budgets and seeds, as a recipe says. Run it again to resume.
+    """
     from distill.comparison.compare import CompareOptions
     from distill.comparison.compare import compare as run
     from distill.comparison.estimate import estimate

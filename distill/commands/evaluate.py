@@ -50,7 +50,10 @@ def evaluate(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say how good a model is on labelled images: top-1, balanced accuracy, calibration, every class."""
+    """Say how good a model is on labelled images.
+
+    Top-1, balanced accuracy, calibration and every class; of several models the paired differences.
+    """
     from distill.loop.execution import Execution
     from distill.stages.evaluate import EvaluateOptions
     from distill.stages.evaluate import evaluate as run

@@ -20,7 +20,10 @@ ExportOut = Annotated[
 ]
 CompareOn = Annotated[
     Path | None,
-    typer.Option("--data", help="Real images to compare on: class or split folders, a table, or a folder."),
+    typer.Option(
+        "--data",
+        help="Real images to compare on: labelled, in the forms of adapt --data, or a folder without labels.",
+    ),
 ]
 CompareSplit = Annotated[
     str | None,
@@ -72,7 +75,10 @@ def export(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a finished student for others: safetensors, ONNX, int8, a model card; compared with the run."""
+    """Write a finished student for others, with a model card.
+
+    Safetensors, ONNX and int8, each compared with the run on real images.
+    """
     from distill.loop.execution import Execution
     from distill.stages.export import export as run
     from distill.stages.export_options import ExportOptions

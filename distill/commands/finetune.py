@@ -13,6 +13,14 @@ FromRun = Annotated[Path | None, typer.Option("--from", help="A run of distill t
 BaselineSpec = Annotated[
     str | None, typer.Option(help="Labels only: the student to start from, as in train.")
 ]
+TunedEpochs = Annotated[
+    float | None,
+    typer.Option(help="Length in passes over the images; default: 30 with --from, else 200."),
+]
+TunedLr = Annotated[
+    float | None,
+    typer.Option("--lr", help="Peak learning rate of AdamW; default: 3e-4 with --from, else 2e-3."),
+]
 LabelSmoothing = Annotated[float, typer.Option(help="Share of the target spread over all classes.")]
 Folds = Annotated[
     int, typer.Option(min=0, help="Cross-validation where there is no val split, two or more; 0: none.")
@@ -34,10 +42,10 @@ def finetune(
     student: BaselineSpec = None,
     image_size: options.ImageSize = None,
     steps: options.Steps = None,
-    epochs: options.Epochs = None,
+    epochs: TunedEpochs = None,
     batch_size: options.BatchSize = 64,
     accumulate: options.Accumulate = 1,
-    lr: options.Lr = None,
+    lr: TunedLr = None,
     weight_decay: options.WeightDecay = 0.05,
     augment: options.Augment = "standard",
     label_smoothing: LabelSmoothing = 0.1,
@@ -58,7 +66,10 @@ def finetune(
     compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Train a student on labels, from a run (--from) or as the labels-only baseline (--student)."""
+    """Train a student on labels.
+
+    It starts from a run (--from) or, as the labels-only baseline, from --student. Run it again to resume.
+    """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
     from distill.stages.finetune import FinetuneOptions

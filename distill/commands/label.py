@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distill.stages.label import LabelReport
 
 LabellingTeacher = Annotated[
-    list[Path], typer.Option("--teacher", help="The directory that distill adapt wrote.")
+    list[Path], typer.Option("--teacher", help="The directory that distill adapt wrote; one.")
 ]
 Store = Annotated[
     Path, typer.Option("--out", file_okay=False, help="The store; running the same command again resumes.")
@@ -23,7 +23,11 @@ Store = Annotated[
 StoredViews = Annotated[int, typer.Option(min=1, help="Views of every image that the teacher looks at.")]
 StoredData = Annotated[
     Path | None,
-    typer.Option("--data", callback=options.there, help="Labelled images that train is to mix in: as there."),
+    typer.Option(
+        "--data",
+        callback=options.there,
+        help="Labelled images that train is to mix in, in the forms of adapt --data.",
+    ),
 ]
 DecodeSize = Annotated[
     int | None,
@@ -67,7 +71,10 @@ def label(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Store what a teacher says of a transfer set, for train --labels-from."""
+    """Store what a teacher says, for train --labels-from.
+
+    With --table also one row an image, for curate refine. Run it again to resume.
+    """
     from distill.loop.execution import Execution
     from distill.stages.label import LabelOptions
     from distill.stages.label import label as run

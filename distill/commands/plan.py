@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distill.stages.plan import PlanReport
 
 Teacher = Annotated[Path, typer.Option(help="The directory that distill adapt wrote.")]
+PlannedEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 60.")]
 StudentSpec = Annotated[
     str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
 ]
@@ -31,7 +32,7 @@ def plan(
     labelled_share: options.LabelledShare = 0.1,
     image_size: options.ImageSize = None,
     steps: options.Steps = None,
-    epochs: options.Epochs = None,
+    epochs: PlannedEpochs = None,
     batch_size: options.BatchSize = 64,
     views: PlannedViews = 8,
     augment: options.Augment = "standard",
@@ -48,7 +49,10 @@ def plan(
     compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Predict time and disk of training online and from a store; says whether storing pays."""
+    """Predict the time of training, and whether a store pays.
+
+    Every stage is measured here, on the images themselves.
+    """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
     from distill.stages.plan import PlanOptions

@@ -30,9 +30,9 @@ RejectFrom = Annotated[
     typer.Option(help="Random images (a pool) to fit the rejection threshold with; an export keeps it."),
 ]
 RejectQuantile = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of those images that the threshold rejects.")
+    float, typer.Option(min=0, max=1, help="Share of the images of --reject-from that are to be rejected.")
 ]
-RejectImages = Annotated[int, typer.Option(min=1, help="How many of those images are drawn.")]
+RejectImages = Annotated[int, typer.Option(min=1, help="How many images of --reject-from are drawn.")]
 Reject = Annotated[bool, typer.Option(help="Use the threshold that the export holds.")]
 
 
@@ -54,7 +54,10 @@ def predict(
     workers: options.Workers = None,
     as_json: PredictionsAsJson = False,
 ) -> None:
-    """Say what is on images: a class and its probability for each, or that it is none of the classes."""
+    """Say what is on images: a class, or none of them.
+
+    Prints image, class and probability, one line an image; with --table, what was found in all.
+    """
     from distill.loop.execution import Execution
     from distill.stages.predict import PredictOptions
     from distill.stages.predict import predict as run

@@ -16,7 +16,10 @@ ReplayPath = Annotated[
 
 
 def replay(path: ReplayPath, device: options.Device = "cpu", as_json: options.AsJson = False) -> None:
-    """Do a skipped step of a run again and show where its numbers stop being finite."""
+    """Repeat a step that was skipped, layer by layer.
+
+    Shows where its numbers stop being finite.
+    """
     from distill.stages.replay import replay as run
 
     report = run(path, device)

@@ -11,9 +11,9 @@ from transferset.console import print_json, print_table
 if TYPE_CHECKING:
     from distill.stages.students import StudentsReport
 
-MaxMs = Annotated[float | None, typer.Option(min=0, help="Latency of one image, measured here.")]
-MaxMb = Annotated[float | None, typer.Option(min=0, help="Size of the weights in float32, MB.")]
-Classes = Annotated[int, typer.Option(min=1, help="Of the task: they size the classifier.")]
+MaxMs = Annotated[float | None, typer.Option(help="Largest latency of one image, measured here.")]
+MaxMb = Annotated[float | None, typer.Option(help="Largest size of the weights in float32, MB.")]
+Classes = Annotated[int, typer.Option(min=1, help="How many the classifier tells apart.")]
 Match = Annotated[
     list[str] | None, typer.Option(help="Glob of timm names instead of the shortlist; repeatable.")
 ]
@@ -29,7 +29,10 @@ def students(
     threads: options.Threads = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List timm models that are small and fast enough here: parameters, FLOPs, latency; no downloads."""
+    """List timm models that are small and fast enough here.
+
+    Parameters, FLOPs and latency; nothing is downloaded.
+    """
     from distill.loop.execution import Execution
     from distill.stages.students import StudentsOptions
     from distill.stages.students import students as run

@@ -17,7 +17,7 @@ TrainTeacher = Annotated[
 ]
 LabelsFrom = Annotated[
     list[Path] | None,
-    typer.Option(help="A store of distill label: no teacher is needed, or run. May be repeated."),
+    typer.Option(help="A store of distill label, in place of --teacher. May be repeated."),
 ]
 StudentSpecs = Annotated[
     list[str] | None,
@@ -29,7 +29,9 @@ StudentSpecs = Annotated[
 ]
 LabelWeight = Annotated[
     float,
-    typer.Option(min=0, help="Of the labels of --data, which a second head learns; 0: they teach nothing."),
+    typer.Option(
+        min=0, help="What the labels of --data count, learnt by a second head; 0: they are not learnt."
+    ),
 ]
 Combine = Annotated[
     str,
@@ -52,7 +54,14 @@ FeatureLoss = Annotated[
 ]
 FeatureWeight = Annotated[
     float,
-    typer.Option(min=0, help="Of the teacher's features, matched beside its class probabilities; 0: not."),
+    typer.Option(
+        min=0, help="What matching the teacher's features counts, beside its class probabilities; 0: nothing."
+    ),
+]
+TrainEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 60.")]
+TrainLr = Annotated[
+    float | None,
+    typer.Option("--lr", help="Peak learning rate of AdamW; default: 4e-3 from random weights, else 1e-3."),
 ]
 Views = Annotated[
     int | None,
@@ -63,7 +72,7 @@ Views = Annotated[
     ),
 ]
 TrainAugment = Annotated[
-    str | None, typer.Option(help="none, light, standard or strong; default: standard, or the store's.")
+    str | None, typer.Option(help=f"{options.AUGMENTATIONS} Default: standard, or the store's.")
 ]
 Temperature = Annotated[
     float | None,
@@ -94,10 +103,10 @@ def train(
     feature_weight: FeatureWeight = 0.0,
     image_size: options.ImageSize = None,
     steps: options.Steps = None,
-    epochs: options.Epochs = None,
+    epochs: TrainEpochs = None,
     batch_size: options.BatchSize = 64,
     accumulate: options.Accumulate = 1,
-    lr: options.Lr = None,
+    lr: TrainLr = None,
     weight_decay: options.WeightDecay = 0.05,
     views: Views = None,
     augment: TrainAugment = None,
@@ -121,7 +130,10 @@ def train(
     compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Train a student to match a teacher's predictions, or its features, on a transfer set."""
+    """Teach a student on a transfer set.
+
+    It matches the predictions of one or several teachers, or their features. Run it again to resume.
+    """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
     from distill.stages.train import TrainOptions

@@ -42,6 +42,7 @@ from distill.data.views import AUGMENTATIONS
 from distill.methods.transfer import FEATURE_LOSSES
 from distill.task import BALANCED, TOP1
 from transferset.errors import UsageError
+from transferset.label_lists import lists_from, with_image_root
 from transferset.models.runtime import RUNTIMES
 
 AUGMENTS = tuple(AUGMENTATIONS)
@@ -92,7 +93,7 @@ def read_recipe(path: Path, values: Any) -> Recipe:
         )
     recipe = Recipe(
         source=path,
-        task=path.parent / top.take("task", words, "a folder or table of labelled images"),
+        task=_task(path, top),
         labels=top.take("labels", several(_budget), "images a class (a number of at least 1), or all"),
         seeds=top.take("seeds", several(whole), "a list of numbers of at least 0", (0, 1, 2)),
         metric=metric,
@@ -113,6 +114,16 @@ def read_recipe(path: Path, values: Any) -> Recipe:
             f"{path}: transfer_sets is missing", hint="transfer_sets: {own: own, retrieved: PATH}"
         )
     return recipe
+
+
+def _task(path: Path, top: Section) -> Path:
+    given = top.take("task", words, "a folder, table or lists of labelled images")
+    root = top.take("image_root", words, "the folder that names in lists or a table are relative to", None)
+    try:
+        task = lists_from(path.parent, Path(given))
+        return task if root is None else with_image_root(task, path.parent / root)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message.replace('--image-root', 'image_root')}") from error
 
 
 def _budget(value: Any) -> str:

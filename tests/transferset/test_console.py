@@ -146,7 +146,7 @@ def test_signals_clean_up_and_tell_how_to_resume(number: signal.Signals) -> None
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 75 and out == "cleaned\n"
-    assert err == "error: interrupted\nhint: re-run the same command to resume\n"
+    assert err == "error: interrupted\nhint: re-run the same command\n"
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from transferset.errors import DataError, TransfersetError, UsageError
-from transferset.label_lists import parse_lists, with_image_root
+from transferset.label_lists import lists_from, parse_lists, with_image_root
 from transferset.labelled import LabelledImage, load_labelled
 
 
@@ -162,6 +162,14 @@ def test_image_root_goes_with_tables_words_and_folders_of_lists(images: Path, tm
     word = with_image_root(Path(f"test={folder / 'train.txt'}"), images)
     assert load_labelled(word).images[0].split == "test"
     assert with_image_root(table, None) == table
+
+
+def test_names_from_a_folder_are_the_same_images_from_here(tmp_path: Path) -> None:
+    assert lists_from(tmp_path, Path("task")) == tmp_path / "task"
+    assert lists_from(tmp_path, Path("/data/task")) == Path("/data/task")
+    found = parse_lists(lists_from(tmp_path, Path("train=a.txt,test=/lists/b.txt,root=images")))
+    assert found is not None and found.root == tmp_path / "images"
+    assert found.files == {"train": tmp_path / "a.txt", "test": Path("/lists/b.txt")}
 
 
 def test_image_root_where_it_can_not_be_meant(images: Path, tmp_path: Path) -> None:

@@ -57,6 +57,31 @@ def test_exact_copies_are_found_in_folders_of_any_depth(tmp_path: Path, picture:
     assert _names(guard.exact_copies()) == [(2, "test/deep/er/x.JPG")]
 
 
+def test_a_list_or_a_word_for_lists_stands_for_its_images(
+    tmp_path: Path, picture: Make, encode: Make
+) -> None:
+    images = [encode(picture(seed=seed)) for seed in range(3)]
+    (tmp_path / "photos").mkdir()
+    for number, data in enumerate(images):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(data)
+    test = tmp_path / "test.txt"
+    test.write_text("photos/1.jpg,dog\n")
+    guard = LeakageGuard(load_excluded([test]), _Images(images))
+    assert _names(guard.exact_copies()) == [(1, f"{tmp_path.name}/photos/1.jpg")]
+    test.write_text("2.jpg,dog\n")
+    guard = LeakageGuard(load_excluded([Path(f"all={test},root={tmp_path / 'photos'}")]), _Images(images))
+    assert _names(guard.exact_copies()) == [(2, "photos/2.jpg")]
+
+
+def test_a_list_of_images_that_are_not_there_is_no_protection(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("missing.jpg,dog\n")
+    with pytest.raises(DataError, match="not there"):
+        load_excluded([tmp_path / "test.txt"])
+    for missing in (tmp_path / "no.txt", Path(f"test={tmp_path / 'no.txt'}")):
+        with pytest.raises(UsageError):
+            load_excluded([missing])
+
+
 @pytest.mark.parametrize("short_side", [None, 40])
 def test_the_same_pixels_in_another_file_are_found(
     tmp_path: Path, picture: Make, encode: Make, short_side: int | None
@@ -120,7 +145,7 @@ def test_the_digest_is_of_the_images_and_not_of_their_place(
 
 
 def test_a_mistyped_folder_is_no_protection(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a folder"):
+    with pytest.raises(UsageError, match="neither a folder nor a list"):
         load_excluded([tmp_path / "tset"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distill.comparison.cells import cells_of, identity
+from distill.comparison.labels import load_task
 from distill.comparison.recipe_file import load_recipe
 from distill.comparison.teacher_options import adapt_options
 from distill.loop.plan import Plan
@@ -38,6 +39,19 @@ def test_sets_of_a_seed_and_a_budget(write_recipe: Write) -> None:
     recipe = load_recipe(write_recipe(transfer_sets=sets, labels=[1, "all"], methods=["task-agnostic"]))
     assert recipe.transfer_sets[0].at("all", 2, recipe.root) == recipe.root / "sets" / "all-2"
     assert {cell.method for cell in cells_of(recipe)} == {"teacher"}
+
+
+def test_the_task_of_a_recipe_may_be_lists_beside_it(write_recipe: Write, tmp_path: Path) -> None:
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        (tmp_path / "images" / "cat" / f"{split}.jpg").write_bytes(b"not opened")
+        (tmp_path / f"{split}.txt").write_text(f"{split}.jpg,cat\n")
+    lists = "train=train.txt,val=val.txt,test=test.txt"
+    for task in ({"task": f"{lists},root=images"}, {"task": lists, "image_root": "images"}):
+        found = load_task(load_recipe(write_recipe(**task)).task)
+        assert [image.path for image in found.images] == [
+            tmp_path / "images" / "cat" / f"{split}.jpg" for split in ("train", "val", "test")
+        ]
 
 
 def test_balanced_accuracy_balances_the_teacher(write_recipe: Write) -> None:
@@ -117,6 +131,8 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"metric": "f1"}, "metric must be top1 or balanced_accuracy"),
         ({"metrics": "top1"}, "unknown key metrics"),
         ({"task": None}, "task is missing"),
+        ({"task": "dev=a.txt"}, "dev= is none of train, val, test"),
+        ({"image_root": "nowhere"}, "nowhere is not a folder"),
         ({"teacher": None}, "give either teacher or teachers"),
         ({"teacher": {"spec": "nonsense"}}, "teacher.spec must be a model's spec"),
         ({"teacher": {"spec": "embedded", "seed": 3}}, "unknown key teacher.seed"),
