@@ -24,12 +24,15 @@ def _told(name: str, old: Any, new: Any) -> str:
 
 
 def _is_checksum(value: Any) -> bool:
+    """A checksum, or a list of them."""
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_checksum, value))
     return isinstance(value, str) and _CHECKSUM.fullmatch(value) is not None
 
 
 def _text(value: Any) -> str:
     text = "none" if value is None else str(value)
-    if _is_checksum(value):
+    if isinstance(value, str) and _is_checksum(value):
         return f"{text[:12]}…"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 

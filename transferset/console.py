@@ -39,7 +39,8 @@ _DISK_WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|\(os error (28|122|27)\)"
 )
 _MEMORY_WORDS = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|std::bad_alloc", re.IGNORECASE
+    r"can't allocate memory|not enough memory|out of memory|std::bad_alloc|_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
 )
 _PATH_HINTS = {
     errno.EACCES: "give yourself the right to read and write there, or name another place",

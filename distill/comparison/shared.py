@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from transferset.errors import DataError
 from transferset.images import IMAGE_SUFFIXES, ImageError, read_header
 from transferset.labelled import LabelledSet
 from transferset.lock import DirectoryLock
-from transferset.writes import atomic_path, write_json
+from transferset.writes import atomic_path, read_json, write_json
 
 _LOCK = ".compare.lock"
+_MADE_OF = "made_of.json"
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,19 @@ class Shared:
 
     def own_images(self) -> Path:
         """A tar of all the task's training images that can be read, without their labels; the same bytes
-        once. What it lacks is told and listed beside it; DataError where that is everything."""
+        once. What it lacks is told and listed beside it; DataError where that is everything. It is made again
+        when these images are others, or have other sizes."""
         tar = self.out / "own" / "000000.tar"
+        images = [image.path for image in self.task.split("train").images]
         with DirectoryLock(tar.parent, _LOCK, wait=True):
-            if not tar.exists():
-                found, unreadable = _by_id([image.path for image in self.task.split("train").images])
+            made_of = {"sha256": _sizes_sha256(images)}
+            record = tar.with_name(_MADE_OF)
+            if not (tar.exists() and record.exists() and read_json(record) == made_of):
+                found, unreadable = _by_id(images)
                 if unreadable:
                     _tell_unreadable(tar.with_name(UNREADABLE), unreadable, len(found))
                 _write_tar(tar, found)
+                write_json(record, made_of)
         return tar
 
     def teacher(self, teacher: Teacher, labels: str, seed: int) -> tuple[Path, list[Cost]]:
@@ -154,6 +161,17 @@ def storable_methods(schedule: Schedule) -> frozenset[str]:
     with students that have learnt in another way.
     """
     return frozenset({PSEUDO_LABELS} if schedule.feature_weight else {PSEUDO_LABELS, TASK_ORIENTED})
+
+
+def _sizes_sha256(images: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for image in images:
+        try:
+            size = image.stat().st_size
+        except OSError:
+            size = -1
+        digest.update(os.fsencode(image) + b"\0%d\0" % size)
+    return digest.hexdigest()
 
 
 def _by_id(images: list[Path]) -> tuple[dict[str, Path], dict[str, str]]:

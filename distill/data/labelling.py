@@ -87,7 +87,7 @@ class Labelling:
         if not np.isfinite(found).all():
             raise NumericError(
                 f"the teacher's {answers.name} for images of {unit.name} are not finite",
-                hint="run the teacher in float32 (`--runtime eager`), or adapt it again",
+                hint="a new --out with --precision fp32 may help; else adapt the teacher again",
             )
         return found
 

@@ -99,7 +99,7 @@ class TeacherOutputs:
         if not np.isfinite(answers).all():
             raise NumericError(
                 f"the teacher's {self._answers.name} for the batch of step {batch.step} are not finite",
-                hint="run the teacher in float32 (`--runtime eager`), or adapt it again",
+                hint="a new --out with --precision fp32 may help; else adapt the teacher again",
             )
         return answers
 

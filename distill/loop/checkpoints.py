@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transferset.console import say
 from transferset.errors import DataError
 from transferset.writes import read_json, sha256_file, sweep_temporaries, write_bytes, write_json
 
@@ -52,7 +53,7 @@ class Checkpoints:
 
     def newest(self, at_most: int | None = None) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
         """Tensors and state of the newest valid checkpoint (of step `at_most` or earlier); damaged ones are
-        passed over. None: there is none.
+        told and passed over. None: there is none.
 
         Also removes what a killed writer left behind: call it only while holding the run's lock.
         """
@@ -69,8 +70,15 @@ class Checkpoints:
                 if tensors.is_file() and sha256_file(tensors) == found["sha256"]:
                     return load_file(tensors), found["state"]
             except (DataError, KeyError, TypeError):
-                continue
+                pass
+            say(f"warning: {tensors} is damaged or incomplete, and passed over")
         return None
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps: a run that goes back would keep them in place of its own."""
+        for path in self._newest_first():
+            if int(path.stem.removeprefix("step-")) > step:
+                path.unlink()
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.directory.glob("step-*.json"), reverse=True)

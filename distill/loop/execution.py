@@ -34,11 +34,18 @@ class Execution:
         keeps its own, and tells where something else is asked for now."""
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads} must be at least 1")
-        if begun is not None:
-            self._tell_kept(begun)
-            return dict(begun)
         from transferset.models.runtime import resolve_device
 
+        if begun is not None:
+            self._tell_kept(begun)
+            try:
+                resolve_device(str(begun["device"]))
+            except UsageError as error:
+                raise UsageError(
+                    f"the run was begun on {begun['device']}, which is not here",
+                    hint="go on where it is, or give --out a new directory",
+                ) from error
+            return dict(begun)
         return {"device": resolve_device(self.device), "threads": self.threads or cores()}
 
     def _tell_kept(self, begun: Mapping[str, Any]) -> None:

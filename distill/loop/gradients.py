@@ -41,7 +41,7 @@ class Found:
 class Gradients:
     """Computes gradients of `loss` in `parts` parts of a batch, which are added up: each weighs as much as it
     has images, so that a loss that is the mean of its images' losses keeps its gradient. Batch norm sees the
-    images of a part only.
+    images of a part only, and at least two, whatever `parts` says.
 
     `divisible`: whether the loss is such a mean; a loss that compares the images of a batch is not, and its
     batches stay whole. Where the memory does not suffice, the parts are halved and the batch is done again.
@@ -98,15 +98,20 @@ class Gradients:
 
     def _add_up(self, batch: Batch) -> "Tensor":
         total: Tensor | None = None
-        for rows in np.array_split(np.arange(len(batch.images)), self.parts):
+        parts = self._parts(len(batch.images))
+        for rows in np.array_split(np.arange(len(batch.images)), parts):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             loss = self._part(batch, part)
-            if self.parts > 1:
+            if parts > 1:
                 loss = loss * (len(rows) / len(batch.images))
             self.arithmetic.backward(loss)
             total = loss.detach() if total is None else total + loss.detach()
         assert total is not None
         return total
+
+    def _parts(self, images: int) -> int:
+        """In how many parts a batch of so many images is done: none is smaller than batch norm can take."""
+        return min(self.parts, max(1, images // self._least))
 
     def _part(self, batch: Batch, rows: slice) -> "Tensor":
         import torch
@@ -121,7 +126,7 @@ class Gradients:
         import torch
 
         images = len(batch.images)
-        size = math.ceil(images / self.parts)
+        size = math.ceil(images / self._parts(images))
         if not self.divisible or size // 2 < self._least:
             reason = "" if self.divisible else ", which this loss compares with each other"
             raise OutOfMemoryError(

@@ -237,6 +237,8 @@ class Trainer:
     def resume(self, at_most: int | None = None) -> None:
         """Take up the newest checkpoint (of step `at_most` or earlier), if there is one."""
         found = self.checkpoints.newest(at_most)
+        if at_most is not None:
+            self.checkpoints.forget_after(at_most)
         if found is not None:
             tensors, state = found
             self.module.load_state_dict(_part(tensors, "model."))

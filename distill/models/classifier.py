@@ -35,10 +35,10 @@ class Classifier:
 
 
 def open_classifier(
-    model: Path, *, runtime: str, batch_size: int, device: str, threads: int | None
+    model: Path, *, runtime: str, precision: str, batch_size: int, device: str, threads: int | None
 ) -> Classifier:
-    """A teacher (`runtime` applies), the final student of a run, an export, or an ONNX graph in an export
-    (its file; on the CPU, whatever `device`).
+    """A teacher (`runtime` and `precision` are for it), the final student of a run, an export, or an ONNX
+    graph in an export (its file; on the CPU, whatever `device`).
 
     Raises DataError where it is none of these, damaged or not finished, UsageError for a graph without the
     extra `export`.
@@ -53,7 +53,12 @@ def open_classifier(
         return Classifier("export", read_classes(directory), preprocessing, graph.logits, graph.whole)
     if read_config(directory).get("command") == "adapt":
         teacher = open_teacher(
-            directory, runtime=runtime, batch_size=batch_size, device=device, threads=threads
+            directory,
+            runtime=runtime,
+            precision=precision,
+            batch_size=batch_size,
+            device=device,
+            threads=threads,
         )
         return Classifier("teacher", teacher.classes, teacher.preprocessing, teacher.logits)
     student = open_student(directory)

@@ -93,9 +93,7 @@ def fit_heads(
 
     _, views, dimension = features.shape
     if not np.isfinite(features).all():
-        raise NumericError(
-            "the features are not finite", hint="run the model in float32 with --runtime eager"
-        )
+        raise NumericError("the features are not finite", hint="run the model with --precision fp32")
     shares = np.repeat(weights / views, views)
     rows = features.reshape(-1, dimension)
     rows = normalised(rows) if unit_length else rows

@@ -55,6 +55,7 @@ def predict(student: Student, module: "nn.Module", images: np.ndarray, batch_siz
     import torch
 
     training = module.training
+    module.train()  # clears the attention biases that some timm models keep while they evaluate
     module.eval()
     outputs = []
     with torch.inference_mode():

@@ -36,8 +36,7 @@ class CheckedSet:
             return
         if self.overlap.pairs:
             write_page(out / PAGE, self.overlap, self.cleaning)
-        before = learnt_ids(start) if start is not None else None
-        write_json(out / OVERLAP, {**self.to_dict(), "start_item_ids": sorted(before or ())})
+        write_json(out / OVERLAP, {**self.to_dict(), **_of_start(start)})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -57,6 +56,18 @@ class CheckedSet:
             for pair in self.cleaning.dropped
         ]
         return {**self.overlap.to_dict(), "dropped": dropped, "item_ids": ids}
+
+
+def record_start(out: Path, start: Path) -> None:
+    """Write overlap.json of a run that learns from no labels itself, but goes on from `start`, which may
+    have."""
+    if not (out / OVERLAP).exists():
+        write_json(out / OVERLAP, _of_start(start))
+
+
+def _of_start(start: Path | None) -> dict[str, list[str]]:
+    before = None if start is None else learnt_ids(start)
+    return {"start_item_ids": sorted(before or ())}
 
 
 def learnt_ids(run: Path) -> set[str] | None:

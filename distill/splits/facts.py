@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,7 @@ def look(root: Path, paths: Sequence[Path], max_pixels: int = MAX_PIXELS, worker
 
     def one(path: Path) -> Fact | str:
         try:
-            known = store.get(path)
-            return known if known is not None else _look(path, max_pixels)
+            return store.get(path) or store.add(path, lambda: _look(path, max_pixels))
         except OSError as error:
             return error.strerror or str(error)
         except DataError as error:
@@ -72,7 +71,7 @@ def look(root: Path, paths: Sequence[Path], max_pixels: int = MAX_PIXELS, worker
                 reasons[place] = found
             facts.append(None if isinstance(found, str) else found)
             bar.advance()
-    store.keep(paths, facts)
+    store.keep()
     return Facts(tuple(facts), reasons)
 
 
@@ -100,7 +99,7 @@ class _Store:
         name = hashlib.sha256(os.fsencode(root.absolute()) + b" %d" % max_pixels).hexdigest()[:24]
         self.path = cache_folder() / "splits" / f"{name}-{_VERSION}.safetensors"
         self.rows: dict[bytes, tuple[tuple[int, int], Fact]] = {}
-        self.used = 0
+        self.new: dict[bytes, tuple[tuple[int, int], Fact]] = {}
         if self.path.is_file():
             self._read()
 
@@ -133,21 +132,21 @@ class _Store:
         now = path.stat()
         return known[1] if known[0] == (now.st_size, now.st_mtime_ns) else None
 
-    def keep(self, paths: Sequence[Path], facts: Sequence[Fact | None]) -> None:
+    def add(self, path: Path, found: Callable[[], Fact]) -> Fact:
+        """What is found of a file now, for `keep`, as of the size and time that it had before."""
+        before = path.stat()
+        fact = found()
+        self.new[os.fsencode(path.absolute())] = (before.st_size, before.st_mtime_ns), fact
+        return fact
+
+    def keep(self) -> None:
         """Write what was found, if anything is new."""
-        rows = dict(self.rows)
-        for path, fact in zip(paths, facts, strict=True):
-            known = rows.get(os.fsencode(path.absolute()))
-            if fact is None or (known is not None and known[1] is fact):
-                continue
-            now = path.stat()
-            rows[os.fsencode(path.absolute())] = (now.st_size, now.st_mtime_ns), fact
-        if all(self.rows.get(name) is row for name, row in rows.items()):
+        if not self.new:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             sweep_temporaries_of(self.path)
-            write_bytes(self.path, _packed(rows))
+            write_bytes(self.path, _packed(self.rows | self.new))
         except OSError:
             return
 

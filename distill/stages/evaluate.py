@@ -42,6 +42,7 @@ class EvaluateOptions:
     split: str = "test"
     predictions: Path | None = None
     runtime: str = "auto"
+    precision: str = "auto"
     batch_size: int = 64
     max_pixels: int = MAX_PIXELS
     max_error_rate: float | None = None
@@ -119,6 +120,7 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
         model = open_classifier(
             options.model,
             runtime=options.runtime,
+            precision=options.precision,
             batch_size=options.batch_size,
             device=device,
             threads=options.execution.threads,
@@ -219,7 +221,7 @@ def _check_answers(
         raise DataError(f"no readable image of class {', '.join(lost)} among the {what} of {options.data}")
     if not np.isfinite(logits).all():
         raise NumericError(
-            f"the model in {options.model} gives logits that are not finite", hint="try --runtime eager"
+            f"the model in {options.model} gives logits that are not finite", hint="try --precision fp32"
         )
 
 

@@ -50,6 +50,7 @@ class PredictOptions:
     reject_images: int = 1000
     reject: bool = True
     runtime: str = "auto"
+    precision: str = "auto"
     batch_size: int = 64
     max_pixels: int = MAX_PIXELS
     seed: int = 0
@@ -96,6 +97,7 @@ def predict(options: PredictOptions, each: Callable[[Prediction], None] | None =
         model = open_classifier(
             options.model,
             runtime=options.runtime,
+            precision=options.precision,
             batch_size=options.batch_size,
             device=device,
             threads=options.execution.threads,

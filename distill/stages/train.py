@@ -24,6 +24,7 @@ from distill.metrics import wilson_interval
 from distill.models.joint_heads import classifiers, only_head
 from distill.models.patch_student import without_projection
 from distill.models.student import Student, reset_classifier
+from distill.splits.checked import record_start
 from distill.stages.feed import Feed
 from distill.stages.probe import fit_probe, set_classifier
 from distill.stages.result import (
@@ -83,6 +84,8 @@ def train(options: TrainOptions, task: Task = CLASSIFICATION) -> StudentReport:
             run.open(config(options, inputs, {**resolved, "student_mode": mode.to_dict()}))
             if inputs.checked is not None:
                 inputs.checked.record(options.out, options.from_run)
+            elif options.from_run is not None:
+                record_start(options.out, options.from_run)
             done = run.report()
             if done is not None:
                 say(f"{options.out} is complete: nothing to do")

@@ -44,7 +44,7 @@ class Inputs:
     """Everything that was opened before the first step. `probe`: what a classifier is fitted on at the end.
     `heads`: those of the student, side by side; of these the ones in `scored` are scored on val. `labels`
     (n,): the class number of every sample, -1 for none, where a head learns them. `parameters`: of the final
-    student. `start`: hashes of what it goes on from. `origins`: licences and sources of the transfer set."""
+    student. `start`: hashes of what it starts from. `origins`: licences and sources of the transfer set."""
 
     method: Transfer
     shards: TransferShards
@@ -125,12 +125,13 @@ def open_inputs(
 
 
 def _start(options: TrainOptions, task: Task, heads: tuple[Head, ...]) -> tuple[Student, dict[str, str]]:
-    """The student with all its heads; hashes of the run's student that it goes on from, and of itself with
-    the heads that it takes over."""
+    """The student with all its heads; hashes of the weights that it starts from (with --from: those of the
+    run), and of itself with the heads that it takes over."""
     if options.from_run is None:
         assert options.student is not None
         student = task.build_student(options.student, heads[0].classes, options.image_size, options.seed)
-        return (student if len(heads) == 1 else with_heads(student, heads, options.seed)), {}
+        start = {"start_sha256": weights_sha256(student.module)}
+        return (student if len(heads) == 1 else with_heads(student, heads, options.seed)), start
     student = task.open_start(options.from_run)
     before = weights_sha256(student.module)
     student = continued(student, options.from_run, heads, options.seed)

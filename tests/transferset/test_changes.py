@@ -24,12 +24,12 @@ def test_a_tuple_equals_the_list_that_json_makes_of_it() -> None:
 
 
 def test_checksums_are_not_shown_but_explained() -> None:
-    assert changes({"samples_sha256": ONE}, {"samples_sha256": OTHER}) == [
-        "samples: other content than there"
-    ]
-    assert changes({"labels": {"sha256": ONE}}, {"labels": {"sha256": OTHER}}) == [
-        "labels: other content than there"
-    ]
+    for found, given in (
+        ({"samples_sha256": ONE}, {"samples_sha256": OTHER}),
+        ({"samples": {"sha256": ONE}}, {"samples": {"sha256": OTHER}}),
+        ({"samples_sha256": [ONE]}, {"samples_sha256": [ONE, OTHER]}),
+    ):
+        assert changes(found, given) == ["samples: other content than there"]
     assert changes({}, {"samples_sha256": OTHER}) == [f"samples_sha256: none there, {OTHER[:12]}… now"]
 
 

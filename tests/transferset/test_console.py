@@ -172,6 +172,8 @@ def test_known_errors_are_found_however_deep() -> None:
     assert isinstance(
         known_error(RuntimeError("DefaultCPUAllocator: not enough memory")), errors.OutOfMemoryError
     )
+    gpu = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    assert isinstance(known_error(gpu), errors.OutOfMemoryError)
     busy = errors.BusyError("busy")
     busy.__cause__ = full
     assert known_error(busy) is busy

@@ -19,13 +19,14 @@ from distill.comparison import runner, shared, work
 from distill.comparison.cells import Cell
 from distill.comparison.compare import CompareOptions, Comparison, compare
 from distill.comparison.estimate import estimate
+from distill.comparison.recipe_file import load_recipe
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
 from tests.distill.comparison.conftest import CHANNELS, TINY
 from transferset.console import run_cli
 from transferset.errors import UsageError
 from transferset.labelled import load_labelled
-from transferset.writes import read_json
+from transferset.writes import read_json, sha256_file
 
 ROOT = Path(__file__).resolve().parents[3]
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
@@ -150,6 +151,19 @@ def test_training_images_that_cannot_be_read(
     assert "3 training images could not be read; the first:" in capsys.readouterr().err
     again = run(write_recipe(**given, seeds=[0, 1], finetune=False))
     assert not again.failed and [row.spread.runs for row in again.rows] == [2, 2, 2]
+
+
+def test_own_images_that_were_repaired_are_taken(write_recipe: Write, task: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(task, copied)
+    image = copied / "train" / "red" / "0.png"
+    whole = image.read_bytes()
+    recipe = load_recipe(write_recipe(task=str(copied), transfer_sets={"own": "own"}))
+    found = []
+    for data in (whole, whole[:100], whole):
+        image.write_bytes(data)
+        found.append(sha256_file(Shared(recipe, tmp_path / "out", ONE_THREAD).own_images()))
+    assert found[0] == found[2] != found[1]
 
 
 def test_no_training_image_can_be_read(

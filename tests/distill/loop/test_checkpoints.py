@@ -29,7 +29,9 @@ def test_the_newest_two_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "no json", "half a json"])
-def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_one_is_told_and_passed_over(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoints = Checkpoints(tmp_path)
     _save(checkpoints, 1, 2)
     tensors, state = tmp_path / "step-00000002.safetensors", tmp_path / "step-00000002.json"
@@ -47,9 +49,20 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str) -> None:
             state.write_bytes(state.read_bytes()[:20])
     (tmp_path / ".tmp-step-00000003.safetensors-1-0").write_bytes(b"left by a killed writer")
     assert _newest(checkpoints) == 1
+    told = capsys.readouterr().err
+    assert (f"{tensors} is damaged or incomplete" in told) == (damage != "no json")
     assert not list(tmp_path.glob(".tmp-*"))
     _save(checkpoints, 2)
     assert _newest(checkpoints) == 2
+
+
+def test_a_run_that_goes_back_keeps_what_it_writes_then(tmp_path: Path) -> None:
+    """Checkpoints of steps that are done again must not push out the one that was gone back to."""
+    checkpoints = Checkpoints(tmp_path)
+    _save(checkpoints, 10, 20)
+    checkpoints.forget_after(10)
+    _save(checkpoints, 13)
+    assert sorted(int(path.stem.removeprefix("step-")) for path in tmp_path.glob("*.json")) == [10, 13]
 
 
 def test_equal_tensors_are_equal_bytes(tmp_path: Path) -> None:

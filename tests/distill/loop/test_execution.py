@@ -4,6 +4,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from distill.loop.execution import Execution, torch_threads
+from transferset.errors import UsageError
 
 
 def _blas_threads() -> set[int]:
@@ -27,3 +28,10 @@ def test_a_run_keeps_what_it_was_begun_with_and_says_so(capsys: pytest.CaptureFi
     assert Execution("cpu", 1, student_precision="bf16").resolve(begun) == begun
     told = capsys.readouterr().err
     assert "--threads 2, not 1; --student-precision fp32, not bf16" in told and "--device" not in told
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has the device")
+def test_a_run_of_a_device_that_is_not_here_says_so() -> None:
+    begun = {"device": "cuda:7", "threads": 2}
+    with pytest.raises(UsageError, match="begun on cuda:7, which is not here"):
+        Execution("cpu").resolve(begun)

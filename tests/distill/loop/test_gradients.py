@@ -43,6 +43,15 @@ def test_accumulation_changes_batch_norm_only(tmp_path: Path) -> None:
     assert not same(plain, parted) and parted.window.summary({})["images_per_second"] > 0  # type: ignore[index]
 
 
+def test_no_part_is_too_small_for_batch_norm(tmp_path: Path) -> None:
+    """Its statistics take two images: four in four parts are done as in two."""
+    two, four = trainer_of(tmp_path / "a", RECIPE), trainer_of(tmp_path / "b", RECIPE)
+    two.gradients.parts, four.gradients.parts = 2, 4
+    for trainer in (two, four):
+        trainer.train_step(batch_of(0))
+    assert same(two, four)
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, ALLOCATOR, ONEDNN])
 def test_what_does_not_fit_is_halved_and_done_again(
     tmp_path: Path, error: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
+from distill.splits import facts
 from distill.splits.checked import OVERLAP, PAGE, CheckedSet, check_splits
 from distill.splits.overlap import BYTES, NEAR, PIXELS
 from transferset.labelled import load_labelled
@@ -160,6 +161,22 @@ def test_nothing_is_decoded_twice(splits: Path, own_cache: Path, monkeypatch: py
 def test_a_changed_image_is_looked_at_again(splits: Path, scene: object) -> None:
     checked(splits)
     shutil.copy(splits / "test/cat/0.png", splits / "train/cat/3.png")
+    assert left_out(checked(splits), splits) == {"train/cat/3.png"}
+
+
+def test_an_image_that_changes_while_it_is_read_is_looked_at_again(
+    splits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing, look = splits / "train/cat/3.png", facts._look
+
+    def looked(path: Path, max_pixels: int) -> facts.Fact:
+        found = look(path, max_pixels)
+        if path == changing:
+            shutil.copy(splits / "test/cat/0.png", changing)
+        return found
+
+    monkeypatch.setattr(facts, "_look", looked)
+    assert not left_out(checked(splits), splits)
     assert left_out(checked(splits), splits) == {"train/cat/3.png"}
 
 

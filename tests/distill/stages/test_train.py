@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_model
 
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
@@ -210,8 +213,24 @@ def test_a_tar_that_was_replaced_is_refused(
     data = bytearray(shards.read_bytes())
     data[700] ^= 1
     (tmp_path / shards.name).write_bytes(bytes(data))
-    with pytest.raises(UsageError, match="samples_sha256"):
+    with pytest.raises(UsageError, match="samples: other content than there"):
         train(_options(tmp_path / shards.name, teacher, out))
+
+
+def test_other_weights_under_the_same_name_are_refused(shards: Path, teacher: Path, tmp_path: Path) -> None:
+    """A finished run is that of the weights it started from."""
+    weights = tmp_path / "weights.safetensors"
+    student = f"{TINY.partition('@')[0]}@{weights}"
+    plan = Plan(steps=1, batch_size=16)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_model(timm.create_model("test_efficientnet"), str(weights))
+        given = _options(shards, teacher, tmp_path / "run", student=student, plan=plan)
+        if seed == 0:
+            train(given)
+            continue
+        with pytest.raises(UsageError, match="start: other content than there"):
+            train(given)
 
 
 def test_other_arguments_and_inputs_are_refused(

@@ -17,6 +17,7 @@ from distill.loop.run_directory import RunDirectory
 from distill.methods.transfer import transfer_method
 from distill.models.student import open_student
 from distill.models.teacher import Teacher, open_teacher
+from distill.splits.checked import learnt_ids
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.combined_teaching import combined, distinct_names
 from distill.stages.evaluate import EvaluateOptions, evaluate
@@ -256,6 +257,17 @@ def test_a_run_goes_on_with_another_teacher(
     assert all(again[name].allclose(other_head[name], atol=1e-5) for name in floats)
 
 
+def test_a_run_that_goes_on_without_labels_knows_what_its_start_has_learnt(
+    shards: Path, teacher: Path, other: Path, labelled: Path, tmp_path: Path
+) -> None:
+    plan = Plan(steps=1, batch_size=16)
+    train(_options(shards, (teacher,), tmp_path / "first", data=labelled, plan=plan))
+    going_on = _options(shards, (teacher, other), tmp_path / "second", combine="heads", plan=plan)
+    train(replace(going_on, student=None, image_size=None, from_run=tmp_path / "first"))
+    learnt = learnt_ids(tmp_path / "second")
+    assert learnt and learnt == learnt_ids(tmp_path / "first")
+
+
 def test_a_run_that_goes_on_and_is_killed_ends_with_the_same_bits(
     averaged: Path, shards: Path, teacher: Path, other: Path, tmp_path: Path
 ) -> None:
@@ -323,5 +335,5 @@ def test_options_that_do_not_fit(
             train(replace(both, **values))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="combine: average there, heads now"):
         train(replace(both, out=averaged, combine="heads"))
-    with pytest.raises(UsageError, match="teacher_sha256"):
+    with pytest.raises(UsageError, match="teacher: other content than there"):
         train(replace(both, out=averaged, teacher=(smaller, teacher)))
