@@ -1,5 +1,6 @@
 """What adapt, train, label and finetune call before they learn from labelled images."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ class CheckedSet:
         """The images that are used."""
         return self.cleaning.labelled
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the bytes of the images that are learnt from or chosen by, wherever they lie."""
+        digest = hashlib.sha256()
+        for split, ids in self._item_ids().items():
+            digest.update(f"{split}\0{' '.join(ids)}\0".encode())
+        return digest.hexdigest()
+
     def record(self, out: Path, start: Path | None = None) -> None:
         """Write overlap.json, with the item ids of what is learnt from, also by the run `start` that is gone
         on from, and where there is something to see overlap.html."""
@@ -41,12 +50,6 @@ class CheckedSet:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         images = self.overlap.labelled.images
-        gone = {pair.second for pair in self.cleaning.dropped}
-        ids: dict[str, list[str]] = {"train": [], "val": []}
-        for place, (image, identity) in enumerate(zip(images, self.overlap.ids)):
-            split = image.split or "train"
-            if identity is not None and split in ids and place not in gone:
-                ids[split].append(identity)
         dropped = [
             {
                 "path": str(images[pair.second].path),
@@ -55,7 +58,17 @@ class CheckedSet:
             }
             for pair in self.cleaning.dropped
         ]
-        return {**self.overlap.to_dict(), "dropped": dropped, "item_ids": ids}
+        return {**self.overlap.to_dict(), "dropped": dropped, "item_ids": self._item_ids()}
+
+    def _item_ids(self) -> dict[str, list[str]]:
+        """Of what is used, by split; unreadable images have none."""
+        gone = {pair.second for pair in self.cleaning.dropped}
+        ids: dict[str, list[str]] = {"train": [], "val": []}
+        for place, (image, identity) in enumerate(zip(self.overlap.labelled.images, self.overlap.ids)):
+            split = image.split or "train"
+            if identity is not None and split in ids and place not in gone:
+                ids[split].append(identity)
+        return ids
 
 
 def record_start(out: Path, start: Path) -> None:

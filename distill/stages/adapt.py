@@ -66,7 +66,7 @@ def adapt(options: AdaptOptions) -> AdaptReport:
             recipe = tuning_recipe(options, len(sets.train.images))
             mode = resolve_mode(before, student, recipe, options.execution, "teacher")
             resolved = {**resolved, "student_mode": mode.to_dict()}
-        run.open(config(options, sets, backbone, resolved))
+        run.open(config(options, checked, sets, backbone, resolved))
         checked.record(options.out)
         done = run.report()
         if done is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from distill.data.adaptation_sets import AdaptationSets
 from distill.models.teacher import backbone_facts
 from distill.models.text_head import TextOptions
+from distill.splits.checked import CheckedSet
 from distill.stages.adapt_options import AUTO, FROZEN, TEXT, AdaptOptions
 from distill.stages.tuning_inputs import tuning_recipe
 
@@ -33,7 +34,11 @@ def _tuning_arguments(options: AdaptOptions, images: int) -> dict[str, Any] | No
 
 
 def config(
-    options: AdaptOptions, sets: AdaptationSets, backbone: "Backbone", resolved: dict[str, Any] | None
+    options: AdaptOptions,
+    checked: CheckedSet,
+    sets: AdaptationSets,
+    backbone: "Backbone",
+    resolved: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what a resumed run must agree with."""
     text = options.text.sentences(sets.classes) if uses_text(options, backbone) else None
@@ -54,6 +59,7 @@ def config(
             "classes": len(sets.classes),
             "train_images": len(sets.train.images),
             "val_images": len(sets.val.images),
+            "data_sha256": checked.fingerprint,
             "images_sha256": sets.fingerprint,
             "weights_sha256": backbone.weights_sha256,
         },

@@ -203,6 +203,7 @@ def config(options: FinetuneOptions, inputs: Inputs, resolved: dict[str, Any]) -
         },
         "inputs": {
             "start_sha256": weights_sha256(inputs.student.module),
+            "data_sha256": inputs.checked.fingerprint,
             "train_sha256": inputs.train.fingerprint,
             "val_sha256": inputs.val.fingerprint if inputs.val else None,
         },

@@ -230,6 +230,7 @@ def config(options: TrainOptions, inputs: Inputs, resolved: dict[str, Any]) -> d
             **inputs.start,
             "labels_sha256": _labels_sha256(inputs.labels),
             **teaching.inputs(),
+            "data_sha256": inputs.checked.fingerprint if inputs.checked else None,
             "val_sha256": inputs.val.fingerprint if inputs.val else None,
             "probe_sha256": inputs.probe.fingerprint if inputs.probe else None,
         },

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from distill.data.rendered import Rendering
 from distill.loop.execution import Execution
@@ -92,6 +93,18 @@ def test_again_it_is_complete_and_other_arguments_are_refused(
     with pytest.raises(UsageError, match="image_size"):
         adapt(replace(options, image_size=32))
     assert RunDirectory(options.out).report() is not None
+
+
+def test_another_image_under_the_same_name_is_refused(unsplit: Path, tmp_path: Path) -> None:
+    """Of the same size on disk."""
+    image = unsplit / "red" / "0.png"
+    options = _options(unsplit, tmp_path / "teacher")
+    for shade in (10, 11):
+        Image.new("RGB", (48, 48), (shade, 0, 0)).save(image, compress_level=0)
+        if shade == 10:
+            adapt(options)
+    with pytest.raises(UsageError, match="data: other content than there"):
+        adapt(options)
 
 
 def test_a_precision_is_recorded_and_a_wrong_one_refused(unsplit: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from distill.data.batches import Batch
 from distill.loop.execution import Execution
@@ -131,6 +132,18 @@ def test_a_run_of_other_labels_is_refused(shades: Path, tmp_path: Path) -> None:
         if not any(moved.parent.iterdir()):
             moved.parent.rmdir()
     assert finetune(options).chosen_step == finetune(options).chosen_step
+
+
+def test_another_image_under_the_same_name_is_refused(shades: Path, tmp_path: Path) -> None:
+    """Of the same size on disk."""
+    image = shades / "train" / "red" / "0.jpg"
+    options = _options(shades, tmp_path / "run", plan=Plan(steps=2, batch_size=8))
+    for shade in (10, 11):
+        Image.new("RGB", (48, 48), (shade, 0, 0)).save(image, "png", compress_level=0)
+        if shade == 10:
+            finetune(options)
+    with pytest.raises(UsageError, match="data: other content than there"):
+        finetune(options)
 
 
 def test_without_folds_nothing_is_claimed(shades: Path, tmp_path: Path) -> None:
