@@ -4,12 +4,14 @@ there."""
 import atexit
 import io
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ["TRANSFERSET_CACHE"] = tempfile.mkdtemp(prefix="transferset-cache-")
 atexit.register(shutil.rmtree, os.environ["TRANSFERSET_CACHE"], ignore_errors=True)
 
+FewFiles = Callable[[int], AbstractContextManager[None]]
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -32,6 +35,25 @@ def _needed(path: Path, what: str) -> Path:
     if not path.exists():
         pytest.skip(f"{what} is not beside the project ({path.relative_to(ROOT.parent)})")
     return path
+
+
+@pytest.fixture
+def few_files() -> FewFiles:
+    """`with few_files(n)`: no more than `n` further files can be open at the same time."""
+
+    @contextmanager
+    def limited(count: int) -> Iterator[None]:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = [os.open(os.devnull, os.O_RDONLY) for _ in range(count + 1)]
+        for one in free:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from transferset.errors import DataError, DiskError, OutOfMemoryError, TransfersetError
+from transferset.open_files import open_files_error
 
 if TYPE_CHECKING:
     import typer
@@ -270,6 +271,8 @@ def known_error(error: BaseException) -> TransfersetError | None:
     for link in chain:
         if (isinstance(link, OSError) and link.errno in _DISK_ERRNOS) or _DISK_WORDS.search(str(link)):
             return DiskError(_os_message(link), _disk_hint(link))
+        if (too_many := open_files_error(link)) is not None:
+            return too_many
         if is_memory_error(link):
             return OutOfMemoryError(
                 f"out of memory: {link}".rstrip(": "), "use a smaller --batch-size or fewer --workers"

@@ -42,6 +42,12 @@ class OutOfMemoryError(TransfersetError):
     exit_code = 5
 
 
+class OpenFilesError(TransfersetError):
+    """No more files can be opened, by this process or on the whole machine; the file is as it was."""
+
+    exit_code = 5
+
+
 class DiskError(TransfersetError):
     """The disk is full, over quota, read-only or failing."""
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from transferset.errors import DataError
+from transferset.open_files import raise_if_too_many_files
 
 _BLOCK = 512
 
@@ -58,6 +59,7 @@ def scan(path: Path) -> TarScan:
         with path.open("rb") as file:
             return scan_file(file, str(path))
     except OSError as problem:
+        raise_if_too_many_files(problem)
         raise DataError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
 
@@ -139,6 +141,7 @@ class TarReader:
         try:
             self._handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
+            raise_if_too_many_files(error)
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
     def read(self, offset: int, size: int) -> bytes:

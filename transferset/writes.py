@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from transferset.errors import DataError, UsageError
+from transferset.open_files import raise_if_too_many_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,6 +116,7 @@ def read_json(path: Path) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is damaged: it is not JSON ({error})") from error
     except OSError as error:
+        raise_if_too_many_files(error)
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 

@@ -75,7 +75,8 @@ def compare(options: CompareOptions) -> Comparison:
 
     Running it again resumes; several processes may run it at once. A cell that fails is recorded, and the
     others go on. Raises UsageError for a recipe that does not fit, or a directory with cells of another one;
-    DataError for a task that cannot be used; DiskError and InterruptedRun wherever they occur.
+    DataError for a task that cannot be used; DiskError, OpenFilesError and InterruptedRun wherever they
+    occur.
     """
     from distill.comparison.report import write_report
 

@@ -11,7 +11,14 @@ from distill.comparison.costs import Cost
 from distill.comparison.shared import Shared, set_sha256
 from distill.comparison.work import PREDICTIONS, TRANSFERRED, NotAvailable, Work, do
 from transferset.console import known_error, say
-from transferset.errors import BusyError, DataError, DiskError, InterruptedRun, TransfersetError
+from transferset.errors import (
+    BusyError,
+    DataError,
+    DiskError,
+    InterruptedRun,
+    OpenFilesError,
+    TransfersetError,
+)
 from transferset.lock import DirectoryLock
 from transferset.writes import read_json, sha256_file, write_json
 
@@ -93,7 +100,7 @@ def _write(folder: Path, work: Work) -> None:
 def _passed(error: BaseException) -> TransfersetError:
     """What a cell that fails is told to have failed for; raises `error` where it ends the comparison."""
     known = known_error(error)
-    if known is None or isinstance(known, DiskError | BusyError | InterruptedRun):
+    if known is None or isinstance(known, DiskError | OpenFilesError | BusyError | InterruptedRun):
         raise error
     return known
 

@@ -26,6 +26,7 @@ from transferset.errors import DataError
 from transferset.images import IMAGE_SUFFIXES, ImageError, read_header
 from transferset.labelled import LabelledSet
 from transferset.lock import DirectoryLock
+from transferset.open_files import raise_if_too_many_files
 from transferset.writes import atomic_path, read_json, write_json
 
 _LOCK = ".compare.lock"
@@ -181,6 +182,7 @@ def _by_id(images: list[Path]) -> tuple[dict[str, Path], dict[str, str]]:
         try:
             found[item_id(image.read_bytes()).hex()] = image
         except OSError as error:
+            raise_if_too_many_files(error)
             unreadable[str(image)] = error.strerror or str(error)
     return found, unreadable
 

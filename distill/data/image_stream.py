@@ -19,6 +19,7 @@ from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError
 from transferset.models.preprocessing import Preprocessing
+from transferset.open_files import raise_if_too_many_files
 from transferset.parallel import ordered_map
 from transferset.tars import TarReader, scan
 
@@ -203,6 +204,7 @@ class Streaming:
             except DataError as error:
                 reasons[place] = error.message
             except OSError as error:
+                raise_if_too_many_files(error)
                 reasons[place] = error.strerror or str(error)
         stacked = blank(len(pixels), self.preprocessing, self.whole)
         for row, one in enumerate(pixels):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from transferset.errors import DataError
+from transferset.open_files import raise_if_too_many_files
 from transferset.writes import atomic_file
 
 
@@ -66,6 +67,7 @@ def _open(path: Path, shape: tuple[int, int], dtype: str) -> np.ndarray:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
+        raise_if_too_many_files(error)
         raise DataError(
             f"{path} is damaged: {error}", hint="remove the run's directory and train again"
         ) from error

@@ -10,6 +10,7 @@ from transferset.copies import ID_BYTES, item_id
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.models.preprocessing import Preprocessing
+from transferset.open_files import raise_if_too_many_files
 from transferset.parallel import ordered_map
 
 WHOLE_AT_ONCE = 4
@@ -92,6 +93,7 @@ class Rendering:
             try:
                 data = path.read_bytes()
             except OSError as error:
+                raise_if_too_many_files(error)
                 reasons[start + row] = error.strerror or str(error)
                 datas.append(None)
                 continue

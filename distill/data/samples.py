@@ -13,6 +13,7 @@ import numpy as np
 from transferset.copies import ID_BYTES, item_id
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
+from transferset.open_files import raise_if_too_many_files
 from transferset.writes import read_json, write_json
 
 _ATTEMPTS = 64
@@ -77,6 +78,7 @@ class Samples:
             with path.open("rb", buffering=0) as file:
                 data = os.pread(file.fileno(), size, offset)
         except OSError as error:
+            raise_if_too_many_files(error)
             reason = f"{path} cannot be read: {error.strerror or error}"
             never = not size or isinstance(error, PermissionError)
             raise (DataError(reason) if never else GoneError(reason)) from error

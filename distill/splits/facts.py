@@ -13,6 +13,7 @@ from transferset.console import progress
 from transferset.copies import ID_BYTES, item_id, perceptual_hash
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
+from transferset.open_files import raise_if_too_many_files
 from transferset.parallel import ordered_map
 from transferset.writes import sweep_temporaries_of, write_bytes
 
@@ -61,6 +62,7 @@ def look(root: Path, paths: Sequence[Path], max_pixels: int = MAX_PIXELS, worker
         try:
             return store.get(path) or store.add(path, lambda: _look(path, max_pixels))
         except OSError as error:
+            raise_if_too_many_files(error)
             return error.strerror or str(error)
         except DataError as error:
             return error.reason if isinstance(error, ImageError) else error.message

@@ -15,6 +15,7 @@ from transferset.copies import pixel_hash
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, decode
 from transferset.labelled import LabelledSet
+from transferset.open_files import raise_if_too_many_files
 from transferset.parallel import ordered_map
 from transferset.writes import read_json, write_json
 
@@ -74,7 +75,8 @@ def _exact(labelled: LabelledSet, facts: Facts, max_pixels: int) -> list[Pair]:
     for place in alike:
         try:
             rgb = decode(labelled.images[place].path.read_bytes(), max_pixels=max_pixels)
-        except (OSError, DataError):
+        except (OSError, DataError) as error:
+            raise_if_too_many_files(error)
             continue
         by_pixels[place] = pixel_hash(rgb)
     known = {by_id[place]: pixels for place, pixels in by_pixels.items()}

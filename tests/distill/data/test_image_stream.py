@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from distill.data.image_stream import ImageRef, Streaming, list_images
+from distill.data.rendered import Rendering
+from tests.conftest import FewFiles
 from transferset.copies import item_id
-from transferset.errors import UsageError
+from transferset.errors import OpenFilesError, UsageError
 from transferset.models.preprocessing import Preprocessing
 
 SQUASH = Preprocessing(8, "squash", 1.0, "bilinear", (0.5, 0.5, 0.5), (1.0, 1.0, 1.0))
@@ -114,3 +116,12 @@ def test_images_are_rendered_and_bad_ones_named(
     data = encode(picture(seed=1), "png")
     assert batches[0].ids == (item_id(data), None)
     assert np.array_equal(batches[0].pixels, SQUASH.render(picture(seed=1))[None])
+
+
+def test_images_are_not_unreadable_for_the_limit_of_open_files(folder: Path, few_files: FewFiles) -> None:
+    images = [image for image in list_images([str(folder)]) if image is not None]
+    for image in images:
+        with few_files(0), pytest.raises(OpenFilesError):
+            list(Streaming(SQUASH, batch_size=2).batches([image]))
+    with few_files(0), pytest.raises(OpenFilesError):
+        list(Rendering(SQUASH, batch_size=2).batches([folder / "b.JPG"]))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from distill.data.kept_rows import KeptRows
-from transferset.errors import DataError
+from tests.conftest import FewFiles
+from transferset.errors import DataError, OpenFilesError
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f2"])
@@ -20,6 +21,12 @@ def test_rows_come_back_also_from_a_file_that_was_there(tmp_path: Path, dtype: s
     again = KeptRows(path, (9, 4), dtype)
     assert again.found and np.array_equal(again.read(numbers), values.astype(dtype))
     assert np.load(path).dtype == np.dtype(dtype) and not np.load(path)[[1, 2, 4, 5, 6, 8]].any()
+
+
+def test_the_limit_of_open_files_is_not_told_as_damage(tmp_path: Path, few_files: FewFiles) -> None:
+    KeptRows(tmp_path / "rows.npy", (9, 4), "<f4").close()
+    with few_files(0), pytest.raises(OpenFilesError):
+        KeptRows(tmp_path / "rows.npy", (9, 4), "<f4")
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from distill.data.samples import GoneError, ImageReader, join, samples_of_files
+from tests.conftest import FewFiles
 from transferset.copies import item_id
-from transferset.errors import DataError
+from transferset.errors import DataError, OpenFilesError
 from transferset.writes import read_json
 
 
@@ -68,6 +69,15 @@ def test_a_file_that_is_lost_meanwhile_is_never_replaced(files: list[Path], lost
             use(1)
         assert "put it back" in str(told.value.hint)
     assert not reader.dropped and reader.image(0).index == 0
+
+
+def test_a_file_that_cannot_be_opened_for_the_limit_has_not_gone(
+    files: list[Path], few_files: FewFiles
+) -> None:
+    reader = ImageReader(samples_of_files(files), None)
+    with few_files(0), pytest.raises(OpenFilesError, match=r"1\.jpg: too many open files"):
+        reader.image(1)
+    assert not reader.dropped and reader.image(1).index == 1
 
 
 def test_what_could_be_read_before_is_never_replaced(files: list[Path]) -> None:
