@@ -3,6 +3,7 @@ beside it."""
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from distill.data.compact_logits import Compact
 from distill.data.samples import Samples
 from transferset.errors import DataError
+from transferset.open_files import raise_if_too_many_files
 from transferset.writes import read_json, sha256_file, write_bytes, write_json
 
 OUTPUTS = "outputs"
@@ -123,23 +125,34 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 def map_tensors(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file, mapped and not read; DataError where it is none.
 
-    The format is eight bytes with the length of a JSON header, the header, and the bytes that it refers to.
+    All are views of one mapping, which holds no open file, so that a store may have any number of shards. The
+    format is eight bytes with the length of a JSON header, the header, and the bytes that it refers to.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(min(length, 1 << 20)))
+        data = _mapped(path)
+        start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header: dict[str, Any] = json.loads(data[8 : min(start, 1 << 20)].tobytes())
         header.pop("__metadata__", None)
-        return {name: _mapped(path, 8 + length, entry) for name, entry in header.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {name: _tensor(data[start:], entry) for name, entry in header.items()}
+    except OSError as error:
+        raise_if_too_many_files(error)
+        raise DataError(f"{path} cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=_REPAIR) from error
 
 
-def _mapped(path: Path, start: int, entry: dict[str, Any]) -> np.ndarray:
+def _mapped(path: Path) -> np.ndarray:
+    """The bytes of a file. Arrow closes the file and keeps the mapping for as long as an array refers to it;
+    `mmap` and `np.memmap` would keep the file open, too."""
+    import pyarrow as pa
+
+    with pa.memory_map(os.fsencode(path)) as file:
+        return np.frombuffer(file.read_buffer(), np.uint8)
+
+
+def _tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
     begin, end = entry["data_offsets"]
     shape, kind = tuple(entry["shape"]), np.dtype(_KINDS[entry["dtype"]])
     if end - begin != int(np.prod(shape)) * kind.itemsize:
         raise ValueError("shape and size of a tensor differ")
-    if begin == end:
-        return np.empty(shape, kind)
-    return np.memmap(path, kind, mode="r", offset=start + begin, shape=shape)
+    return data[begin:end].view(kind).reshape(shape)

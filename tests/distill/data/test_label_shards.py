@@ -17,7 +17,8 @@ from distill.data.label_shards import (
     write_tensors,
 )
 from distill.data.samples import join, samples_of_files
-from transferset.errors import DataError
+from tests.conftest import FewFiles
+from transferset.errors import DataError, OpenFilesError
 
 TENSORS: Mapping[str, np.ndarray] = {
     "log_probabilities": np.arange(12, dtype=np.float16).reshape(3, 2, 2),
@@ -37,6 +38,29 @@ def test_mapped_tensors_are_those_that_safetensors_reads(tmp_path: Path) -> None
         assert found[name].dtype == tensor.dtype and np.array_equal(found[name], tensor)
     write_tensors(tmp_path / "e.safetensors", {"nothing": np.empty((0, 3), np.float16)})
     assert map_tensors(tmp_path / "e.safetensors")["nothing"].shape == (0, 3)
+
+
+def test_mapped_files_are_not_kept_open(tmp_path: Path, few_files: FewFiles) -> None:
+    copies = [tmp_path / f"{number}.safetensors" for number in range(100)]
+    write_tensors(copies[0], TENSORS)
+    for copy in copies[1:]:
+        copy.hardlink_to(copies[0])
+    map_tensors(copies[0])
+    with few_files(2):
+        opened = [map_tensors(copy) for copy in copies]
+    for copy in copies:
+        copy.unlink()
+    for tensors in opened:
+        assert all(np.array_equal(tensors[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_the_limit_of_open_files_is_not_told_as_damage(tmp_path: Path, few_files: FewFiles) -> None:
+    write_shard(tmp_path, 0, FACTS, [dict(TENSORS)])
+    open_shard(tmp_path, 0)
+    for read in (lambda: map_tensors(paths(tmp_path, 0)[0]), lambda: open_shard(tmp_path, 0)):
+        with few_files(0), pytest.raises(OpenFilesError) as told:
+            read()
+        assert "ulimit -n" in str(told.value.hint)
 
 
 @pytest.mark.parametrize(
