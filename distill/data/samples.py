@@ -3,7 +3,8 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from transferset.open_files import raise_if_too_many_files
 from transferset.writes import read_json, write_json
 
 _ATTEMPTS = 64
+_RECORD_SECONDS = 5.0
 
 
 class GoneError(DataError):
@@ -133,8 +135,9 @@ class ImageReader:
     `transferset.images`). A sample that is damaged, or whose bytes are not those that its id names, is
     dropped: **its place is taken by another readable one**, which only the place decides, so that no position
     shifts whatever is found when; neighbours are often damaged together, and do not all get the same one.
-    What was dropped, and why, is in `dropped`, and in the JSON file `record` if one is given. A file that is
-    gone meanwhile is a GoneError, and so is any unreadable sample if `checked`: all could be read before.
+    What was dropped, and why, is in `dropped`, and in the JSON file `record` if one is given: a few seconds
+    later at most while more is dropped, and after `flush`, which belongs before every checkpoint. A file that
+    is gone meanwhile is a GoneError, and so is any unreadable sample if `checked`: all could be read before.
     """
 
     def __init__(
@@ -157,8 +160,11 @@ class ImageReader:
         self._cache: dict[int, Decoded] = {}
         self._lock = threading.Lock()
         self._record = record
+        self._recording = threading.Lock()
+        self._record_due = 0.0
         if record is not None and record.exists():
             self.dropped.update(read_json(record))
+        self._recorded = len(self.dropped)
 
     def image(self, index: int) -> Decoded:
         """The image at `index`, or the one that takes its place. DataError if no sample of the list is
@@ -192,7 +198,7 @@ class ImageReader:
             if self.checked:
                 name = self.samples.name(index)
                 raise GoneError(f"{name} could be read before and cannot be read now: {reason}") from error
-            self.leave_out(index, reason)
+            self.leave_out({index: reason})
         return None
 
     def _load(self, index: int) -> Decoded:
@@ -211,14 +217,24 @@ class ImageReader:
                 self._cache[index] = decoded
         return decoded
 
-    def leave_out(self, index: int, reason: str) -> None:
-        """Treat the sample as unreadable from now on."""
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Treat these samples as unreadable from now on, each for its reason."""
         with self._lock:
-            self._bad.add(index)
-            name, known = self.samples.name(index), len(self.dropped)
-            self.dropped.setdefault(name, reason)
-            if self._record is not None and len(self.dropped) > known:
-                write_json(self._record, self.dropped)
+            self._bad.update(reasons)
+            for index, reason in reasons.items():
+                self.dropped.setdefault(self.samples.name(index), reason)
+        if time.monotonic() >= self._record_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Everything that was dropped is in the record. Nobody who reads waits for it."""
+        with self._recording:
+            self._record_due = time.monotonic() + _RECORD_SECONDS
+            with self._lock:
+                dropped = dict(self.dropped)
+            if self._record is not None and len(dropped) > self._recorded:
+                write_json(self._record, dropped)
+                self._recorded = len(dropped)
 
     def subset(self, rows: np.ndarray) -> "ImageReader":
         """A reader of some of the samples that shares the images which are already decoded, and keeps no

@@ -32,11 +32,20 @@ class Feed:
         self._told: dict[str, Stage] = {}
 
     def stream(self, step: int) -> Generator[Batch]:
-        """From `step` on. What the teacher had computed before is made again if its file was lost."""
-        if not self.outputs.found:
-            self.outputs.replay(self.reader, step)
-        batches = self.reader.stream(step, self.end, self.readers)
-        yield from ordered_map(self._fill, batches, workers=1, window=2 if self.readers else 1)
+        """From `step` on. What the teacher had computed before is made again if its file was lost. However it
+        ends, the images that could not be read are on the disk."""
+        try:
+            if not self.outputs.found:
+                self.outputs.replay(self.reader, step)
+            batches = self.reader.stream(step, self.end, self.readers)
+            yield from ordered_map(self._fill, batches, workers=1, window=2 if self.readers else 1)
+        finally:
+            self.reader.reader.flush()
+
+    def flush(self) -> None:
+        """What the teacher has said, and which images could not be read, is on the disk."""
+        self.outputs.flush()
+        self.reader.reader.flush()
 
     def collect(self, ledger: Ledger) -> None:
         """Add what reading and the teacher have cost since the last call."""

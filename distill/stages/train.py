@@ -102,8 +102,7 @@ def image_reader(options: TrainOptions, inputs: Inputs, decode_size: int) -> Ima
         cache_bytes=(options.execution.cache_mb << 20) * 3 // 4,
         record=options.out / UNREADABLE,
     )
-    for index, reason in inputs.teaching.unreadable().items():
-        reader.leave_out(index, reason)
+    reader.leave_out(inputs.teaching.unreadable())
     return reader
 
 
@@ -198,7 +197,7 @@ class Training:
             method=self.loss(),
             log=self.directory.log,
             score=self.best_head(inputs.val) if inputs.val and chooses_step(inputs) else None,
-            flush=feed.outputs.flush,
+            flush=feed.flush,
             rewind=self.directory.rewind,
             collect=feed.collect if pays else lambda ledger: None,
             divisible=method.least_batch == 1,

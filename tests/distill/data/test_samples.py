@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill.data import samples as samples_module
 from distill.data.samples import GoneError, ImageReader, join, samples_of_files
 from tests.conftest import FewFiles
 from transferset.copies import item_id
 from transferset.errors import DataError, OpenFilesError
-from transferset.writes import read_json
+from transferset.writes import read_json, write_json
 
 
 @pytest.fixture
@@ -38,8 +39,52 @@ def test_an_unreadable_sample_is_replaced_by_another_and_told(files: list[Path],
     assert [reader.image(place).index for place in (4, 3, 2, 1, 0)] == found[::-1], "whatever the order"
     assert set(reader.dropped) == {str(files[place]) for place in (1, 2, 4)}
     assert "truncated" in reader.dropped[str(files[1])] and reader.dropped[str(files[2])]
+    reader.flush()
     assert read_json(record) == reader.dropped
     assert ImageReader(samples_of_files(files), None, record=record).dropped == reader.dropped
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images stood in the record each time that it was written."""
+    lengths: list[int] = []
+
+    def counting(path: Path, dropped: dict[str, str]) -> None:
+        lengths.append(len(dropped))
+        write_json(path, dropped)
+
+    monkeypatch.setattr(samples_module, "write_json", counting)
+    return lengths
+
+
+def test_the_record_is_not_written_for_every_unreadable_image(
+    tmp_path: Path, written: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [tmp_path / f"{number}.jpg" for number in range(300)]
+    for path in many:
+        path.write_bytes(b"no image")
+    record = tmp_path / "unreadable.json"
+    reader = ImageReader(samples_of_files(many), None, record=record)
+    assert not reader.check(range(200))
+    assert written == [1], "the first at once"
+    reader.flush()
+    reader.flush()
+    assert written == [1, 200] and read_json(record) == reader.dropped
+    monkeypatch.setattr(samples_module, "_RECORD_SECONDS", 0.0)
+    reader.flush()
+    assert not reader.check([200, 201]) and written == [1, 200, 201, 202], "then every few seconds"
+
+
+def test_what_is_known_to_be_unreadable_is_written_once(
+    files: list[Path], tmp_path: Path, written: list[int]
+) -> None:
+    record, known = tmp_path / "unreadable.json", dict.fromkeys(range(4), "truncated")
+    for _ in range(2):  # the second time the record is there
+        reader = ImageReader(samples_of_files(files), None, record=record)
+        reader.leave_out(known)
+        reader.flush()
+        assert {reader.image(place).index for place in range(5)} == {4}
+    assert written == [4] and read_json(record) == {str(path): "truncated" for path in files[:4]}
 
 
 def test_neighbours_that_are_damaged_together_get_different_images(files: list[Path]) -> None:

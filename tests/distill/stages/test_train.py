@@ -107,6 +107,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     resumed = killed.resume(_arguments(shards, teacher, out), TRAIN_STEP)
     assert resumed.calls == 30 - step // 6 * 6, "on from the newest checkpoint"
     assert _weights(out) == _weights(undisturbed)
+    assert (out / "unreadable.json").read_bytes() == (undisturbed / "unreadable.json").read_bytes()
     metrics = [entry["step"] for entry in RunDirectory(out).metrics() if "loss" in entry]
     assert metrics == list(range(3, 31, 3))
 
