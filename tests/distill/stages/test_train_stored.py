@@ -246,7 +246,7 @@ def test_a_store_whose_views_would_look_otherwise_is_refused(
             train(_options(shards, out, labels_from=store))
     with monkeypatch.context() as changed:
         changed.setattr(stored_teaching, "AUGMENTATIONS", {})
-        with pytest.raises(UsageError, match=r"another --augment standard: colour 0\.0 there, none now"):
+        with pytest.raises(UsageError, match=r"another --augment standard: colour 0\.0 there, None now"):
             train(_options(shards, out, labels_from=store))
     with monkeypatch.context() as changed:
         changed.setattr(simplejpeg, "decode_jpeg", partial(simplejpeg.decode_jpeg, fastdct=True))
