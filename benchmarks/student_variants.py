@@ -43,6 +43,7 @@ ARCHITECTURE = _changed(PLAIN, "architecture", "RegNetX-200MF", student="timm:re
 FEATURES = _changed(ARCHITECTURE, "features", "the teacher's features beside them", feature_weight=20.0)
 LONG = _changed(FEATURES, "long", "four times the images, 4.5 times the steps", total=16_000, steps=10_800)
 LONGER = _changed(LONG, "longer", "twice the steps of it", steps=21_600)
+SMALL = _changed(PLAIN, "small", "MobileNetV3-Small 0.5", student="timm:mobilenetv3_small_050@none")
 IMAGES = _changed(ARCHITECTURE, "images", "four times the images, the same steps", total=16_000)
 LADDER = (PLAIN, ARCHITECTURE, FEATURES, LONG, LONGER)
 ASIDES = (
@@ -60,8 +61,10 @@ ASIDES = (
     _changed(ARCHITECTURE, "random-plain", "random images", strategy="random"),
     _changed(ARCHITECTURE, "temperature", "temperature 3", temperature=3.0),
     _changed(ARCHITECTURE, "temperature-10", "temperature 10", temperature=10.0),
-    _changed(ARCHITECTURE, "flip", "the teacher sees mirror images too", flip=True),
-    _changed(ARCHITECTURE, "scales", "the teacher at two resolutions", scales=(1.0, 1.4)),
+    SMALL,
+    _changed(SMALL, "small-agnostic", "features alone (cosine)", method=TASK_AGNOSTIC),
+    _changed(SMALL, "flip", "the teacher sees mirror images too", flip=True),
+    _changed(SMALL, "scales", "the teacher at two resolutions", scales=(1.0, 1.4)),
     _changed(FEATURES, "features-temperature", "temperature 3", temperature=3.0),
     _changed(FEATURES, "features-temperature-10", "temperature 10", temperature=10.0),
     _changed(FEATURES, "random", "random images", strategy="random"),
