@@ -1,5 +1,6 @@
 """The order of samples as arithmetic: which sample stands at position p of an endless run."""
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -7,6 +8,7 @@ import numpy as np
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
@@ -17,9 +19,18 @@ def _mix(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-@lru_cache(maxsize=4)
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `count` samples in one epoch: (count,) int64, read-only, the same on every machine."""
+    """The order of `count` samples in one epoch: (count,) int64, read-only, the same on every machine.
+
+    Threads that need it at the same time, as all readers do when an epoch begins, wait for the one that
+    computes it.
+    """
+    with _ONE_AT_A_TIME:
+        return _permutation(count, seed, epoch)
+
+
+@lru_cache(maxsize=4)
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     start = _mix(np.array([(seed * _GOLDEN + epoch + 1) & _MASK], dtype=np.uint64))
     start = _mix(start + np.uint64(epoch & _MASK))
     keys = _mix(np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN) + start)

@@ -1,7 +1,12 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill.data import order as module
 from distill.data.order import Order, permutation
 
 
@@ -37,3 +42,18 @@ def test_places_are_uniform() -> None:
     for epoch in range(2000):
         counts[np.arange(20), permutation(20, 1, epoch)] += 1
     assert abs(counts / 2000 - 1 / 20).max() < 0.03
+
+
+def test_threads_that_need_an_order_together_compute_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, mix, calls = 1001, module._mix, []
+
+    def slow(values: np.ndarray) -> np.ndarray:
+        if len(values) == count:
+            calls.append(1)
+            time.sleep(0.05)
+        return mix(values)
+
+    monkeypatch.setattr(module, "_mix", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: permutation(count, 11, 5), range(4)))
+    assert len(calls) == 1 and all(order is found[0] for order in found)
