@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from distill.data.compact_logits import Compact
+from distill.data.grouping import groups
 from distill.data.samples import Samples
 from transferset.errors import DataError
 from transferset.open_files import raise_if_too_many_files
@@ -39,12 +40,13 @@ class Unit:
 
 
 def units_of(samples: Samples, transfer: int, labelled: int, views: int) -> list[Unit]:
-    """The first `transfer` samples by tar, in the order of their sources; then the `labelled` images that
-    follow, which are in the list as often as `repeats` says and have as many times more views."""
+    """The first `transfer` samples by tar, in the order of the tars' first ones; then the `labelled` images
+    that follow, which are in the list as often as `repeats` says and have as many times more views."""
     source = samples.source[:transfer]
+    tars = groups(np.argsort(source, kind="stable"), source)
     units = [
-        Unit(samples.sources[number].name, np.flatnonzero(source == number), views)
-        for number in dict.fromkeys(source.tolist())
+        Unit(samples.sources[source[rows[0]]].name, rows, views)
+        for rows in sorted(tars, key=lambda rows: int(rows[0]))
     ]
     if labelled:
         rows = np.arange(transfer, transfer + labelled, dtype=np.int64)

@@ -108,3 +108,16 @@ def test_units_are_tars_and_then_the_labelled_images_once(tmp_path: Path) -> Non
         ("b.tar", [2, 3, 4], 8),
         (LABELLED, [5, 6, 7, 8], 24),
     ]
+
+
+def test_images_of_a_tar_need_not_stand_together(tmp_path: Path) -> None:
+    files = samples_of_files([tmp_path / f"{n}.tar" for n in range(4)])
+    source = np.array([3, 1, 3, 0, 1, 1, 3, 2])
+    units = units_of(files.subset(source), 7, 0, views=1)
+    assert [(unit.name, unit.rows.tolist()) for unit in units] == [
+        ("3.tar", [0, 2, 6]),
+        ("1.tar", [1, 4, 5]),
+        ("0.tar", [3]),
+    ]
+    assert {unit.rows.dtype for unit in units} == {np.dtype(np.int64)}
+    assert units_of(files, 0, 0, views=1) == []
