@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.data.grouping import begins
 from distill.data.samples import Samples
 from transferset.console import progress
 from transferset.copies import item_id
@@ -25,29 +26,39 @@ def identified(samples: Samples, workers: int = 1) -> Samples:
     unknown = np.flatnonzero(~samples.ids.any(axis=1))
     if not len(unknown):
         return samples
-    places: dict[tuple[Path, int], list[int]] = {}
-    for index in unknown.tolist():
-        where = samples.sources[samples.source[index]]
-        places.setdefault((where, int(samples.offset[index])), []).append(index)
-    groups = list(places.values())
+    first = _first_there(samples, unknown)
+    once = unknown[first == unknown]
     ids = samples.ids.copy()
-    for group, identity in zip(groups, _read(samples, groups, workers), strict=True):
-        ids[group] = np.frombuffer(identity, np.uint8)
+    for index, identity in zip(once, _read(samples, once, workers), strict=True):
+        ids[index] = np.frombuffer(identity, np.uint8)
+    ids[unknown] = ids[first]
     return replace(samples, ids=ids)
 
 
-def _read(samples: Samples, groups: list[list[int]], workers: int) -> Iterator[bytes]:
-    def one(group: list[int]) -> bytes:
+def _first_there(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """For each of the `rows`, which ascend: the first of them that is at the same place of the disk."""
+    numbers: dict[Path, int] = {}
+    files = np.array([numbers.setdefault(path, len(numbers)) for path in samples.sources], dtype=np.int64)
+    file, offset = files[samples.source[rows]], samples.offset[rows]
+    order = np.lexsort((offset, file))
+    starts = begins(order, file, offset)
+    first = np.empty_like(rows)
+    first[order] = rows[order[starts]][np.cumsum(starts) - 1]
+    return first
+
+
+def _read(samples: Samples, rows: np.ndarray, workers: int) -> Iterator[bytes]:
+    def one(row: int) -> bytes:
         try:
-            return item_id(samples.read(group[0]))
+            return item_id(samples.read(row))
         except DataError:
             return bytes(samples.ids.shape[1])
 
-    found = ordered_map(one, groups, workers=max(1, workers), window=_AT_ONCE)
-    if len(groups) < _WORTH_A_WORD:
+    found = ordered_map(one, map(int, rows), workers=max(1, workers), window=_AT_ONCE)
+    if len(rows) < _WORTH_A_WORD:
         yield from found
         return
-    with progress("read", len(groups), "images") as bar:
+    with progress("read", len(rows), "images") as bar:
         for identity in found:
             yield identity
             bar.advance()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from distill.data import identified as module
 from distill.data.identified import identified
 from distill.data.samples import join, samples_of_files
+from tests.distill.data.memory import peak_bytes
 from transferset.copies import item_id
 
 
@@ -46,3 +48,23 @@ def test_the_fingerprint_then_covers_the_contents(files: list[Path]) -> None:
     before = identified(samples_of_files(files)).fingerprint
     files[3].write_bytes(b"9" * 10)
     assert identified(samples_of_files(files)).fingerprint != before
+
+
+def test_places_are_read_in_the_order_of_their_first_sample(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is a source twice is the same place."""
+    calls: list[bytes] = []
+    monkeypatch.setattr(module, "item_id", lambda data: calls.append(data[:1]) or item_id(data))
+    samples = samples_of_files([files[number] for number in (3, 0, 3, 4, 0)])
+    found = identified(samples)
+    assert calls == [b"\3", b"\0", b"\4"]
+    assert [row.tobytes() for row in found.ids] == [item_id(path.read_bytes()) for path in samples.sources]
+
+
+def test_a_place_is_no_object(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 20_000
+    one = samples_of_files(files[:1]).subset(np.zeros(count, np.int64))
+    samples = replace(one, offset=np.arange(count))
+    monkeypatch.setattr(module, "_read", lambda samples, rows, workers: (bytes(16) for _ in rows))
+    assert peak_bytes(lambda: identified(samples)) < 120 * count
