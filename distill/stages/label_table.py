@@ -12,7 +12,7 @@ from distill.data.label_shards import LABELLED, LabelShard, Unit
 from distill.data.label_store import LabelStore, rows_of
 from distill.data.mixture import Mixture
 from distill.data.samples import Samples
-from distill.data.transfer_shards import SetRow, set_rows
+from distill.data.set_rows import SetRows, find_rows, set_rows
 from distill.stages.random_scores import RandomScores
 from transferset.console import say
 from transferset.writes import atomic_path, sweep_temporaries_of
@@ -81,13 +81,10 @@ def _schema(store: LabelStore, random: RandomScores | None) -> "pa.Schema":
     return pa.schema(fields, metadata={**facts, "views": str(store.views), **compared})
 
 
-def _names(
-    samples: Samples, rows: np.ndarray, known: dict[tuple[Path, int], SetRow]
-) -> dict[str, list[str | None]]:
-    """What some samples are called, and hinted to be."""
+def _names(samples: Samples, rows: np.ndarray, known: SetRows) -> dict[str, list[str | None]]:
+    """What some samples of one tar are called, and hinted to be."""
     ids: list[str | None] = [identity.tobytes().hex() for identity in samples.ids[rows]]
-    places = zip((samples.sources[one] for one in samples.source[rows]), samples.offset[rows].tolist())
-    found = [known.get(place) for place in places]
+    found = find_rows(known, samples.sources[samples.source[rows[0]]], samples.offset[rows])
     return {
         "item_id": [one.item_id if one else identity for one, identity in zip(found, ids, strict=True)],
         "bytes_id": ids,

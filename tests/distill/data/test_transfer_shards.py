@@ -9,6 +9,7 @@ import pytest
 
 from distill.data.samples import ImageReader
 from distill.data.transfer_shards import open_transfer_shards
+from tests.distill.data.memory import peak_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
 from transferset.tars import list_members
@@ -144,3 +145,56 @@ def test_a_set_that_has_not_been_fetched_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 of 1 images") as caught:
         open_transfer_shards([tmp_path / "set"])
     assert "curate fetch" in str(caught.value.hint)
+
+
+def _sparse_set(root: Path, shards: list[str], offsets: list[int], **columns: object) -> Path:
+    """A table whose images of 500 bytes are holes in shards of 4096 bytes."""
+    for name in dict.fromkeys(shards):
+        (root / "shards").mkdir(parents=True, exist_ok=True)
+        with (root / "shards" / name).open("wb") as file:
+            file.truncate(4096)
+    count = len(shards)
+    ids = [f"{row:032x}" for row in range(count)]
+    table = {"item_id": ids, "shard": shards, "offset": offsets, "size": [500] * count, **columns}
+    pq.write_table(pa.table(table), root / "samples.parquet", row_group_size=1000)
+    return root
+
+
+def test_rows_keep_their_order_and_tars_that_of_their_first_image(
+    tmp_path: Path, images: list[bytes], write_tar: Callable[..., Path]
+) -> None:
+    """Of `c.tar` only the second row lies within the shard, and of `d.tar` none."""
+    shards = ["c.tar", "b.tar", "d.tar", "a.tar", "c.tar", "b.tar"]
+    root = _sparse_set(tmp_path / "set", shards, [4000, 0, 4000, 512, 1024, 3596])
+    loose = write_tar(tmp_path / "loose" / "0.tar", {"0.jpg": images[0]})
+    found = open_transfer_shards([root, loose.parent, root])
+    samples = found.samples
+    assert [path.name for path in samples.sources] == ["b.tar", "a.tar", "c.tar", "0.tar"]
+    assert samples.source.tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 3]
+    assert samples.offset[:4].tolist() == [0, 512, 1024, 3596] and samples.read(8) == images[0]
+    assert samples.ids[:, -1].tolist() == [1, 3, 4, 5] * 2 + [0]
+    assert {column.dtype for column in (samples.source, samples.offset, samples.size)} == {np.dtype(np.int64)}
+    assert [where.rpartition("/")[2] for where, _ in found.dropped] == ["c.tar@4000", "d.tar@4000"] * 2
+    assert found.dropped[0][1] == "beyond the end of the shard: cut off at byte 4096"
+
+
+def test_shards_may_be_a_categorical_column_and_ids_short(tmp_path: Path) -> None:
+    """As pandas writes one; a category that no row has is not looked for."""
+    shards = pa.DictionaryArray.from_arrays(pa.array([1, 1]), pa.array(["gone.tar", "a.tar"]))
+    root = _sparse_set(tmp_path, ["a.tar"] * 2, [0, 512], shard=shards, item_id=[b"\1\2", b"\3" * 16])
+    samples = open_transfer_shards([root]).samples
+    assert samples.sources == (root / "shards" / "a.tar",)
+    assert samples.ids.tolist() == [[0] * 14 + [1, 2], [3] * 16]
+
+
+def test_an_image_is_no_object_and_no_call_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 20_000
+    root = _sparse_set(tmp_path / "set", ["a.tar", "b.tar"] * (count // 2), [0] * count)
+    assert peak_bytes(lambda: open_transfer_shards([root])) < 200 * count
+    calls: list[Path] = []
+    resolve = Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path: calls.append(path) or resolve(path))
+    assert len(open_transfer_shards([root]).samples) == count and not calls
+    assert len(open_transfer_shards([root, root / "shards"]).samples) == count and len(calls) == 4
