@@ -21,7 +21,7 @@ from curate.selection.removed import Removed
 from transferset.copies import item_id, perceptual_hash, pixel_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
-from transferset.label_lists import parse_lists
+from transferset.label_lists import IMAGE_ROOT_HINT, parse_lists
 from transferset.labelled import load_labelled
 from transferset.parallel import ordered_map
 
@@ -86,7 +86,11 @@ def load_excluded(
 def _listed(given: Path) -> tuple[Path, list[Path]]:
     if parse_lists(given) is None and not given.is_file():
         raise UsageError(f"--exclude-dir {given} is neither a folder nor a list of images")
-    labelled = load_labelled(given)
+    try:
+        labelled = load_labelled(given)
+    except DataError as error:
+        hint = f"--exclude-dir all={given},root=FOLDER says where its images are"
+        raise DataError(error.message, hint if error.hint == IMAGE_ROOT_HINT else error.hint) from error
     return labelled.root, sorted(image.path for image in labelled.images)
 
 

@@ -75,8 +75,9 @@ def test_a_list_or_a_word_for_lists_stands_for_its_images(
 
 def test_a_list_of_images_that_are_not_there_is_no_protection(tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("missing.jpg,dog\n")
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(DataError, match="not there") as error:
         load_excluded([tmp_path / "test.txt"])
+    assert f"all={tmp_path / 'test.txt'},root=FOLDER" in str(error.value.hint)
     for missing in (tmp_path / "no.txt", Path(f"test={tmp_path / 'no.txt'}")):
         with pytest.raises(UsageError):
             load_excluded([missing])
