@@ -36,7 +36,7 @@ def create_app(
     app.state.thumbnail_limiter = CapacityLimiter(_THUMBNAILS_AT_A_TIME)
     app.include_router(routes.router)
     errors.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
     app.add_middleware(InFlightLimit, path=routes.RETRIEVE, max_in_flight=settings.max_in_flight)
     app.add_middleware(SafeHeaders)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

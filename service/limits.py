@@ -1,5 +1,9 @@
 """Limits that hold before a request is understood: size of the body, and how many are worked on at a time."""
 
+import asyncio
+import contextlib
+import time
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,15 +12,16 @@ from service.errors import ApiError
 
 class BodyLimit:
     """ASGI middleware: a body over `max_bytes` is a 413, whether its length was announced or it came in
-    chunks.
+    chunks; one that takes longer than `max_seconds` to arrive is a 408.
 
     Bytes are counted while they arrive. So that usual clients, which send everything before they read, get to
     see the answer, about as much again is received and thrown away.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_seconds: float = 60.0) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -26,22 +31,41 @@ class BodyLimit:
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > self._max_bytes:
             if "expect" not in headers and int(announced) <= 2 * self._max_bytes:
-                await _discard(receive, self._max_bytes * 2)
+                await self._discard(receive, self._max_bytes * 2)
             await self._error().response()(scope, receive, send)
             return
-        received = 0
+        received, complete = 0, False
+        due = time.monotonic() + self._max_seconds
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            try:  # what comes after the body is that the client has gone, and may take its time
+                wait = None if complete else max(0.0, due - time.monotonic())
+                message = await asyncio.wait_for(receive(), wait)
+            except TimeoutError as error:
+                raise self._slow() from error
+            complete = not message.get("more_body")
             received += len(message.get("body", b""))
             if received > self._max_bytes:
                 if message.get("more_body"):
-                    await _discard(receive, self._max_bytes)
+                    await self._discard(receive, self._max_bytes)
                 raise self._error()
             return message
 
         await self._app(scope, counted, send)
+
+    async def _discard(self, receive: Receive, max_bytes: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(_discard(receive, max_bytes), self._max_seconds)
+
+    def _slow(self) -> ApiError:
+        return ApiError(
+            408,
+            "body_too_slow",
+            f"the request's body has not arrived within {self._max_seconds:g} seconds",
+            "send fewer or smaller images, or over a faster connection",
+            {"Connection": "close"},
+        )
 
     def _error(self) -> ApiError:
         return ApiError(

@@ -15,6 +15,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         32 * MEBIBYTE, ge=1, description="of a request, sent in one piece or in chunks"
     )
+    max_body_seconds: float = Field(60.0, gt=0, description="until a request's body has arrived")
     max_in_flight: int = Field(
         8, ge=1, description="retrievals received or worked on at a time; more are told to wait"
     )

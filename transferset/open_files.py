@@ -1,4 +1,5 @@
-"""The limit of open files, told as what it is: never as damage, and never as a file that has gone."""
+"""The limits of open and mapped files, told as what they are: never as damage, and never as a file that has
+gone."""
 
 import errno
 
@@ -6,16 +7,18 @@ from transferset.errors import OpenFilesError
 
 _HINTS = {
     errno.EMFILE: "raise the limit (`ulimit -n 65536`), then re-run the same command",
+    errno.ENOMEM: "free some memory, or raise the limit of mapped files (`sysctl vm.max_map_count`)",
     errno.ENFILE: "the whole machine has no more: end other programs, then re-run the same command",
 }
 
 
 def open_files_error(error: BaseException) -> OpenFilesError | None:
-    """What `error` stands for, if it says that no more files can be opened."""
+    """What `error` stands for, if it says that no more files can be opened or mapped."""
     if not isinstance(error, OSError) or error.errno not in _HINTS:
         return None
     where = f"{error.filename}: " if error.filename else ""
-    return OpenFilesError(f"{where}too many open files", hint=_HINTS[error.errno])
+    what = "out of memory or of mappings" if error.errno == errno.ENOMEM else "too many open files"
+    return OpenFilesError(f"{where}{what}", hint=_HINTS[error.errno])
 
 
 def raise_if_too_many_files(error: BaseException) -> None:

@@ -16,6 +16,7 @@ from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, THRESHOLDS
 from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, digest, parts_table, write_manifest
 from curate.index.numbering import Numbering
+from curate.index.open_files import allow_open_files
 from curate.index.options import BuildReport
 from curate.index.part import Part
 from curate.index.plan import Plan
@@ -39,6 +40,7 @@ def finish(
     were."""
     table = parts_table(finished)
     sha256 = digest(table)
+    allow_open_files(len(finished))
     parts = [part.open() for part in finished]
     with stages.timed("ids"):
         ids = _bring_ids(index, parts, sha256)

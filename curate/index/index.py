@@ -1,5 +1,6 @@
 """An open index: search, items by position or id, and their bytes."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from curate.index.plan import Plan, read_plan
 from curate.pools import Roots
 from curate.pools.remote import PoolPath
 from transferset.errors import DataError
+from transferset.grouping import groups_of
 
 if TYPE_CHECKING:
     from curate.index.faiss_file import FaissFile
@@ -61,6 +63,8 @@ class Index:
         self._pool_roots = dict(pool_roots or {})
         self._ledger = LiveLedger(path)
         self._made: tuple[Ledger, Searcher] | None = None
+        self._making = threading.Lock()
+        self._counted: tuple[Ledger, int] | None = None
 
     @property
     def encoder_spec(self) -> str:
@@ -87,8 +91,11 @@ class Index:
     @property
     def distinct(self) -> int:
         """Different items, forgotten ones left out."""
-        known = [item_id for item_id in self.forgotten.ids if self._ids.find(item_id)]
-        return int(self.manifest["distinct"]) - len(known)
+        ledger = self.forgotten
+        if self._counted is None or self._counted[0] is not ledger:
+            known = sum(bool(self._ids.find(item_id)) for item_id in ledger.ids)
+            self._counted = ledger, int(self.manifest["distinct"]) - known
+        return self._counted[1]
 
     @property
     def forgotten(self) -> Ledger:
@@ -198,11 +205,9 @@ class Index:
         positions = np.asarray(positions, np.int64)
         numbers = positions >> PART_BITS
         found: list[ItemRow] = [None] * len(positions)  # type: ignore[list-item]
-        for number in np.unique(numbers).tolist():
-            places = np.flatnonzero(numbers == number)
-            for place, item in zip(
-                places.tolist(), self._part(number).read(positions[places] & ROW_MASK), strict=True
-            ):
+        for places in groups_of(numbers):
+            part = self._part(int(numbers[places[0]]))
+            for place, item in zip(places.tolist(), part.read(positions[places] & ROW_MASK), strict=True):
                 found[place] = item
         return found
 
@@ -250,14 +255,15 @@ class Index:
         return FaissFile(self.path, self.manifest["parts"]["sha256"])
 
     def _searcher(self) -> "Searcher":
-        """Over what is not forgotten now; made again when the ledger changes."""
+        """Over what is not forgotten now; made again, once for all threads, when the ledger changes."""
         from curate.index.search import make_searcher
 
-        ledger, made = self.forgotten, self._made
-        if made is None or made[0] is not ledger:
-            made = ledger, make_searcher(self.parts, self.dimension, self._ids, ledger.sorted_ids)
-            self._made = made
-        return made[1]
+        with self._making:
+            ledger, made = self.forgotten, self._made
+            if made is None or made[0] is not ledger:
+                made = ledger, make_searcher(self.parts, self.dimension, self._ids, ledger.sorted_ids)
+                self._made = made
+            return made[1]
 
     def hold(self) -> None:
         """Map everything now, so that this index stays whole when `compact` removes its parts."""

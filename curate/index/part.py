@@ -1,5 +1,6 @@
 """One part of an index as readers see it: memory-mapped rows and items."""
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from curate.index.layout import BATCH_ROWS, EMBEDDINGS, ITEMS, PART_BITS, items_schema
 from transferset.errors import DataError
+from transferset.open_files import raise_if_too_many_files
 
 
 class ItemRow(NamedTuple):
@@ -79,6 +81,7 @@ class Part:
         try:
             mapped = np.load(path, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
+            raise_if_too_many_files(error)
             raise _damaged(path, error) from error
         if mapped.shape != shape or mapped.dtype != np.float16:
             raise _damaged(path, f"it holds {mapped.dtype} {mapped.shape}, expected float16 {shape}")
@@ -100,8 +103,10 @@ class Part:
     def _map_items(self) -> "pa.ipc.RecordBatchFileReader":
         path = self.directory / ITEMS
         try:
-            reader = pa.ipc.open_file(pa.py_buffer(np.memmap(path, mode="r")))
+            with pa.memory_map(os.fsencode(path)) as file:  # the mapping outlives the open file
+                reader = pa.ipc.open_file(file.read_buffer())
         except (OSError, ValueError, pa.ArrowInvalid) as error:
+            raise_if_too_many_files(error)
             raise _damaged(path, error) from error
         if reader.num_record_batches != -(-self.rows // BATCH_ROWS) or reader.schema != items_schema():
             raise _damaged(

@@ -7,6 +7,7 @@ import numpy as np
 
 from curate.index.layout import PART_BITS, ROW_MASK
 from curate.index.numbering import Numbering
+from transferset.grouping import groups_of
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -48,9 +49,8 @@ def vectors_at(index: "Index", positions: np.ndarray) -> np.ndarray:
     """Stored embeddings (n, d) float32, of length 1, of the items at `positions` (n,) int64."""
     vectors = np.empty((len(positions), index.dimension), dtype=np.float32)
     numbers = positions >> PART_BITS
-    for number in np.unique(numbers).tolist():
-        places = np.flatnonzero(numbers == number)
-        vectors[places] = index.embeddings(number)[positions[places] & ROW_MASK]
+    for places in groups_of(numbers):
+        vectors[places] = index.embeddings(int(numbers[places[0]]))[positions[places] & ROW_MASK]
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
 

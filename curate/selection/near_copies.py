@@ -12,6 +12,7 @@ import numpy as np
 from curate.encoding.views import VIEWS
 from curate.selection.thresholds import Calibration
 from transferset.alignment import SAME_PICTURE, Sketch, agreement, sketch
+from transferset.grouping import groups_of
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.parallel import ordered_map
 
@@ -182,7 +183,6 @@ def embeddings_of(index: "Index", positions: np.ndarray) -> np.ndarray:
 
     rows = np.empty((len(positions), index.dimension), np.float16)
     parts = positions >> PART_BITS
-    for part in np.unique(parts).tolist():
-        chosen = np.flatnonzero(parts == part)
-        rows[chosen] = index.embeddings(part)[positions[chosen] & ROW_MASK]
+    for chosen in groups_of(parts):
+        rows[chosen] = index.embeddings(int(parts[chosen[0]]))[positions[chosen] & ROW_MASK]
     return rows

@@ -11,6 +11,7 @@ from curate.index.numbering import Numbering
 from curate.selection.candidates import OVERFETCH, CandidateLists, Candidates
 from curate.selection.options import StrategyOptions
 from curate.selection.stored import unit
+from transferset.grouping import groups_of
 
 if TYPE_CHECKING:
     from curate.index.index import Engine, Index
@@ -65,8 +66,8 @@ class Request:
         best = np.full(len(rows), -1, np.float32)
         for view in range(self.views.shape[1]):
             vectors = np.ascontiguousarray(self.views[:, view])
-            for query in np.unique(queries).tolist():
-                own = np.flatnonzero(queries == query)
+            for own in groups_of(queries):
+                query = int(queries[own[0]])
                 cosines = self.index.score(vectors[query : query + 1], rows[None, own])[0]
                 best[own] = np.maximum(best[own], cosines)
         return best

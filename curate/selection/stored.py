@@ -6,6 +6,7 @@ import numpy as np
 
 from curate.index.numbering import Numbering
 from curate.selection.shuffle import shuffle_keys
+from transferset.grouping import groups_of
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -21,9 +22,8 @@ def stored_vectors(index: "Index", numbering: Numbering, rows: np.ndarray) -> np
     """The vectors of rows (n,), see `Numbering`: (n, d) float32 at length 1."""
     vectors = np.empty((len(rows), index.dimension), np.float32)
     places, local = numbering.split(rows)
-    for place in np.unique(places).tolist():
-        own = places == place
-        vectors[own] = index.embeddings(int(numbering.numbers[place]))[local[own]]
+    for own in groups_of(places):
+        vectors[own] = index.embeddings(int(numbering.numbers[places[own[0]]]))[local[own]]
     return unit(vectors)
 
 
@@ -31,7 +31,7 @@ def stored_keys(index: "Index", numbering: Numbering, rows: np.ndarray, seed: in
     """The shuffle keys of the item ids of rows (n,): (n,) uint64."""
     keys = np.empty(len(rows), np.uint64)
     places, local = numbering.split(rows)
-    for place in np.unique(places).tolist():
-        own = places == place
-        keys[own] = shuffle_keys(index.item_ids(int(numbering.numbers[place]))[local[own]], seed)
+    for own in groups_of(places):
+        ids = index.item_ids(int(numbering.numbers[places[own[0]]]))
+        keys[own] = shuffle_keys(ids[local[own]], seed)
     return keys

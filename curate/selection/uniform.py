@@ -12,8 +12,7 @@ def uniform(request: Request) -> Assignment:
     rank nor similarity."""
     amount = int(request.quotas.sum())
     banned = _banned_keys(request)
-    keys = np.empty(0, dtype=np.uint64)
-    rows = np.empty(0, dtype=np.int64)
+    smallest = _Smallest(amount)
     start = 0
     for part in request.index.parts:
         fresh = shuffle_keys(request.index.item_ids(part.number), request.seed)
@@ -21,10 +20,9 @@ def uniform(request: Request) -> Assignment:
         if request.blocked is not None:
             passed &= request.blocked[start : start + part.rows] == 0
         allowed = np.flatnonzero(passed)
-        keys, rows = _smallest(
-            np.concatenate([keys, fresh[allowed]]), np.concatenate([rows, start + allowed]), amount
-        )
+        smallest.add(fresh[allowed], start + allowed)
         start += part.rows
+    rows = smallest.rows()
     nothing = np.full(len(rows), -1, dtype=np.int64)
     return Assignment(
         rows, nothing, np.zeros(len(rows), dtype=np.int64), np.full(len(rows), np.nan, dtype=np.float32)
@@ -35,12 +33,47 @@ def _banned_keys(request: Request) -> np.ndarray:
     """The keys of what may not be drawn, forgotten items among it: a banned item may stand in other rows too,
     under the same key."""
     keys = [shuffle_keys(request.index.forgotten.sorted_ids, request.seed)]
+    banned = np.sort(request.banned)
     start = 0
     for part in request.index.parts:
-        inside = request.banned[(request.banned >= start) & (request.banned < start + part.rows)] - start
-        keys.append(shuffle_keys(request.index.item_ids(part.number)[inside], request.seed))
+        first, last = np.searchsorted(banned, [start, start + part.rows])
+        if first < last:
+            inside = banned[first:last] - start
+            keys.append(shuffle_keys(request.index.item_ids(part.number)[inside], request.seed))
         start += part.rows
     return np.concatenate(keys)
+
+
+class _Smallest:
+    """The rows of the `amount` smallest distinct keys of all that are added, in ascending order of the rows
+    that are added. They are sorted when as many have come together, not for every addition."""
+
+    def __init__(self, amount: int) -> None:
+        self.amount = amount
+        self._kept = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+        self._fresh: list[tuple[np.ndarray, np.ndarray]] = []
+        self._waiting = 0
+
+    def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        """Keys (n,) uint64 of rows (n,) int64, all beyond those before."""
+        kept = self._kept[0]
+        if len(kept) == self.amount:
+            near = keys < kept[-1] if len(kept) else np.zeros(len(keys), dtype=bool)
+            keys, rows = keys[near], rows[near]
+        self._fresh.append((keys, rows))
+        self._waiting += len(keys)
+        if self._waiting >= self.amount:
+            self._merge()
+
+    def rows(self) -> np.ndarray:
+        """Those of the smallest keys, in the order of the keys."""
+        self._merge()
+        return self._kept[1]
+
+    def _merge(self) -> None:
+        keys, rows = (np.concatenate(columns) for columns in zip(self._kept, *self._fresh, strict=True))
+        self._kept = _smallest(keys, rows, self.amount)
+        self._fresh, self._waiting = [], 0
 
 
 def _smallest(keys: np.ndarray, rows: np.ndarray, amount: int) -> tuple[np.ndarray, np.ndarray]:

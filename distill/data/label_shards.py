@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from distill.data.compact_logits import Compact
-from distill.data.grouping import groups
 from distill.data.samples import Samples
 from transferset.errors import DataError
+from transferset.grouping import groups
 from transferset.open_files import raise_if_too_many_files
 from transferset.writes import read_json, sha256_file, write_bytes, write_json
 

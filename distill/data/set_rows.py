@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill.data.grouping import groups
 from distill.data.transfer_shards import expand, integers, placed
+from transferset.grouping import groups
 
 if TYPE_CHECKING:
     import pyarrow as pa

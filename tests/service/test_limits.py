@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.errors import ApiError
 from service.limits import BodyLimit, InFlightLimit
 
 
@@ -54,6 +55,51 @@ def test_little_more_than_allowed_is_received_so_that_the_answer_is_seen() -> No
     assert (status, received) == (413, 12)
     headers = {"content-length": "12", "expect": "100-continue"}
     assert asyncio.run(call(BodyLimit(echo, 10), [b"x"] * 12, headers))[2] == 0
+
+
+@pytest.mark.parametrize("announced", ["4", "100"])
+def test_a_body_that_does_not_come_is_not_waited_for(announced: str) -> None:
+    """Nor is the rest of one that is too long."""
+    sent: list[Message] = []
+
+    async def never() -> Message:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def stalled() -> None:
+        scope = {"type": "http", "headers": [(b"content-length", announced.encode())]}
+        await BodyLimit(echo, 60, max_seconds=0.05)(scope, never, send)
+
+    if announced == "100":
+        asyncio.run(stalled())
+        assert sent[0]["status"] == 413
+        return
+    with pytest.raises(ApiError) as error:  # which the application answers with
+        asyncio.run(stalled())
+    assert error.value.status == 408
+
+
+def test_who_waits_for_the_client_to_leave_may_wait_long() -> None:
+    """After the body, the next message is that the client has gone."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["body"] == b"all"
+        assert (await receive())["type"] == "http.disconnect"
+
+    messages: list[Message] = [{"type": "http.request", "body": b"all"}, {"type": "http.disconnect"}]
+
+    async def receive() -> Message:
+        if len(messages) == 1:
+            await asyncio.sleep(0.2)
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    asyncio.run(BodyLimit(app, 10, max_seconds=0.05)({"type": "http", "headers": []}, receive, send))
 
 
 @pytest.mark.parametrize("size", [11, 25, 10_000])

@@ -54,3 +54,18 @@ def test_every_item_is_equally_likely(array_index: Make) -> None:
         counts[_draw(index, 100, seed=seed).rows] += 1
     assert abs(counts - 100).max() < 35
     assert np.std(counts) < 10
+
+
+def test_many_parts_give_what_one_gives(array_index: Make) -> None:
+    """Items are sorted now and then, not for every part."""
+    ids = np.random.default_rng(1).integers(0, 4, (3000, 16), dtype=np.uint8)
+    ids[2000:2600] = ids[:600]
+    whole, cut = (
+        array_index(np.ones((3000, 2)), ids),
+        array_index(np.ones((3000, 2)), ids, tuple(range(7, 3000, 7))),
+    )
+    for amount in (0, 1, 50, 2390, 3000):
+        assert (
+            _draw(whole, amount, banned=(3, 2500)).rows.tolist()
+            == _draw(cut, amount, banned=(3, 2500)).rows.tolist()
+        )

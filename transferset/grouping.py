@@ -3,6 +3,11 @@
 import numpy as np
 
 
+def groups_of(column: np.ndarray) -> list[np.ndarray]:
+    """The rows of every value of a column, in ascending order of the values and then of the rows."""
+    return groups(np.argsort(column, kind="stable"), column)
+
+
 def begins(order: np.ndarray, *columns: np.ndarray) -> np.ndarray:
     """(n,) bool: where in `order`, which sorts the columns, a row differs from the one before."""
     found = np.zeros(len(order), dtype=bool)

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from distill.data.grouping import begins, groups
+from transferset.grouping import begins, groups_of
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])
 def test_groups_are_the_rows_of_every_value(count: int) -> None:
     column = np.random.default_rng(0).integers(0, 9, count)
-    found = groups(np.argsort(column, kind="stable"), column)
+    found = groups_of(column)
     expected = [np.flatnonzero(column == value) for value in np.unique(column)]
     assert [rows.tolist() for rows in found] == [rows.tolist() for rows in expected]
 
