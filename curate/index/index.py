@@ -1,5 +1,6 @@
 """An open index: search, items by position or id, and their bytes."""
 
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -266,10 +267,13 @@ class Index:
             return made[1]
 
     def hold(self) -> None:
-        """Map everything now, so that this index stays whole when `compact` removes its parts."""
+        """Map everything now, so that this index stays whole when `compact` or a build removes its files."""
         for part in self.parts:
             _ = part.mapped, part.items
         _ = self._ids
+        if self.manifest.get("faiss"):
+            with contextlib.suppress(DataError):  # told when it is asked for
+                _ = self._faiss
 
     def reopened(self) -> "Index":
         """The index as it is on disk now."""

@@ -1,5 +1,6 @@
 import errno
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ def test_a_mapped_part_holds_one_open_file(make_index, unit_rows, few_files):
     with few_files(22):
         index.hold()
         assert [item.key for item in index.items(np.array([19 << 32, 7 << 32 | 2]))] == ["19/0", "7/2"]
+
+
+def test_a_held_index_answers_when_a_build_has_removed_its_faiss_file(make_index, unit_rows):
+    rows = unit_rows(30, 8)
+    index = open_index(make_index([rows]))
+    index.hold()
+    shutil.rmtree(index.path / "faiss")
+    positions, _ = index.search(rows[:3], 1, "faiss")
+    assert positions[:, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
