@@ -98,11 +98,12 @@ def curve(found: Found) -> bytes:
         named = sorted(
             (variant.name for variant in ASIDES if variant.name in points), key=lambda name: points[name][1]
         )
-        for name, height in zip(named, apart([points[name][1] for name in named], 0.7), strict=True):
+        column = 1.4 * max((points[name][0] for name in named), default=0.0)
+        for name, height in zip(named, apart([points[name][1] for name in named], 0.8), strict=True):
             axes.annotate(
                 name,
                 points[name],
-                xytext=(1.9 * points[name][0], height),
+                xytext=(column, height),
                 va="center",
                 fontsize=7,
                 arrowprops={"arrowstyle": "-", "color": "#bbbbbb"},
@@ -112,7 +113,7 @@ def curve(found: Found) -> bytes:
             axes.axhline(height, color="#888888", linewidth=1, linestyle=":")
             axes.annotate(what, (left, height), xytext=(0, 3), textcoords="offset points", fontsize=8)
         axes.set(xscale="log", xlabel="FLOPs of training, teacher included", ylabel="test accuracy, %")
-        axes.legend(loc="lower right", fontsize=8)
+        axes.legend(loc="center right", fontsize=8)
         axes.margins(x=0.1)
         axes.xaxis.set_minor_formatter("")
 
