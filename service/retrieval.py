@@ -3,13 +3,12 @@
 A client gets its answer at once: near-duplicates, which are confirmed on pixels, are left in.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from curate.foreign_json import stored_object
 from curate.index.engine import SERVICE_SECONDS, choose_engine
 from curate.index.index import Engine, Index
 from curate.index.part import ItemRow
@@ -156,7 +155,7 @@ def _result(pick: Pick, item: ItemRow, asked: Distinct, images_url: str | None) 
         url=item.url,
         width=item.width or None,
         height=item.height or None,
-        extra=_object(item.extra),
+        extra=stored_object(item.extra),
         image_url=_web_address(item.url) if images_url is None else f"{images_url}/{identity}",
     )
 
@@ -206,12 +205,3 @@ def _notes(queries: Sequence[Query], asked: Distinct, selection: Selection) -> l
             f"{selection.missing} of {selection.requested} images are missing: the index has no more to give"
         )
     return notes
-
-
-def _object(text: str | None) -> dict[str, Any] | None:
-    """The pool's metadata; None where it is no JSON object."""
-    try:
-        value = json.loads(text) if text else None
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

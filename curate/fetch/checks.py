@@ -5,7 +5,6 @@ image's embedding by the index's encoder with the stored row.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items, prepare
 from curate.fetch.agreement import Threshold, calibrate
 from curate.fetch.chunks import Outcome
+from curate.foreign_json import stored_object
 from curate.index.encoder import resume
 from curate.index.options import BuildOptions
 from transferset.console import progress, say
@@ -65,7 +65,7 @@ def recorded_hash(extra: str | None) -> tuple[str, str] | None:
     sha256 before md5."""
     if not extra:
         return None
-    metadata = {name.lower(): value for name, value in json.loads(extra).items()}
+    metadata = {name.lower(): value for name, value in (stored_object(extra) or {}).items()}
     for kind, pattern in _HASHES.items():
         value = metadata.get(kind)
         if isinstance(value, str) and pattern.fullmatch(value.strip().lower()):

@@ -3,6 +3,8 @@
 import json
 from dataclasses import dataclass
 
+from curate.foreign_json import parse_json
+
 SIDECAR_SUFFIXES = (".json", ".txt")
 LARGEST_SIDECAR = 1 << 20
 
@@ -24,8 +26,8 @@ def parse_metadata(json_data: bytes | None, text: bytes | None) -> Metadata:
     if json_data is None:
         return Metadata(caption)
     try:
-        parsed = json.loads(json_data, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
+        parsed = parse_json(json_data)
+    except ValueError:
         return Metadata(caption, problem="the metadata is not JSON")
     if not isinstance(parsed, dict):
         return Metadata(caption, problem="the metadata is not a JSON object")
@@ -42,8 +44,5 @@ def parse_metadata(json_data: bytes | None, text: bytes | None) -> Metadata:
 
 
 def _text(value: object) -> str | None:
-    """A string that UTF-8 can hold, without white space around it; None for anything else and for an empty
-    one."""
-    if not isinstance(value, str):
-        return None
-    return value.strip().encode("utf-8", "replace").decode("utf-8") or None
+    """A string without white space around it; None for anything else and for an empty one."""
+    return (value.strip() or None) if isinstance(value, str) else None

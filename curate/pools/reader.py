@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
+from curate.foreign_json import stored_object
 from curate.pools.columns import TableRow
 from curate.pools.items import PlannedPart, PoolItem, Problem, Source
 from curate.pools.metadata import LARGEST_SIDECAR, SIDECAR_SUFFIXES, parse_metadata
@@ -18,6 +19,7 @@ from curate.pools.sidecar_table import SidecarTable
 from curate.pools.tables import FileTables, count_rows, table_items
 from transferset.errors import DataError, InterruptedRun, TransfersetError
 from transferset.images import IMAGE_SUFFIXES
+from transferset.prompts import valid_text
 from transferset.tars import Member, TarReader, TarScan, scan, scan_file
 
 _OPEN_TARS = 64
@@ -92,7 +94,7 @@ def _told_by(row: TableRow, item: PoolItem) -> PoolItem:
     """An item with what a table says of it too; what stands beside the image itself goes first."""
     extra = row.extra or item.extra
     if row.extra and item.extra:
-        merged = {**json.loads(row.extra), **json.loads(item.extra)}
+        merged = {**(stored_object(row.extra) or {}), **(stored_object(item.extra) or {})}
         extra = json.dumps(merged, sort_keys=True, separators=(",", ":"))
     return replace(item, caption=item.caption or row.caption, url=item.url or row.url, extra=extra)
 
@@ -213,8 +215,9 @@ class PartReader:
                 sidecars.get((stem, suffix)) or sidecars.get((_sample_key(stem), suffix))
                 for suffix in SIDECAR_SUFFIXES
             ]
-            texts = [self._sidecar(source, path, stem, side) for side in found]
-            item = self._item(stem, source, member.offset, member.size, texts[0], texts[1])
+            key = valid_text(stem)
+            texts = [self._sidecar(source, path, key, side) for side in found]
+            item = self._item(key, source, member.offset, member.size, texts[0], texts[1])
             yield item if texts[0] is not None else self._from_table(beside, item)
 
     def _from_table(self, table: SidecarTable, item: PoolItem) -> PoolItem:

@@ -4,7 +4,6 @@ They are applied to the whole index before the search, so that quotas fill with 
 strategy obeys them.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.foreign_json import stored_object
 from curate.index.layout import BATCH_ROWS
 from curate.selection.conditions import (
     EXTRA,
@@ -141,7 +141,7 @@ class _ExtraConditions:
         rows = np.flatnonzero(passed)
         for row in rows.tolist():
             self._asked = True
-            metadata = _object(column[row].as_py())
+            metadata = stored_object(column[row].as_py()) or {}
             if len(self._keys) < _MOST_KEYS:
                 self._keys.update(metadata)
             met = [self._met(condition, metadata) for condition in self._conditions]
@@ -158,14 +158,6 @@ class _ExtraConditions:
         if self._asked and self._unseen:
             known = [f"{EXTRA}.{key}" if key in columns() else key for key in sorted(self._keys)]
             raise unknown_name(list(self._unseen.values()), known)
-
-
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text) if text else None
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _check_pattern(pattern: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from curate.foreign_json import stored_object
 from curate.selection.queries import Query
 from curate.selection.selection import Pick, Selection
 from curate.selection.shuffle import shuffle_keys
@@ -106,6 +107,6 @@ def _licence(extra: str | None) -> str | None:
     """The licence that the pool's metadata names, if any."""
     if extra is None or not any(key in extra.lower() for key in _LICENCE_KEYS):
         return None
-    metadata = {str(key).lower(): value for key, value in json.loads(extra).items()}
+    metadata = {str(key).lower(): value for key, value in (stored_object(extra) or {}).items()}
     found = (metadata.get(key) for key in _LICENCE_KEYS)
     return next((value for value in found if isinstance(value, str) and value), None)

@@ -37,7 +37,6 @@ def test_a_list_is_a_problem():
 
 def test_strange_strings_become_storable():
     found = parse_metadata(b'{"caption": "a\\ud800b", "url": 3, "x": NaN, "y": "\\ud800"}', None)
-    assert found.caption == "a?b"
+    assert found.caption == "a\\ud800b"
     assert found.url is None
-    assert json.loads(found.extra or "") == {"url": 3, "x": None, "y": "\ud800"}
-    (found.extra or "").encode("utf-8")
+    assert json.loads(found.extra or "") == {"url": 3, "x": None, "y": "\\ud800"}
