@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
+from transferset.jpeg_scans import MOST_SEGMENTS
+
 ImageFormat = Literal["jpeg", "png", "webp"]
 
 
@@ -97,7 +99,7 @@ def exif_orientation(tiff: bytes) -> int:
 
 def _jpeg(data: bytes) -> RawHeader:
     position, orientation = 2, 1
-    while True:
+    for _ in range(MOST_SEGMENTS):
         if (fill := _FILL.match(data, position)) is not None:
             position = fill.end() - 1
         if position + 4 > len(data):
@@ -120,6 +122,7 @@ def _jpeg(data: bytes) -> RawHeader:
         if marker in (0xD9, 0xDA) or length < 2:
             raise ValueError("damaged: a JPEG without a frame header")
         position += 2 + length
+    raise ValueError(f"damaged: no frame header among {MOST_SEGMENTS} JPEG segments")
 
 
 def _png(data: bytes) -> RawHeader:

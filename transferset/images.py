@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlug
 
 from transferset.errors import DataError
 from transferset.headers import ImageFormat, RawHeader, parse_header
+from transferset.jpeg_scans import MOST_SCANS, has_too_many_scans
 
 MAX_PIXELS = 100_000_000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -90,6 +91,8 @@ def decode(data: bytes, *, short_side: int | None = None, max_pixels: int = MAX_
     Raises ImageError for whatever can't be decoded to its last row, `max_pixels` included.
     """
     raw = _checked_header(data, max_pixels)
+    if raw.format == "jpeg" and has_too_many_scans(data):
+        raise ImageError(f"too many scans: a JPEG may have {MOST_SCANS}")
     try:
         pixels = _decode_jpeg(data, raw, short_side) if raw.format == "jpeg" else _decode_pillow(data, raw)
     except _CODEC_ERRORS as error:
