@@ -1,6 +1,7 @@
 """Tars by offset: where each member's bytes are, which members make a sample, and reads that need no tar
 library."""
 
+import errno
 import os
 import tarfile
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from transferset.errors import DataError
 from transferset.open_files import raise_if_too_many_files
 
 _BLOCK = 512
+_NO_PLACE = {None, errno.EINVAL, errno.EOVERFLOW}
+"""Of an OSError that the tar's own numbers are to blame for: places that no file has."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def scan(path: Path) -> TarScan:
 
 
 def scan_file(file: IO[bytes], name: str) -> TarScan:
-    """`scan` of a tar that is open; `name` is for errors. OSError where its beginning can't be read."""
+    """`scan` of a tar that is open; `name` is for errors. OSError where the disk fails, or
+    whatever else it is read from."""
     members: list[Member] = []
     error = None
     end = 0
@@ -85,7 +89,9 @@ def scan_file(file: IO[bytes], name: str) -> TarScan:
                         error = f"cut off within {info.name!r}, at byte {length}"
                         break
                     members.append(Member(info.name, info.offset_data, info.size))
-            except (tarfile.TarError, OSError, EOFError, ValueError) as problem:
+            except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as problem:
+                if isinstance(problem, OSError) and problem.errno not in _NO_PLACE:
+                    raise
                 error = f"damaged or cut off near byte {tar.offset}: {problem}"
             error = error or _wrong_end(file, tar.offset, length)
     except tarfile.TarError as problem:

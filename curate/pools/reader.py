@@ -19,6 +19,7 @@ from curate.pools.sidecar_table import SidecarTable
 from curate.pools.tables import FileTables, count_rows, table_items
 from transferset.errors import DataError, InterruptedRun, TransfersetError
 from transferset.images import IMAGE_SUFFIXES
+from transferset.open_files import raise_if_too_many_files
 from transferset.prompts import valid_text
 from transferset.tars import Member, TarReader, TarScan, scan, scan_file
 
@@ -28,6 +29,7 @@ TYPICAL_IMAGE = 1 << 14
 LARGEST_FILE = 1 << 30
 """Bytes of an encoded image; a larger file is not read at all."""
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
+_NO_SIDECAR = {*_GONE, errno.ENAMETOOLONG}
 
 
 def image_members(scanned: TarScan) -> list[Member]:
@@ -225,6 +227,7 @@ class PartReader:
         try:
             row = table.find(item.key) or table.find(_sample_key(item.key))
         except DataError as error:
+            self._stop_if_failed(item.source, error, _NO_SIDECAR)
             self.problems.append(Problem("metadata", item.source, "", error.message))
             return item
         return item if row is None else _told_by(row, item)
@@ -235,7 +238,21 @@ class PartReader:
         if member.size > LARGEST_SIDECAR:
             self.problems.append(Problem("metadata", source, key, f"larger than {LARGEST_SIDECAR} bytes"))
             return None
-        return self._read_tar(source, path, member.offset, member.size)
+        try:
+            return self._read_tar(source, path, member.offset, member.size)
+        except (DataError, OSError) as error:
+            self._stop_if_failed(source, error, set())
+            raise
+
+    def _stop_if_failed(self, source: Source, error: DataError | OSError, harmless: set[int]) -> None:
+        """What may be read next time must not be noted as missing: raises InterruptedRun unless it is damage,
+        or an error of the system that is `harmless`."""
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(cause, OSError) and not (cause.errno is None and isinstance(error, DataError)):
+            if cause.errno in harmless:
+                return
+            raise_if_too_many_files(cause)
+            raise self._unreachable(source, cause) from error
 
     def _file_items(self, source: Source) -> Iterator[PoolItem]:
         stem, _ = _split(source.path)
@@ -245,13 +262,14 @@ class PartReader:
                 with self.roots.join(source.root, stem + suffix).open("rb") as file:
                     texts.append(file.read(LARGEST_SIDECAR))
             except OSError as error:
-                if is_remote(self.roots.path(source.root)) and error.errno != errno.ENOENT:
-                    raise self._unreachable(source, error) from error
+                remote = is_remote(self.roots.path(source.root))
+                self._stop_if_failed(source, error, {errno.ENOENT} if remote else _NO_SIDECAR)
                 texts.append(None)
         item = self._item(stem, source, None, source.size, texts[0], texts[1])
         try:
             row = self._tables.find(source)
         except (DataError, OSError) as error:
+            self._stop_if_failed(source, error, _NO_SIDECAR)
             self.problems.append(Problem("metadata", source, stem, f"the table that names it: {error}"))
             row = None
         yield item if row is None else _told_by(row, replace(item, key=row.key or item.key))

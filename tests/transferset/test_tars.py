@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import tarfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from transferset.errors import DataError
-from transferset.tars import Member, TarError, TarReader, group_samples, list_members, scan
+from transferset.tars import Member, TarError, TarReader, group_samples, list_members, scan, scan_file
 
 WriteTar = Callable[[Path, Mapping[str, bytes]], Path]
 FILES = {
@@ -65,6 +67,33 @@ def test_a_tar_that_is_cut_off_gives_what_is_whole(tmp_path: Path, write_tar: Wr
         with pytest.raises(TarError, match=r"cut\.tar.*cut off") as caught:
             list_members(cut)
         assert caught.value.partial == list(found.members) and caught.value.exit_code == 3
+
+
+class _BadDisk(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > 3_000:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size)
+
+
+def test_a_disk_that_fails_in_the_middle_is_no_damage(tmp_path: Path, write_tar: WriteTar) -> None:
+    path = write_tar(tmp_path / "a.tar", FILES)
+    with pytest.raises(OSError, match="Input/output error"):
+        scan_file(_BadDisk(path.read_bytes()), "a.tar")
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 62, (1 << 63) - 10, 1 << 80])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, b"V", tarfile.GNUTYPE_SPARSE])
+def test_a_size_that_no_file_has_is_damage(
+    tmp_path: Path, write_tar: WriteTar, size: int, kind: bytes
+) -> None:
+    path = write_tar(tmp_path / "a.tar", {"a.jpg": b"one"})
+    info = tarfile.TarInfo("b.jpg")
+    info.size, info.type = size, kind
+    path.write_bytes(path.read_bytes()[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    found = scan(path)
+    assert found.error and "cut off" in found.error
+    assert [member.name for member in found.members] == ["a.jpg"]
 
 
 def test_damage_in_the_middle_is_told(tmp_path: Path, write_tar: WriteTar) -> None:

@@ -1,11 +1,13 @@
 import errno
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from curate.pools import PartReader, PlannedPart, Roots, Source
 from curate.pools.reader import count_images, scan_source
-from transferset.errors import DataError, InterruptedRun
+from transferset.errors import DataError, InterruptedRun, OpenFilesError
 
 
 @pytest.fixture
@@ -144,6 +146,35 @@ def test_a_failing_disk_is_told_apart_from_a_bad_tar(tmp_path, monkeypatch):
     monkeypatch.setattr(tars.tarfile, "open", fail)
     with pytest.raises(InterruptedRun, match="Input/output error"):
         scan_source(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".txt", ".parquet"])
+@pytest.mark.parametrize("kind", ["jpg", "tar"])
+def test_a_disk_that_fails_at_a_sidecar_stops_the_run(
+    tmp_path, open_part, write_tar, monkeypatch, suffix, kind
+):
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    write_tar(tmp_path / "a.tar", {"a.jpg": b"one"})
+    monkeypatch.setattr(Path, "open", _failing(Path.open, suffix, errno.EACCES))
+    with open_part(f"a.{kind}") as reader:
+        assert [item.caption for item in reader.items()] == [None]
+    if (suffix == ".parquet") != (kind == "tar"):
+        return
+    monkeypatch.setattr(Path, "open", _failing(Path.open, suffix, errno.ESTALE))
+    with open_part(f"a.{kind}") as reader, pytest.raises(InterruptedRun, match="Stale"):
+        list(reader.items())
+    monkeypatch.setattr(Path, "open", _failing(Path.open, suffix, errno.EMFILE))
+    with open_part(f"a.{kind}") as reader, pytest.raises(OpenFilesError):
+        list(reader.items())
+
+
+def _failing(real, suffix, code):
+    def fail(path, *arguments, **options):
+        if path.suffix == suffix:
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *arguments, **options)
+
+    return fail
 
 
 def test_many_small_tars_do_not_exhaust_open_files(tmp_path, write_tar, open_part, monkeypatch):
