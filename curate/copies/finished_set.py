@@ -85,9 +85,12 @@ def guard(
         Leak(one.identity, "exact bytes", by_id[one.identity]) for one in samples if one.identity in by_id
     ]
     rest = [one for one in samples if one.identity not in by_id]
-    pixels = {found: image.name for image in excluded.images if (found := _pixels(image.path.read_bytes()))}
+    most = chosen.max_pixels
+    pixels = {
+        found: image.name for image in excluded.images if (found := _pixels(image.path.read_bytes(), most))
+    }
     for one in rest:
-        found = _pixels(_checked(one))
+        found = _pixels(_checked(one), most)
         if found in pixels:
             leaks.append(Leak(one.identity, "same pixels", pixels[found]))
     known = {leak.item_id for leak in leaks}
@@ -146,9 +149,9 @@ def _checked(one: _Stored) -> bytes:
     return data
 
 
-def _pixels(data: bytes) -> bytes | None:
+def _pixels(data: bytes, max_pixels: int) -> bytes | None:
     try:
-        return pixel_hash(decode(data))
+        return pixel_hash(decode(data, max_pixels=max_pixels))
     except ImageError:
         return None
 

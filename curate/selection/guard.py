@@ -221,7 +221,8 @@ class LeakageGuard:
         data = image.path.read_bytes()
         try:
             full = decode(data, max_pixels=self._max_pixels)
-            reduced = full if self._short_side is None else decode(data, short_side=self._short_side)
+            side = self._short_side
+            reduced = full if side is None else decode(data, short_side=side, max_pixels=self._max_pixels)
         except ImageError:
             return None
         return perceptual_hash(full), perceptual_hash(reduced)

@@ -1,12 +1,15 @@
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curate import cli
+from curate.copies import finished_set
 from curate.copies.finished_set import guard
+from curate.encoding.pipeline import PipelineOptions
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
@@ -47,6 +50,20 @@ def test_copies_in_a_finished_set_are_named_and_exit_with_3(
     assert caught.value.code == 3
     assert found["found"] == {"exact bytes": 1, "same pixels": 1, "near copy": 0}
     assert {leak["match"] for leak in found["leaks"]} == {"test/bytes.jpg", "test/pixels.png"}
+
+
+def test_images_above_the_usual_limit_of_pixels_are_compared_too(
+    transfer_set: Path, small_pool: Any, encode: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plant(transfer_set, small_pool, encode, tmp_path / "test")
+    monkeypatch.setattr(
+        finished_set, "decode", partial(decode, max_pixels=1_000)
+    )  # the usual limit, made small
+    pipeline = PipelineOptions(max_pixels=10_000)
+    found = guard(
+        [tmp_path / "test"], transfer_set, open_index(small_pool.index), near=False, pipeline=pipeline
+    )
+    assert sorted(leak.why for leak in found.leaks) == ["exact bytes", "same pixels"]
 
 
 def test_a_clean_set_exits_with_0(

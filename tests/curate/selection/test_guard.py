@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curate.selection import guard as module
 from curate.selection.guard import LeakageGuard, load_excluded
 from transferset.copies import item_id, perceptual_hash
 from transferset.errors import DataError, UsageError
@@ -96,6 +98,17 @@ def test_the_same_pixels_in_another_file_are_found(
     found = _names(guard.same_pixels(np.arange(6)))
     assert found == [(1, f"{tmp_path.name}/a.png"), (3, f"{tmp_path.name}/b.jpg")]
     assert guard.same_pixels(np.arange(6)) == [], "what was compared once is not compared again"
+
+
+def test_images_above_the_usual_limit_of_pixels_are_compared_too(
+    tmp_path: Path, picture: Make, encode: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "decode", partial(decode, max_pixels=1_000))  # the usual limit, made small
+    original = encode(picture(200, 160))
+    (tmp_path / "a.png").write_bytes(encode(decode(original), "png"))
+    excluded = load_excluded([tmp_path], max_pixels=40_000)
+    guard = LeakageGuard(excluded, _Images([original], 40), 40, max_pixels=40_000)
+    assert _names(guard.same_pixels(np.arange(1))) == [(0, f"{tmp_path.name}/a.png")]
 
 
 def test_a_picture_stored_rotated_is_the_picture_that_is_shown(
