@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from curate.index.part import ItemRow
 from curate.pools import Roots
+from curate.pools.regular import read_regular
 from curate.pools.remote import PoolPath, RangeReader, RemotePath
 from curate.pools.row_groups import RowGroups
 from curate.pools.tables import read_table_bytes
@@ -53,7 +54,7 @@ class ByteReader:
         path = self.path(item)
         try:
             data = (
-                self._inside(path, item.offset, item.size) if item.offset is not None else path.read_bytes()
+                self._inside(path, item.offset, item.size) if item.offset is not None else read_regular(path)
             )
         except (OSError, DataError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__

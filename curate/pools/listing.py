@@ -4,6 +4,7 @@ but their names."""
 import errno
 import glob
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from curate.pools.embeddings import EMBEDDINGS_FOLDER, PIECE_ROWS, find_embeddings, holds_embeddings
 from curate.pools.items import PoolListing, Source
 from curate.pools.own_sets import own_set
+from curate.pools.regular import check_regular
 from curate.pools.remote import RemotePath, is_remote
 from curate.pools.remote_listing import list_remote
 from curate.pools.roots import Roots, absolute, joined
@@ -135,6 +137,9 @@ class _Look:
             return
         try:
             status = Path(file).stat()
+            if not stat.S_ISREG(status.st_mode):
+                self._skip(file, "not a regular file")
+                return
             relative = place.relative(file)
             relative.encode("utf-8")
         except OSError as error:
@@ -151,6 +156,7 @@ class _Look:
         """A table with images is a source, one with paths is remembered; those beside tars or folders belong
         to these."""
         try:
+            check_regular(path)
             kind: TableKind | None = kind_of(path)
         except OSError as error:
             self._skip(path, f"cannot be read: {error.strerror or error}")
@@ -258,6 +264,9 @@ class _Look:
             except OSError as error:
                 self._skip(array, f"cannot be read: {error.strerror}")
                 continue
+            except UnicodeEncodeError:
+                self._skip(array, "the name is not UTF-8")
+                continue
             header = files.headers.get(number)
             rows = header.rows if header is not None else 0
             if header is not None:
@@ -297,7 +306,12 @@ def _walk(folder: str, own: str, listing: PoolListing, above: set[tuple[int, int
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        try:
+            is_folder, is_file = entry.is_dir(), entry.is_file() or entry.is_symlink()
+        except OSError as error:  # a link that leads to itself
+            listing.skipped.append((entry.path, f"cannot be read: {error.strerror}"))
+            continue
+        if is_folder:
             yield from _walk(entry.path, own, listing, above | {identity})
-        elif entry.is_file() or entry.is_symlink():
+        elif is_file:
             yield entry.path

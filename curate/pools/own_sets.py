@@ -16,7 +16,7 @@ def own_set(folder: Path, names: Collection[str]) -> str | None:
     nothing. Manifests of other programs are no matter."""
     if _BEGUN.parts[0] in names and _is_file(folder / _BEGUN):
         return "half-written set"
-    if _MANIFEST not in names:
+    if _MANIFEST not in names or not _is_file(folder / _MANIFEST):
         return None
     try:
         manifest = read_json(folder / _MANIFEST)

@@ -13,6 +13,7 @@ from curate.foreign_json import stored_object
 from curate.pools.columns import TableRow
 from curate.pools.items import PlannedPart, PoolItem, Problem, Source
 from curate.pools.metadata import LARGEST_SIDECAR, SIDECAR_SUFFIXES, parse_metadata
+from curate.pools.regular import check_regular, check_size, read_regular
 from curate.pools.remote import PoolPath, RangeReader, RemotePath, is_remote
 from curate.pools.roots import Roots
 from curate.pools.sidecar_table import SidecarTable
@@ -26,8 +27,6 @@ from transferset.tars import Member, TarReader, TarScan, scan, scan_file
 _OPEN_TARS = 64
 TYPICAL_IMAGE = 1 << 14
 """Bytes of an image in a remote tar."""
-LARGEST_FILE = 1 << 30
-"""Bytes of an encoded image; a larger file is not read at all."""
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
 _NO_SIDECAR = {*_GONE, errno.ENAMETOOLONG}
 
@@ -159,18 +158,19 @@ class PartReader:
         Raises DataError (a reason for the error table) if this one can't be had, InterruptedRun if the pool
         itself is out of reach: a build stops then, and goes on when it is back.
         """
-        if item.size > LARGEST_FILE:
-            raise DataError(f"too large: {item.size} bytes > {LARGEST_FILE}")
+        check_size(item.size)
         if item.data is not None:
             return item.data
         path = self.roots.locate(item.source)
         try:
-            if item.offset is not None:
-                return self._read_tar(item.source, path, item.offset, item.size)
-            return path.read_bytes()
+            if item.offset is None:
+                return read_regular(path)
+            return self._read_tar(item.source, path, item.offset, item.size)
         except OSError as error:
             raise self._unreadable(item, error) from error
         except DataError as error:
+            if item.offset is None:
+                raise
             cause = error.__cause__
             if isinstance(cause, OSError):
                 raise self._unreadable(item, cause) from error
@@ -259,8 +259,13 @@ class PartReader:
         texts: list[bytes | None] = []
         for suffix in SIDECAR_SUFFIXES:
             try:
-                with self.roots.join(source.root, stem + suffix).open("rb") as file:
+                path = self.roots.join(source.root, stem + suffix)
+                check_regular(path)
+                with path.open("rb") as file:
                     texts.append(file.read(LARGEST_SIDECAR))
+            except DataError as error:
+                self.problems.append(Problem("metadata", source, stem, error.message))
+                texts.append(None)
             except OSError as error:
                 remote = is_remote(self.roots.path(source.root))
                 self._stop_if_failed(source, error, {errno.ENOENT} if remote else _NO_SIDECAR)

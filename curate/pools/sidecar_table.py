@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.pools.columns import KEY, TableRow, column_of, read_rows, values
+from curate.pools.regular import check_regular
 from curate.pools.remote import PoolPath
 from curate.pools.row_groups import damage
 from transferset.errors import DataError
@@ -37,10 +38,13 @@ class SidecarTable:
 
     def _load(self) -> None:
         try:
+            check_regular(self._path)
             with self._path.open("rb") as file:
                 table = pq.read_table(file)
         except FileNotFoundError:
             return
+        except DataError as error:
+            raise DataError(f"{self._path.name}: {error.message}") from error
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{self._path.name}: {damage(error)}") from error
         name = column_of(table.schema.names, KEY)

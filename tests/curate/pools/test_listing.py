@@ -3,6 +3,8 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curate.index import BuildOptions, build_index
@@ -87,6 +89,24 @@ def test_what_cannot_be_used_is_told(tmp_path):
         "compressed archive: unpack it",
         "the name is not UTF-8",
     }
+
+
+def test_links_to_themselves_devices_and_pipes_are_told(tmp_path):
+    fill(tmp_path, "pool/b.jpg", "pool/d/b.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pool/d/manifest.json")
+    (tmp_path / "pool/loop").symlink_to("loop")
+    ends = {"zero.jpg": "/dev/zero", "zero.tar": "/dev/zero", "pipe.png": "pipe", "pipe.parquet": "pipe"}
+    for name, end in ends.items():
+        (tmp_path / "pool" / name).symlink_to(tmp_path / end)
+    paths = [str(tmp_path / "pool" / name) for name in ("zero.jpg", "b.jpg")] + [str(tmp_path / "pipe.jpg")]
+    (tmp_path / "pipe.jpg").symlink_to("pipe")
+    pq.write_table(pa.table({"path": paths}), tmp_path / "pool/list.parquet")
+    found = list_pools([tmp_path / "pool"], Roots(tmp_path / "index"))
+    assert [source.path for source in found.sources] == ["b.jpg", "d/b.jpg"]
+    reasons = {Path(path).name: reason for path, reason in found.skipped}
+    assert reasons.pop("loop") == "cannot be read: Too many levels of symbolic links"
+    assert reasons == dict.fromkeys([*ends, "pipe.jpg"], "not a regular file")
 
 
 def test_a_pool_that_is_not_there_is_a_usage_error(tmp_path):

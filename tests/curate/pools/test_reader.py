@@ -127,6 +127,34 @@ def test_a_gigantic_file_is_not_read(tmp_path, open_part):
             reader.read(item)
 
 
+@pytest.mark.parametrize("end", ["/dev/zero", "pipe"])
+def test_devices_and_pipes_are_not_read(tmp_path, open_part, write_tar, end):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    (tmp_path / "a.json").symlink_to(end)
+    write_tar(tmp_path / "b.tar", {"b.jpg": b"two"})
+    (tmp_path / "b.parquet").symlink_to(end)
+    with open_part("a.jpg", "b.tar") as reader:
+        items = list(reader.items())
+        assert [reader.read(item) for item in items] == [b"one", b"two"]
+        (tmp_path / "a.jpg").unlink()
+        (tmp_path / "a.jpg").symlink_to(end)
+        with pytest.raises(DataError, match="not a regular file"):
+            reader.read(items[0])
+    found = [(problem.kind, problem.reason) for problem in reader.problems]
+    assert found == [("metadata", "not a regular file"), ("metadata", "b.parquet: not a regular file")]
+
+
+def test_a_file_that_grew_beyond_the_limit_is_not_read(tmp_path, open_part):
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    with open_part("a.jpg") as reader:
+        items = list(reader.items())
+        with (tmp_path / "a.jpg").open("wb") as file:
+            file.truncate((1 << 30) + 1)
+        with pytest.raises(DataError, match="too large"):
+            reader.read(items[0])
+
+
 def test_a_pool_that_went_away_stops_the_run(tmp_path, open_part):
     (tmp_path / "a.jpg").write_bytes(b"one")
     with open_part("a.jpg") as reader:
@@ -155,6 +183,7 @@ def test_a_disk_that_fails_at_a_sidecar_stops_the_run(
 ):
     (tmp_path / "a.jpg").write_bytes(b"one")
     write_tar(tmp_path / "a.tar", {"a.jpg": b"one"})
+    (tmp_path / f"a{suffix}").touch()
     monkeypatch.setattr(Path, "open", _failing(Path.open, suffix, errno.EACCES))
     with open_part(f"a.{kind}") as reader:
         assert [item.caption for item in reader.items()] == [None]
