@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from transferset.errors import DataError
 from transferset.open_files import raise_if_too_many_files
 
 _BLOCK = 512
+_LARGEST_HEADER = 16 << 20
 _NO_PLACE = {None, errno.EINVAL, errno.EOVERFLOW}
 """Of an OSError that the tar's own numbers are to blame for: places that no file has."""
 
@@ -75,7 +76,7 @@ def scan_file(file: IO[bytes], name: str) -> TarScan:
     try:
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=cast(IO[bytes], _Headers(file)), mode="r:") as tar:
             try:
                 for info in tar:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile would keep every header in memory
@@ -100,6 +101,19 @@ def scan_file(file: IO[bytes], name: str) -> TarScan:
             hint="a compressed tar has to be unpacked first (gunzip)",
         ) from problem
     return TarScan(tuple(members), error)
+
+
+class _Headers:
+    """A tar as tarfile reads it: headers only, of which one that claims to have gigabytes is damaged."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
 
 
 def _wrong_end(file: IO[bytes], offset: int, length: int) -> str | None:

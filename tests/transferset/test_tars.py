@@ -83,7 +83,17 @@ def test_a_disk_that_fails_in_the_middle_is_no_damage(tmp_path: Path, write_tar:
 
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 62, (1 << 63) - 10, 1 << 80])
-@pytest.mark.parametrize("kind", [tarfile.REGTYPE, b"V", tarfile.GNUTYPE_SPARSE])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.REGTYPE,
+        b"V",
+        tarfile.GNUTYPE_SPARSE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+    ],
+)
 def test_a_size_that_no_file_has_is_damage(
     tmp_path: Path, write_tar: WriteTar, size: int, kind: bytes
 ) -> None:
@@ -94,6 +104,10 @@ def test_a_size_that_no_file_has_is_damage(
     found = scan(path)
     assert found.error and "cut off" in found.error
     assert [member.name for member in found.members] == ["a.jpg"]
+    if kind not in (tarfile.REGTYPE, b"V", tarfile.GNUTYPE_SPARSE):
+        path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+        with pytest.raises(DataError, match="not a readable tar: a header of"):
+            scan(path)
 
 
 def test_damage_in_the_middle_is_told(tmp_path: Path, write_tar: WriteTar) -> None:
