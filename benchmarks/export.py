@@ -54,7 +54,7 @@ def export(index: Index, selection: Selection, out: Path, workers: int) -> None:
 
     for shard in plan_shards(samples, DEFAULT_SHARD_SIZE):
         checksum = write_shard(out / SHARDS, shard, read, workers)
-        plan.store_shard(ShardRecord(shard.name, len(shard.samples), shard.size, checksum))
+        plan.store_shard(ShardRecord(shard.name, len(shard.samples), shard.size, checksum, shard.digest))
 
 
 def bare(members: list[list[tuple[str, bytes]]], out: Path) -> None:

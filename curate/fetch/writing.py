@@ -164,7 +164,7 @@ def _finish(
     checksum = write_shard(
         target.parent, shard, lambda sample: done.outcomes[places[sample.item_id]].read(), workers
     )
-    record = ShardRecord(shard.name, len(shard.samples), shard.size, checksum)
+    record = ShardRecord(shard.name, len(shard.samples), shard.size, checksum, shard.digest)
     write_json(note, asdict(record))
     return record
 

@@ -32,12 +32,14 @@ PLOTS = "plots"
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: file name, samples, size in bytes and SHA-256."""
+    """A finished shard: file name, samples, size in bytes and SHA-256; `holds` is `Shard.digest` of what was
+    written to it (empty in older sets)."""
 
     name: str
     samples: int
     bytes: int
     sha256: str
+    holds: str = ""
 
 
 def describe_arguments(

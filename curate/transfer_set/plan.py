@@ -125,9 +125,13 @@ class StoredPlan:
         """Note a shard as finished. It must be in place."""
         write_json(self.folder / SHARDS / f"{shard.name}.json", asdict(shard))
 
-    def finished_shard(self, name: str) -> ShardRecord | None:
+    def finished_shard(self, name: str, holds: str) -> ShardRecord | None:
         """The record of a shard that is in place and whole, here or in the manifest; None if it has to be
-        written."""
+        written.
+
+        `holds` is the `digest` of what should be in it. A shard of other samples, as another selection for
+        the same arguments has them (devices round differently), or one that doesn't say, is written again.
+        """
         path = self.folder / SHARDS / f"{name}.json"
         if path.exists():
             record = ShardRecord(**read_json(path))
@@ -137,6 +141,8 @@ class StoredPlan:
                 return None
             record = ShardRecord(**shards[name])
         else:
+            return None
+        if record.holds != holds:
             return None
         shard = self.out / SHARDS / name
         whole = (

@@ -32,6 +32,16 @@ class Shard:
     offsets: tuple[int, ...]
     size: int
 
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the samples that the shard holds, in their order: ids, extensions, sizes and
+        provenances."""
+        told = hashlib.sha256()
+        for sample, text in zip(self.samples, self.texts, strict=True):
+            told.update(f"{sample.item_id}.{sample.extension} {sample.size} {len(text)}\n".encode())
+            told.update(text)
+        return told.hexdigest()
+
 
 def plan_shards(samples: Sequence[Sample], shard_size: int) -> Iterator[Shard]:
     """Cut samples into shards of `shard_size`, fewer where they would pass `LARGEST_SHARD` bytes."""

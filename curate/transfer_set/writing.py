@@ -64,8 +64,8 @@ def write_transfer_set(
 ) -> dict[str, Any]:
     """Write everything that is not there yet; returns the manifest.
 
-    The caller holds the folder's lock. Shards that a stopped run finished are kept after a look at their
-    checksum. DataError, with what to do, where the pool's bytes can't be read.
+    The caller holds the folder's lock. Shards that a stopped run finished are kept if they hold these
+    samples, after a look at their checksum. DataError, with what to do, where the pool's bytes can't be read.
     """
     samples = build_samples(
         retrieved.index,
@@ -104,10 +104,11 @@ def write_transfer_set(
 
 
 def _finish(out: Path, shard: Shard, index: "Index", plan: StoredPlan, workers: int) -> ShardRecord:
-    record = plan.finished_shard(shard.name)
+    digest = shard.digest
+    record = plan.finished_shard(shard.name, digest)
     if record is None:
         checksum = write_shard(out / SHARDS, shard, lambda sample: _read(index, sample), workers)
-        record = ShardRecord(shard.name, len(shard.samples), shard.size, checksum)
+        record = ShardRecord(shard.name, len(shard.samples), shard.size, checksum, digest)
         plan.store_shard(record)
     return record
 

@@ -8,7 +8,7 @@ from curate.selection.selection import Pick, Selection
 from curate.transfer_set.manifest import ShardRecord
 from curate.transfer_set.plan import StoredPlan, read_selection, require_folder_for, write_selection
 from transferset.errors import DataError, UsageError
-from transferset.writes import sha256_file
+from transferset.writes import sha256_file, write_json
 
 SELECTION = Selection(
     picks=(Pick(1 << 40, 0, 3, 0.25, (2, 1)), Pick(5, None, None, None)),
@@ -59,15 +59,26 @@ def test_a_shard_counts_as_finished_only_if_it_is_whole(tmp_path: Path) -> None:
     plan = StoredPlan(tmp_path)
     plan.begin(ARGUMENTS, SELECTION)
     shard = tmp_path / "shards" / "000000.tar"
-    assert plan.finished_shard(shard.name) is None
+    assert plan.finished_shard(shard.name, "ab") is None
     shard.parent.mkdir()
     shard.write_bytes(b"whole")
-    assert plan.finished_shard(shard.name) is None
-    record = ShardRecord(shard.name, 1, 5, sha256_file(shard))
+    assert plan.finished_shard(shard.name, "ab") is None
+    record = ShardRecord(shard.name, 1, 5, sha256_file(shard), "ab")
     plan.store_shard(record)
-    assert plan.finished_shard(shard.name) == record
+    assert plan.finished_shard(shard.name, "ab") == record
+    assert plan.finished_shard(shard.name, "cd") is None, "it holds other samples"
     shard.write_bytes(b"wrong")
-    assert plan.finished_shard(shard.name) is None
+    assert plan.finished_shard(shard.name, "ab") is None
+
+
+def test_a_record_that_does_not_say_what_its_shard_holds_is_not_trusted(tmp_path: Path) -> None:
+    plan = StoredPlan(tmp_path)
+    shard = tmp_path / "shards" / "000000.tar"
+    shard.parent.mkdir()
+    shard.write_bytes(b"whole")
+    old = {"name": shard.name, "samples": 1, "bytes": 5, "sha256": sha256_file(shard)}
+    write_json(plan.folder / "shards" / f"{shard.name}.json", old)
+    assert plan.finished_shard(shard.name, "ab") is None
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:

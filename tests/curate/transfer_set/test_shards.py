@@ -1,13 +1,17 @@
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from curate.index.index import Index
+from curate.selection.queries import Query
 from curate.transfer_set import shards as module
+from curate.transfer_set.plan import StoredPlan
 from curate.transfer_set.samples import Sample
 from curate.transfer_set.shards import plan_shards, tar_header, write_shard
+from curate.transfer_set.writing import _finish
 from transferset.errors import DataError
 from transferset.tars import group_samples, list_members
 
@@ -104,3 +108,28 @@ def test_the_checksum_is_the_files(tmp_path: Path) -> None:
     (shard,) = plan_shards(_samples([10, 20]), 10)
     checksum: Any = write_shard(tmp_path, shard, _bytes, 1)
     assert checksum == hashlib.sha256((tmp_path / shard.name).read_bytes()).hexdigest()
+
+
+def test_the_digest_tells_what_a_shard_holds() -> None:
+    samples = _samples([700, 10, 512, 3])
+    others = [samples[::-1], samples[:3], _samples([700, 10, 512, 4]), [*samples[:3], *_samples([3])]]
+    digests = {shard.digest for some in (samples, *others) for shard in plan_shards(some, 1_000)}
+    assert len(digests) == 5
+    assert [shard.digest in digests for shard in plan_shards(_samples([700, 10, 512, 3]), 1_000)] == [True]
+
+
+def test_a_shard_of_another_selection_is_written_again(tmp_path: Path) -> None:
+    first, second = _queries(0, 1, 2, 3), _queries(0, 9, 1, 2)
+    plan = StoredPlan(tmp_path)
+    for samples in (first, second):
+        (shard,) = plan_shards(samples, 4)
+        record = _finish(tmp_path, shard, cast(Index, None), plan, 1)
+        assert record == _finish(tmp_path, shard, cast(Index, None), plan, 1)
+        data = (tmp_path / "shards" / shard.name).read_bytes()
+        for sample, offset in zip(samples, shard.offsets, strict=True):
+            assert data[offset : offset + sample.size] == cast(Query, sample.origin).read()
+
+
+def _queries(*numbers: int) -> list[Sample]:
+    queries = [Query(f"{n:032x}", None, str(n), data=b"image %d" % n) for n in numbers]
+    return [Sample(one.query_id, "jpg", 7, one, {"item_id": one.query_id}) for one in queries]
