@@ -15,7 +15,7 @@ import numpy as np
 from curate.index.faiss_choice import FaissChoice, FaissWish, choose_faiss, finer
 from curate.index.faiss_recall import QUERIES, Effort, find_effort, search_content, stored_vectors
 from curate.index.ids import generation
-from curate.index.layout import FAISS, PART_BITS
+from curate.index.layout import DONE, FAISS, PART_BITS
 from curate.index.part import Part
 from transferset.errors import DataError
 from transferset.writes import atomic_path, read_json, sha256_file, write_json
@@ -36,7 +36,8 @@ class FaissAbout:
 
     Attributes:
         factory, reason: see `choose_faiss`; lists: inverted lists, 0 for a flat one.
-        parts, rows: what is in it; trained_rows: how many rows there were when it was trained.
+        parts, rows: what is in it (`_checksums` of the parts); trained_rows: how many rows there were when it
+            was trained.
         bytes, sha256: of the file. memory_gb, wanted_recall: what was asked for.
         probes, overfetch, recall, depth, queries: see `Effort`; null if there was too little to measure.
         too_coarse: factories that were tried first and found too few.
@@ -45,7 +46,7 @@ class FaissAbout:
     factory: str
     reason: str
     lists: int
-    parts: list[int]
+    parts: dict[str, str]
     rows: int
     trained_rows: int
     bytes: int
@@ -79,6 +80,9 @@ def build_faiss(
     parts, rows = searcher.ranker.parts, searcher.ranker.numbering.total
     target = generation(index, FAISS, parts_sha256)
     known = read_about(target)
+    held = _checksums(parts)
+    if known is not None and known.parts != held:
+        known = None
     if rows == 0 or (known is not None and known.wish == wish):
         return known
     states = [parts_sha256, old_sha256] if known is not None else [old_sha256]
@@ -97,7 +101,7 @@ def build_faiss(
             choice.factory,
             choice.reason,
             choice.lists,
-            [part.number for part in parts],
+            held,
             rows,
             trained,
             (directory / _FILE).stat().st_size,
@@ -142,13 +146,20 @@ def _as_fields(effort: Effort | None, lists: int) -> tuple[int | None, float, fl
 
 
 def read_about(target: Path) -> FaissAbout | None:
-    """What the FAISS file in `target` holds; None if there is none."""
+    """What the FAISS file in `target` holds; None if there is none, or one of an older layout."""
     if not (target / _ABOUT).is_file() or not (target / _FILE).is_file():
         return None
     try:
-        return FaissAbout(**read_json(target / _ABOUT))
+        about = FaissAbout(**read_json(target / _ABOUT))
     except (DataError, TypeError):
         return None
+    return about if isinstance(about.parts, dict) else None
+
+
+def _checksums(parts: Sequence[Part]) -> dict[str, str]:
+    """The checksum of each part's done.json, by number (as JSON has it: text). A number alone does not tell
+    which part: where the last one was deleted, the next build gives its number to another."""
+    return {str(part.number): sha256_file(part.directory / DONE) for part in parts}
 
 
 def faiss_damage(target: Path, about: FaissAbout) -> str | None:
@@ -164,15 +175,18 @@ def _start(
     import faiss
 
     parts, total = searcher.ranker.parts, searcher.ranker.numbering.total
+    now = _checksums(parts)
     for state in states:
         folder = generation(index, FAISS, state) if state is not None else None
         about = read_about(folder) if folder is not None else None
         if folder is None or about is None or about.factory != choice.factory:
             continue
-        if set(about.parts) <= {part.number for part in parts}:
+        if about.parts.items() <= now.items():
             with contextlib.suppress(RuntimeError):
                 content = faiss.read_index(os.fspath(folder / _FILE))
-                return content, set(about.parts), about.trained_rows if choice.lists else total
+                held = {int(number) for number in about.parts}
+                if content.ntotal == about.rows == sum(part.rows for part in parts if part.number in held):
+                    return content, held, about.trained_rows if choice.lists else total
     content = faiss.index_factory(parts[0].dimension, choice.factory, faiss.METRIC_INNER_PRODUCT)
     if not content.is_trained:
         rows = _sample_rows(total, _TRAIN_PER_LIST * max(1, choice.lists))
@@ -238,6 +252,11 @@ class FaissFile:
             raise DataError(
                 f"{folder / _FILE} is damaged: {error}", hint=f"delete {folder}, build again"
             ) from error
+        if self._content.ntotal != about.rows:
+            raise DataError(
+                f"{folder / _FILE} holds {self._content.ntotal} rows instead of {about.rows}",
+                hint=f"delete {folder}, build again",
+            )
 
     def candidates(self, queries: np.ndarray, k: int, selector: Any = None) -> np.ndarray:
         """Positions (q, k) int64 of about the nearest rows that `selector` lets pass; -1 where there are

@@ -1,4 +1,5 @@
 import errno
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ from curate.index.faiss_choice import FaissWish
 from curate.index.faiss_file import FaissFile, build_faiss
 from curate.index.faiss_recall import mean_recall
 from curate.index.ids import sort_ids
+from curate.index.manifest import finished_parts
 from curate.index.numbering import Numbering
 from curate.index.search import make_searcher
 from transferset.errors import DataError
@@ -106,6 +108,38 @@ def test_a_damaged_file_is_a_data_error_and_is_made_again(make_index, unit_rows)
     index = open_index(path)
     about = build_faiss(path, searcher(index.parts), FaissWish(), "3" * 64, index.manifest["parts"]["sha256"])
     assert about.rows == 20
+
+
+@pytest.mark.parametrize("older_layout", [False, True])
+def test_a_part_with_the_number_of_a_deleted_one_is_not_taken_for_it(make_index, unit_rows, older_layout):
+    path = make_index([unit_rows(20, 8), unit_rows(30, 8, 1)])
+    old = open_index(path).manifest["parts"]["sha256"]
+    shutil.rmtree(path / "parts" / "000001")
+    rows = unit_rows(10, 8, 2)
+    other = make_index([unit_rows(20, 8), rows], name="other")
+    shutil.copytree(other / "parts" / "000001", path / "parts" / "000001")
+    if older_layout:
+        about = path / "faiss" / old[:16] / "about.json"
+        about.write_text(json.dumps(json.loads(about.read_text()) | {"parts": [0, 1]}))
+        with pytest.raises(DataError, match="has no FAISS file"):
+            FaissFile(path, old)
+    parts = [part.open() for part in finished_parts(path)]
+    for state in ("5" * 64, old):  # a new state, and one that a file lies in
+        assert build_faiss(path, searcher(parts), FaissWish(), state, old).rows == 30
+        found = FaissFile(path, state).candidates(rows, 1)[:, 0]
+        assert found.tolist() == [1 << 32 | row for row in range(10)]
+
+
+def test_a_file_with_other_rows_than_it_says_is_made_again(make_index, unit_rows):
+    path = make_index([unit_rows(20, 8), unit_rows(10, 8, 1)])
+    sha256 = open_index(path).manifest["parts"]["sha256"]
+    about = path / "faiss" / sha256[:16] / "about.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"rows": 29}))
+    with pytest.raises(DataError, match="holds 30 rows instead of 29"):
+        FaissFile(path, sha256)
+    parts = open_index(path).parts
+    assert build_faiss(path, searcher(parts), FaissWish(), "6" * 64, sha256).rows == 30
+    assert len(FaissFile(path, "6" * 64).candidates(unit_rows(1, 8), 30)[0]) == 30
 
 
 def test_a_full_disk_is_told_as_such(make_index, unit_rows, monkeypatch):
