@@ -150,7 +150,7 @@ class Known:
         try:
             if not source.holds_many:
                 return version.item_id is not None and item_id(place.read_bytes()) == version.item_id
-            items = self._sample_of(version.part, source.path)
+            items = self._sample_of(version.part, source)
             if source.is_embeddings:
                 return bool(items) and all(self._has_same_row(item, Path(path)) for item in items)
             if source.is_table:
@@ -173,11 +173,12 @@ class Known:
         stored = self._parts[item.part].open().embeddings[item.row]
         return bool((scaled(read_embedding(array, item.offset or 0)[None])[0] == stored).all())
 
-    def _sample_of(self, part: int, path: str) -> list[ItemRow]:
+    def _sample_of(self, part: int, source: Source) -> list[ItemRow]:
         """Some items of a tar, a table or an embedding file, evenly spread."""
         opened = self._parts[part].open()
-        held = opened.table(["source"]).column("source").to_pylist()
-        rows = [row for row, source in enumerate(held) if source == path]
+        held = opened.table(["root", "source"])
+        places = zip(held.column("root").to_pylist(), held.column("source").to_pylist(), strict=True)
+        rows = [row for row, place in enumerate(places) if place == (source.root, source.path)]
         step = max(1, len(rows) // _SAMPLE)
         return opened.read(np.array(rows[::step], np.int64))
 

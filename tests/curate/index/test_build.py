@@ -168,6 +168,20 @@ def test_a_tar_that_grew_is_added_anew_and_a_touched_one_is_not(pool, tmp_path, 
     assert index.read_bytes(moved_within_the_tar) == members["000.jpg"]
 
 
+def test_touched_tars_of_one_name_in_several_pools_are_not_added_anew(tmp_path, picture, encode, write_tar):
+    pools = [tmp_path / "a", tmp_path / "b"]
+    for number, folder in enumerate(pools):
+        folder.mkdir()
+        pictures = range(10 * number, 10 * number + 3)
+        write_tar(folder / "00000.tar", {f"{seed}.jpg": encode(picture(seed=seed)) for seed in pictures})
+    build_index(pools, tmp_path / "index", OPTIONS)
+    assert len(open_index(tmp_path / "index").parts) == 1
+    for folder in pools:
+        os.utime(folder / "00000.tar", ns=(1, 1))
+    report = build_index(pools, tmp_path / "index")
+    assert (report.changed, report.new_images) == ([], 0)
+
+
 def test_a_cut_off_tar_keeps_its_whole_members(pool, tmp_path):
     data = (pool / "00000.tar").read_bytes()
     (pool / "00000.tar").write_bytes(data[: data.index(b"004.jpg") + 600])
