@@ -33,7 +33,8 @@ def write_all(
             write_parts(bench, work, bar, share.add)
             left = [one for one in work if not is_done(bench.index, one.number)]
             for one in work:
-                if one.number not in share.parts | counted and is_done(bench.index, one.number):
+                told = one.number in share.parts or one.number in counted
+                if not told and is_done(bench.index, one.number):
                     counted.add(one.number)
                     bar.advance(one.part.images)
             if not left:
