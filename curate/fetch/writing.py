@@ -4,13 +4,11 @@ A sample's members are named by the id of its bytes, as in every transfer set; t
 by, that of its URL, is `item_id` in its JSON and in samples.parquet, where `bytes_id` stands beside it.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,7 @@ from curate.selection.guard import ExcludedSet
 from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import MANIFEST, REPORT, SHARDS, TABLES, ShardRecord, describe_guard
 from curate.transfer_set.samples import Sample
-from curate.transfer_set.shards import Shard, plan_shards, write_shard
+from curate.transfer_set.shards import Shard, plan_shards, remove_others, write_shard
 from curate.transfer_set.tables import samples_schema
 from transferset.console import progress
 from transferset.images import EXTENSIONS
@@ -70,7 +68,7 @@ def complete(state: FetchState, done: Completion, workers: int) -> dict[str, Any
             records.append(_finish(state, shard, done, places, workers))
             rows += _rows(shard)
             bar.advance(len(shard.samples))
-    _remove_others(root / SHARDS, records)
+    remove_others(root / SHARDS, [record.name for record in records])
     write_parquet(root / "samples.parquet", samples_table(rows))
     write_not_fetched(state, done)
     write_parquet(root / "queries.parquet", _queries(read_table(root / "queries.parquet"), rows))
@@ -185,14 +183,6 @@ def samples_table(rows: Sequence[Mapping[str, Any]]) -> "pa.Table":
     for name, kind in (("bytes_id", pa.string()), ("agreement", pa.float64())):
         schema = schema.append(pa.field(name, kind))
     return pa.Table.from_pylist(list(rows), schema=schema)
-
-
-def _remove_others(folder: Path, records: Sequence[ShardRecord]) -> None:
-    names = {record.name for record in records}
-    for path in folder.glob("*.tar"):
-        if path.name not in names:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
 
 
 def write_not_fetched(state: FetchState, done: Completion) -> None:

@@ -87,6 +87,14 @@ def write_shard(folder: Path, shard: Shard, read: Callable[[Sample], bytes], wor
     return digest.hexdigest()
 
 
+def remove_others(folder: Path, names: Sequence[str]) -> None:
+    """Remove the shards of an earlier selection that has more of them than `names`."""
+    kept = set(names)
+    for path in folder.glob("*.tar"):
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+
+
 def _pieces(shard: Shard, read: Callable[[Sample], bytes], workers: int) -> Iterator[bytes]:
     """The tar's bytes, some samples at a time."""
     starts = range(0, len(shard.samples), _READ_TOGETHER)

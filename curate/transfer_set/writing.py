@@ -23,7 +23,7 @@ from curate.transfer_set.measures import describe_measures, measure
 from curate.transfer_set.plan import StoredPlan
 from curate.transfer_set.report import Reported, build_report
 from curate.transfer_set.samples import Sample, build_samples
-from curate.transfer_set.shards import Shard, plan_shards, write_shard
+from curate.transfer_set.shards import Shard, plan_shards, remove_others, write_shard
 from curate.transfer_set.tables import (
     queries_table,
     removed_table,
@@ -82,6 +82,7 @@ def write_transfer_set(
                 records.append(_finish(out, shard, retrieved.index, plan, workers))
                 tables.append(shard_table(shard))
                 bar.advance(len(shard.samples))
+        remove_others(out / SHARDS, [record.name for record in records])
     else:
         tables.append(unfetched_table(samples))
     _write_tables(out, retrieved, tables)

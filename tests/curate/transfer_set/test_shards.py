@@ -10,7 +10,7 @@ from curate.selection.queries import Query
 from curate.transfer_set import shards as module
 from curate.transfer_set.plan import StoredPlan
 from curate.transfer_set.samples import Sample
-from curate.transfer_set.shards import plan_shards, tar_header, write_shard
+from curate.transfer_set.shards import plan_shards, remove_others, tar_header, write_shard
 from curate.transfer_set.writing import _finish
 from transferset.errors import DataError
 from transferset.tars import group_samples, list_members
@@ -133,3 +133,11 @@ def test_a_shard_of_another_selection_is_written_again(tmp_path: Path) -> None:
 def _queries(*numbers: int) -> list[Sample]:
     queries = [Query(f"{n:032x}", None, str(n), data=b"image %d" % n) for n in numbers]
     return [Sample(one.query_id, "jpg", 7, one, {"item_id": one.query_id}) for one in queries]
+
+
+def test_shards_of_a_longer_selection_go(tmp_path: Path) -> None:
+    for name in ("000000.tar", "000001.tar", "note.txt"):
+        (tmp_path / name).touch()
+    remove_others(tmp_path, ["000000.tar"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000.tar", "note.txt"]
+    remove_others(tmp_path / "none", [])
