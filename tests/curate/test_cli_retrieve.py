@@ -63,7 +63,7 @@ def test_json_is_one_object_on_stdout(retrieve: Run) -> None:
         (("--total", 3, "--min-similarity", 2), "--min-similarity"),
         (("--total", 7, "--include-queries"), "the smallest --total is 8"),
         (("--total", 3, "--exclude", "x"), "No such option"),
-        (("--total", 3, "--exclude-dir", "no-such-folder"), "not a folder"),
+        (("--total", 3, "--exclude-dir", "no-such-folder"), "neither a folder nor"),
         (("--total", 3, "--query-dir", "no-such-folder"), "does not exist"),
         (("--total", 3, "--pool-root", "nonsense"), "OLD=NEW"),
     ],

@@ -166,9 +166,13 @@ def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
 ) -> None:
     out = shutil.copytree(store, tmp_path / "store")
     config = json.loads((out / "config.json").read_text())
-    config["resolved"] |= {"device": "cuda:7", "precision": "f16"}
+    config["resolved"] |= {"device": "cuda:7"}
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=r"begun on eager \(f16\) on cuda:7, and here: there is no device"):
+    with pytest.raises(UsageError, match="begun on cuda:7, which is not here"):
+        label(label_options(shards, teacher, out, runtime="auto"))
+    config["resolved"] |= {"device": "cpu", "runtime": "tensorrt"}
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=r"begun on tensorrt \(f32\) on cpu, and here: "):
         label(label_options(shards, teacher, out, runtime="auto"))
 
 

@@ -228,7 +228,7 @@ def test_without_weight_a_run_is_what_it_was(shards: Path, teacher: Path, tmp_pa
 def test_a_run_with_another_weight_is_refused(
     undisturbed: Path, shards: Path, teacher: Path, labelled: Path
 ) -> None:
-    for weight, told in ((0.5, "0.5"), (0.0, "None")):
+    for weight, told in ((0.5, "0.5"), (0.0, "none")):
         with pytest.raises(UsageError, match=f"feature_weight: 2.0 there, {told} now"):
             train(_options(shards, teacher, undisturbed, data=labelled, feature_weight=weight))
 
