@@ -1,15 +1,30 @@
-"""The limits of open and mapped files, told as what they are: never as damage, and never as a file that has
-gone."""
+"""Files that are mapped without being kept open; and the limits of open and mapped files, told as what they
+are: never as damage, and never as a file that has gone."""
 
 import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transferset.errors import OpenFilesError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _HINTS = {
     errno.EMFILE: "raise the limit (`ulimit -n 65536`), then re-run the same command",
     errno.ENOMEM: "free some memory, or raise the limit of mapped files (`sysctl vm.max_map_count`)",
     errno.ENFILE: "the whole machine has no more: end other programs, then re-run the same command",
 }
+
+
+def map_file(path: Path) -> "pa.Buffer":
+    """The bytes of a file. Arrow closes it and keeps the mapping for as long as something refers to it;
+    `mmap` and `np.memmap` would keep the file open, too."""
+    import pyarrow as pa
+
+    with pa.memory_map(os.fsencode(path)) as file:
+        return file.read_buffer()
 
 
 def open_files_error(error: BaseException) -> OpenFilesError | None:

@@ -1,6 +1,5 @@
 """One part of an index as readers see it: memory-mapped rows and items."""
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import pyarrow as pa
 
 from curate.index.layout import BATCH_ROWS, EMBEDDINGS, ITEMS, PART_BITS, items_schema
 from transferset.errors import DataError
-from transferset.open_files import raise_if_too_many_files
+from transferset.open_files import map_file, raise_if_too_many_files
 
 
 class ItemRow(NamedTuple):
@@ -103,8 +102,7 @@ class Part:
     def _map_items(self) -> "pa.ipc.RecordBatchFileReader":
         path = self.directory / ITEMS
         try:
-            with pa.memory_map(os.fsencode(path)) as file:  # the mapping outlives the open file
-                reader = pa.ipc.open_file(file.read_buffer())
+            reader = pa.ipc.open_file(map_file(path))
         except (OSError, ValueError, pa.ArrowInvalid) as error:
             raise_if_too_many_files(error)
             raise _damaged(path, error) from error

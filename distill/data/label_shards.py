@@ -3,7 +3,6 @@ beside it."""
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,8 +13,8 @@ import numpy as np
 from distill.data.compact_logits import Compact
 from distill.data.samples import Samples
 from transferset.errors import DataError
-from transferset.grouping import groups
-from transferset.open_files import raise_if_too_many_files
+from transferset.grouping import groups_of
+from transferset.open_files import map_file, raise_if_too_many_files
 from transferset.writes import read_json, sha256_file, write_bytes, write_json
 
 OUTPUTS = "outputs"
@@ -43,7 +42,7 @@ def units_of(samples: Samples, transfer: int, labelled: int, views: int) -> list
     """The first `transfer` samples by tar, in the order of the tars' first ones; then the `labelled` images
     that follow, which are in the list as often as `repeats` says and have as many times more views."""
     source = samples.source[:transfer]
-    tars = groups(np.argsort(source, kind="stable"), source)
+    tars = groups_of(source)
     units = [
         Unit(samples.sources[source[rows[0]]].name, rows, views)
         for rows in sorted(tars, key=lambda rows: int(rows[0]))
@@ -131,7 +130,7 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
     format is eight bytes with the length of a JSON header, the header, and the bytes that it refers to.
     """
     try:
-        data = _mapped(path)
+        data = np.frombuffer(map_file(path), np.uint8)
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
         header: dict[str, Any] = json.loads(data[8 : min(start, 1 << 20)].tobytes())
         header.pop("__metadata__", None)
@@ -141,15 +140,6 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=_REPAIR) from error
-
-
-def _mapped(path: Path) -> np.ndarray:
-    """The bytes of a file. Arrow closes the file and keeps the mapping for as long as an array refers to it;
-    `mmap` and `np.memmap` would keep the file open, too."""
-    import pyarrow as pa
-
-    with pa.memory_map(os.fsencode(path)) as file:
-        return np.frombuffer(file.read_buffer(), np.uint8)
 
 
 def _tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

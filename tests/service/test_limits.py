@@ -1,14 +1,17 @@
 """The middlewares on their own: what they let through, count and refuse."""
 
 import asyncio
+import inspect
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.cli import serve
 from service.errors import ApiError
 from service.limits import BodyLimit, InFlightLimit
+from service.settings import MEBIBYTE, Settings
 
 
 async def call(
@@ -143,3 +146,16 @@ def test_more_requests_than_allowed_are_told_to_wait() -> None:
     assert refused[0] == 503
     assert json.loads(refused[1])["error"]["code"] == "busy"
     assert [status for status, _, _ in answered] == [200, 200, 200]
+
+
+def test_the_help_tells_the_limits_that_hold() -> None:
+    limits, told = Settings(), inspect.signature(serve, eval_str=True).parameters
+    for name, value in (
+        ("max_body_bytes", f"{limits.max_body_bytes // MEBIBYTE} MiB"),
+        ("max_in_flight", f"{limits.max_in_flight}"),
+        ("max_queries", f"{limits.max_queries}"),
+        ("max_pixels", f"{limits.max_pixels // 1_000_000} million"),
+        ("max_total_pixels", f"{limits.max_total_pixels // 1_000_000} million"),
+        ("max_results", f"{limits.max_results:,}"),
+    ):
+        assert get_args(told[name].annotation)[1].help.endswith(f"default: {value}."), name
