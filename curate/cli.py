@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from curate.commands import bench, build_index, copies, fetch, info, refine, retrieve, suggest, upkeep
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 COMMANDS_GROUP = "transferset.curate_commands"
 

@@ -16,7 +16,7 @@ from distill.commands.predict import predict
 from distill.commands.replay import replay
 from distill.commands.students import students
 from distill.commands.train import train
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 app = typer.Typer(
     help="From a transfer set and a few labels to a small model.",

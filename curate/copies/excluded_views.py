@@ -14,9 +14,10 @@ from curate.encoding.views import VIEWS, VIEWS_VERSION, embed_views
 from curate.index.index import Index
 from curate.index.stored_views import StoredViews
 from curate.selection.guard import ExcludedImage
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.copies import item_id
 from transferset.models.runtime import FrozenModel
+from transferset.progress import progress
 
 STATE_DIGITS = 16
 

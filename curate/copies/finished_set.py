@@ -13,10 +13,10 @@ from curate.selection.guard import ExcludedSet, load_excluded
 from curate.selection.removed import LEAKS
 from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.manifest import SHARDS, read_manifest
-from transferset.console import progress
 from transferset.copies import item_id, pixel_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import ImageError, decode
+from transferset.progress import progress
 from transferset.tars import TarReader
 
 

@@ -20,11 +20,12 @@ from curate.fetch.chunks import Outcome
 from curate.foreign_json import stored_object
 from curate.index.encoder import resume
 from curate.index.options import BuildOptions
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.images import MAX_PIXELS
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
+from transferset.progress import progress
 from transferset.writes import write_parquet
 
 if TYPE_CHECKING:

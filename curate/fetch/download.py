@@ -13,8 +13,9 @@ from curate.fetch.options import DownloadOptions
 from curate.fetch.processes import Workers
 from curate.fetch.reasons import TRANSIENT
 from curate.fetch.worker import CHUNK
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.errors import DataError
+from transferset.progress import progress
 from transferset.writes import atomic_path, sweep_temporaries
 
 _PAUSE = 2.0

@@ -26,8 +26,8 @@ from curate.transfer_set.manifest import MANIFEST, REPORT, SHARDS, TABLES, Shard
 from curate.transfer_set.samples import Sample
 from curate.transfer_set.shards import Shard, plan_shards, remove_others, write_shard
 from curate.transfer_set.tables import samples_schema
-from transferset.console import progress
 from transferset.images import EXTENSIONS
+from transferset.progress import progress
 from transferset.writes import read_json, sha256_file, write_bytes, write_json, write_parquet
 
 if TYPE_CHECKING:

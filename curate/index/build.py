@@ -16,10 +16,11 @@ from curate.index.work import NumberedPart, is_done, read_work, write_work
 from curate.pools import Roots
 from curate.pools.reader import is_guessed
 from curate.pools.roots import as_pools
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.cores import available_cores
 from transferset.errors import BusyError, DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
+from transferset.progress import progress
 from transferset.writes import TEMPORARY_PREFIX
 
 

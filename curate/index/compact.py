@@ -17,9 +17,9 @@ from curate.index.part_copy import Purge, copy_part
 from curate.index.plan import Plan, read_plan
 from curate.index.stages import Stages
 from curate.index.stored_views import drop_views
-from transferset.console import progress
 from transferset.errors import DataError
 from transferset.lock import DirectoryLock
+from transferset.progress import progress
 from transferset.writes import read_json, size_of, sweep_temporaries
 
 

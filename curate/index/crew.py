@@ -13,7 +13,8 @@ from typing import IO
 
 from curate.index.part_work import Bench, write_parts
 from curate.index.work import NumberedPart, Share, is_done
-from transferset.console import Progress, say
+from transferset.console import say
+from transferset.progress import Progress
 
 _POLL_SECONDS = 0.2
 _TELL_SECONDS = 10.0

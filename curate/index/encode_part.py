@@ -7,7 +7,7 @@ import numpy as np
 from curate.encoding.pipeline import Encoded, Unreadable
 from curate.index.part_writer import NewRow, PartWriter
 from curate.pools import FORGOTTEN, PoolItem, Problem
-from transferset.console import Progress
+from transferset.progress import Progress
 
 
 def fill_part(

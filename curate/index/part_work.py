@@ -15,8 +15,8 @@ from curate.index.part_writer import write_part
 from curate.index.ready_part import write_ready_part
 from curate.index.work import NumberedPart, is_done, part_lock, sweep_part
 from curate.pools import PartReader, PlannedPart, PoolItem, Problem, Roots
-from transferset.console import Progress
 from transferset.errors import BusyError
+from transferset.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from curate.index.part_writer import NewRow, PartWriter, StatedSize, write_part
 from curate.index.plan import Plan
 from curate.pools import FORGOTTEN, PoolItem, Problem, Roots, Source
 from curate.pools.embeddings import Block, name_id, read_blocks
-from transferset.console import Progress
 from transferset.errors import DataError
+from transferset.progress import Progress
 
 
 def scaled(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,8 +29,8 @@ from curate.index.numbering import Numbering
 from curate.index.part import Part
 from curate.index.plan import read_plan
 from curate.index.stored_views import is_whole, stored_files
-from transferset.console import progress
 from transferset.errors import DataError
+from transferset.progress import progress
 from transferset.writes import sha256_file
 
 _BUILD_AGAIN = "run curate build-index again on the same pools"

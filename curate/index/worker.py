@@ -22,7 +22,9 @@ from curate.index.options import BuildOptions
 from curate.index.part_work import Bench, write_parts
 from curate.index.plan import read_plan
 from curate.index.work import is_done, read_work
-from transferset.console import INTERRUPTED, known_error, say
+from transferset.console import say
+from transferset.entry_point import INTERRUPTED
+from transferset.known_errors import known_error
 from transferset.lock import DirectoryLock
 
 _POLL_SECONDS = 0.2

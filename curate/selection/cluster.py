@@ -18,7 +18,7 @@ from curate.index.numbering import Numbering
 from curate.selection.query_balanced import assign
 from curate.selection.request import Assignment, Request
 from curate.selection.stored import stored_keys, stored_vectors, unit
-from transferset.console import progress
+from transferset.progress import progress
 
 if TYPE_CHECKING:
     from curate.index.index import Index

@@ -22,8 +22,8 @@ from curate.selection.conditions import (
     parse_condition,
     unknown_name,
 )
-from transferset.console import progress
 from transferset.errors import UsageError
+from transferset.progress import progress
 
 if TYPE_CHECKING:
     import pyarrow as pa

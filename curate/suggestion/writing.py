@@ -17,10 +17,11 @@ from curate.suggestion.page import build_page
 from curate.suggestion.suggested import IMAGES, KIND, PLOTS, Suggested, Suggestion
 from curate.transfer_set.manifest import FORMAT_VERSION, MANIFEST, REPORT, describe_guard
 from transferset import __version__
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.copies import item_id
 from transferset.images import EXTENSIONS
 from transferset.parallel import ordered_map
+from transferset.progress import progress
 from transferset.prompts import valid_text
 from transferset.writes import sha256_file, write_bytes, write_json
 

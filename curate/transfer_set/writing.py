@@ -31,7 +31,7 @@ from curate.transfer_set.tables import (
     shard_table,
     unfetched_table,
 )
-from transferset.console import progress
+from transferset.progress import progress
 from transferset.writes import write_bytes, write_json, write_parquet
 
 if TYPE_CHECKING:

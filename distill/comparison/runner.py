@@ -10,7 +10,7 @@ from distill.comparison.cells import FAILED, RESULT, Cell, claim, identity
 from distill.comparison.costs import Cost
 from distill.comparison.shared import Shared, set_sha256
 from distill.comparison.work import PREDICTIONS, TRANSFERRED, NotAvailable, Work, do
-from transferset.console import known_error, say
+from transferset.console import say
 from transferset.errors import (
     BusyError,
     DataError,
@@ -19,6 +19,7 @@ from transferset.errors import (
     OpenFilesError,
     TransfersetError,
 )
+from transferset.known_errors import known_error
 from transferset.lock import DirectoryLock
 from transferset.writes import read_json, sha256_file, write_json
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.rendered import RenderedBatch, Rendering
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.copies import ID_BYTES
 from transferset.models.runtime import FrozenModel
+from transferset.progress import progress
 from transferset.writes import sweep_temporaries, write_bytes
 
 VIEWS = ("original", "flip")

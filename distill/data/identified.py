@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.samples import Samples
-from transferset.console import progress
 from transferset.copies import item_id
 from transferset.errors import DataError
 from transferset.grouping import begins
 from transferset.parallel import ordered_map
+from transferset.progress import progress
 
 _AT_ONCE = 64
 _WORTH_A_WORD = 2_000

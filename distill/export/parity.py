@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from distill.data.rendered import Rendering, check_readable
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.errors import NumericError
+from transferset.progress import progress
 
 REFERENCE, PILLOW = "the run", "the run on Pillow's pixels"
 

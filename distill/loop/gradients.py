@@ -12,8 +12,8 @@ import numpy as np
 from distill.data.batches import Batch
 from distill.loop.mode import Arithmetic
 from distill.models.student import Student
-from transferset.console import is_memory_error
 from transferset.errors import OutOfMemoryError
+from transferset.known_errors import is_memory_error
 
 if TYPE_CHECKING:
     from torch import Tensor

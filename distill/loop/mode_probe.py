@@ -11,8 +11,9 @@ from distill.loop.execution import Execution
 from distill.loop.mode import PLAIN, Arithmetic, Mode, check_mode, why_not_compile
 from distill.loop.recipe import Recipe
 from distill.models.student import Student
-from transferset.console import is_memory_error, say
+from transferset.console import say
 from transferset.errors import UsageError
+from transferset.known_errors import is_memory_error
 
 if TYPE_CHECKING:
     from torch import nn

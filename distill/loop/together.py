@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from distill.data.batches import Batch
 from distill.loop.stop import stop_requests
 from distill.loop.trainer import Trainer
-from transferset.console import progress
 from transferset.errors import InterruptedRun
+from transferset.progress import progress
 
 
 def train_together(trainers: Sequence[Trainer], stream: Callable[[int], Generator[Batch]]) -> None:

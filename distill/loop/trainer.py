@@ -21,8 +21,9 @@ from distill.loop.schedule import averaging_decay
 from distill.loop.stop import stop_requests
 from distill.loop.window import Window, note
 from distill.models.student import Student, classifier_parameters
-from transferset.console import Progress, progress, say
+from transferset.console import say
 from transferset.errors import InterruptedRun, NumericError
+from transferset.progress import Progress, progress
 
 if TYPE_CHECKING:
     from torch import Tensor

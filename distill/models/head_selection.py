@@ -9,11 +9,11 @@ import numpy as np
 from distill.data.folds import stratified_folds
 from distill.metrics import negative_log_likelihood
 from distill.models.heads import LinearHead, blended, fit_heads, fit_temperature, image_weights
-from transferset.console import progress
 from transferset.errors import DataError
+from transferset.progress import progress
 
 if TYPE_CHECKING:
-    from transferset.console import Progress
+    from transferset.progress import Progress
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 TEXT_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)

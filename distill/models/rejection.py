@@ -11,9 +11,9 @@ import numpy as np
 from distill.data.image_stream import ImageRef, Streaming
 from distill.export.format import INT8
 from distill.loop.run_directory import RESTORE, read_object
-from transferset.console import progress
 from transferset.errors import DataError, NumericError
 from transferset.lock import DirectoryLock
+from transferset.progress import progress
 from transferset.writes import write_json
 
 REJECTION = "rejection.json"

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from distill.splits.facts import Fact
 from transferset.alignment import Sketch, promise
-from transferset.console import progress
 from transferset.parallel import ordered_map
+from transferset.progress import progress
 
 SCALES = ((1.0, 1), (0.87, 2), (0.75, 3), (0.65, 3))
 """Windows of an image: their side as a share of its own, and how many along each side."""

@@ -18,10 +18,11 @@ from distill.models.classifier import Classifier, open_classifier
 from distill.models.student import read_classes, refuse_without_classifier
 from distill.splits.checked import learnt_ids
 from distill.stages.stored_estimate import read_estimate
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
+from transferset.progress import progress
 from transferset.prompts import valid_text
 from transferset.writes import check_file, sweep_temporaries_of, write_parquet
 

@@ -14,8 +14,9 @@ from distill.data.samples import ImageReader
 from distill.loop.run_directory import read_config
 from distill.loop.stop import StopRequest, stop_requests
 from distill.models.student import LABELS, PREPROCESSING
-from transferset.console import Progress, progress, say
+from transferset.console import say
 from transferset.errors import DataError, InterruptedRun
+from transferset.progress import Progress, progress
 from transferset.writes import sweep_temporaries, write_json
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from distill.models.rejection import (
 )
 from distill.models.student import MODEL
 from distill.predictions import Prediction, TableWriter, check_table, table_writer
-from transferset.console import progress, say
+from transferset.console import say
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
+from transferset.progress import progress
 
 MOST_NAMES = 100
 

@@ -13,8 +13,8 @@ from distill.data.label_shards import Unit
 from distill.data.labelling import Labelling
 from distill.data.samples import ImageReader, Samples, samples_of_files
 from distill.models.rejection import draw
-from transferset.console import progress
 from transferset.errors import DataError
+from transferset.progress import progress
 
 _AT_ONCE = 128
 _DECIMALS = 4

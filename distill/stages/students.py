@@ -9,8 +9,8 @@ from distill.export.speed import machine, run_seconds, tell_if_busy
 from distill.loop.execution import Execution, cores, torch_threads
 from distill.loop.ledger import flops_per_image
 from distill.task import CLASSIFICATION, Task
-from transferset.console import progress
 from transferset.errors import TransfersetError, UsageError
+from transferset.progress import progress
 
 SHORTLIST = (
     "mobilenetv3_small_050",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curate import cli
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 TINY = [
     "--encoder",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from curate import cli
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 Run = Callable[..., tuple[int, str, str]]
 

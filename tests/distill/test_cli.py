@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distill import cli
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.lock import DirectoryLock
 
 Run = Callable[..., tuple[int, str, str]]
@@ -71,7 +71,7 @@ def test_help_and_usage_errors_are_quick_and_need_no_torch(run_python: Callable[
 import sys, time
 start = time.process_time()
 from distill import cli
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 commands = ("adapt", "label", "plan", "train", "predict", "students")
 for arguments in (["--help"], *([name, "--help"] for name in commands),
                   ["adapt"], ["train", "--steps", "0"], ["finetune", "--lr", "fast"], ["evaluat"]):

@@ -11,7 +11,7 @@ import pytest
 from curate import cli
 from curate.index import open_index
 from tests.disks import leave, small_disk
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.writes import sha256_file
 
 Make = Callable[..., Any]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FewFiles
-from transferset.console import known_error
 from transferset.errors import DataError, OpenFilesError
+from transferset.known_errors import known_error
 from transferset.tars import TarReader, scan
 from transferset.writes import read_json
 

@@ -9,8 +9,8 @@ import pytest
 
 from curate import cli
 from curate.index.ledger import read_ledger
-from transferset.console import run_cli
 from transferset.copies import item_id
+from transferset.entry_point import run_cli
 
 
 @pytest.fixture

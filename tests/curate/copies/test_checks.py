@@ -23,7 +23,7 @@ from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
 from curate.selection.thresholds import stored_calibration
 from curate.transfer_set.retrieved_set import RetrieveReport
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 Make = Callable[..., Any]
 COPIES = ("mirrored", "part", "grey", "small")

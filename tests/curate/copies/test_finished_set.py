@@ -13,7 +13,7 @@ from curate.encoding.pipeline import PipelineOptions
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 from transferset.images import decode
 

@@ -8,7 +8,7 @@ import pytest
 from curate import cli
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 
 def run(*arguments: object) -> int:

@@ -19,8 +19,8 @@ from distill.loop.execution import Execution
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.label import LabelOptions, label
 from tests.curate.fetch.test_fetch import LOCAL, FetchOptions
-from transferset.console import run_cli
 from transferset.copies import item_id
+from transferset.entry_point import run_cli
 
 TINY = "timm:test_efficientnet@none"
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)

@@ -13,8 +13,8 @@ from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.selection import SelectOptions
 from curate.suggestion import writing
 from curate.suggestion.suggest import SuggestOptions, SuggestReport, suggest
-from transferset.console import run_cli
 from transferset.copies import item_id
+from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
 from transferset.labelled import load_labelled
 from transferset.writes import read_json, sha256_file

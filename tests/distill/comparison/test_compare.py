@@ -23,7 +23,7 @@ from distill.comparison.recipe_file import load_recipe
 from distill.comparison.shared import Shared
 from distill.loop.execution import Execution
 from tests.distill.comparison.conftest import CHANNELS, TINY
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 from transferset.labelled import load_labelled
 from transferset.writes import read_json, sha256_file

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from distill import cli
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 Run = Callable[..., tuple[int, dict[str, object], str]]
 TINY = "timm:test_efficientnet@none"

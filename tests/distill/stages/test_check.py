@@ -8,7 +8,7 @@ import pytest
 
 from distill.cli import app
 from distill.stages.check import CheckOptions, check
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 
 

@@ -13,7 +13,7 @@ import pytest
 from distill import cli
 from distill.loop.trainer import Trainer
 from tests.disks import leave, small_disk
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 Run = Callable[..., tuple[int, str]]
 DISK_FULL = 6

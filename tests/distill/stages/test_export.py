@@ -18,7 +18,7 @@ from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import BusyError, DataError, NumericError, UsageError
 from transferset.lock import DirectoryLock
 

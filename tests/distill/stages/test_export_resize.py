@@ -20,7 +20,7 @@ from distill.stages.export import export
 from distill.stages.export_options import NONE, NORMALISE, RESIZE, ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import NumericError, UsageError
 from transferset.models.preprocessing import Preprocessing
 

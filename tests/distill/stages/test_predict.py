@@ -19,7 +19,7 @@ from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
 
 ONE_THREAD = Execution(device="cpu", threads=1, workers=1)

@@ -5,7 +5,7 @@ import pytest
 from distill.cli import app
 from distill.loop.execution import Execution
 from distill.stages.students import SHORTLIST, StudentsOptions, students
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 
 ONE_THREAD = Execution(device="cpu", threads=1)

@@ -31,7 +31,7 @@ from distill.stages.teaching import OnlineTeaching
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
 from tests.distill.stages import killed
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 
 TINY, OTHER = "timm:test_efficientnet@none", "timm:test_resnet@none"

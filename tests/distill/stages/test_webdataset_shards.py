@@ -9,7 +9,7 @@ import pytest
 import webdataset
 
 from distill import cli
-from transferset.console import run_cli
+from transferset.entry_point import run_cli
 
 STUDENT = "timm:test_efficientnet@none"
 
