@@ -12,21 +12,18 @@ written over) after B. Lucas and T. Kanade (1981).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from scipy import fft, ndimage
 
 from transferset.detail import laid_over, same_detail
+from transferset.sketch import COARSE_SIDE, SIDE, Sketch
 
 SAME_PICTURE = 0.6
 """From this agreement on two images count as copies. Chosen on photographs of scenes: 60
 originals with 26 kinds of copies, against 3,000 pairs of the most similar different photographs."""
 
-SIDE = 56
-_COARSE = 32
 _SCALES = tuple(1.14**step for step in range(-6, 5))
 _TURNED_SCALES = (0.75, 1.25)
 _FLIP = np.diag([1.0, -1.0])
@@ -36,36 +33,7 @@ _PLACEMENTS = 4
 _STEPS, _TRIAL_STEPS, _TRIAL = 12, 3, 0.4
 _MOST_STRETCH, _MOST_TURN = 1.35, 18.0
 _THROUGHOUT = 0.9
-
-
-@dataclass(frozen=True, eq=False)
-class Sketch:
-    """An image ready to be compared: `grey` (h, w) float32 of about SIDE x SIDE pixels, frame removed."""
-
-    grey: np.ndarray
-    _sizes: "dict[tuple[int, int], Sketch]" = field(default_factory=dict, repr=False)
-
-    def resized(self, shape: tuple[int, int]) -> "Sketch":
-        """The same image at another size, (h, w)."""
-        if shape not in self._sizes:
-            self._sizes[shape] = Sketch(_resize(self.grey, shape))
-        return self._sizes[shape]
-
-    @cached_property
-    def coarse(self) -> np.ndarray:
-        """What is searched: the structure at a smaller size."""
-        height, width = (max(4, round(length * _COARSE / SIDE)) for length in self.grey.shape)
-        return _even(_band(_resize(self.grey, (height, width)), 0.7, 3.0))
-
-    @cached_property
-    def structure(self) -> np.ndarray:
-        """What is aligned: edges, with the same contrast everywhere."""
-        return _even(_band(self.grey, 1.0, 4.0))
-
-    @cached_property
-    def detail(self) -> np.ndarray:
-        """What is compared in the end: the finest structure that survives a strong JPEG at half size."""
-        return _band(self.grey, 0.8, 3.0)
+_CERTAIN = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,32 +54,10 @@ class Placement:
         return bool(sizes[0] <= _MOST_STRETCH * sizes[1] and min(angle, 180 - angle) <= _MOST_TURN)
 
 
-def sketch(rgb: np.ndarray) -> Sketch:
-    """Prepare an image (h, w, 3) uint8."""
-    rgb = _without_frame(rgb)
-    height, width = rgb.shape[:2]
-    factor = SIDE / (height * width) ** 0.5
-    shape = max(8, round(width * factor)), max(8, round(height * factor))
-    grey = Image.fromarray(rgb).convert("L").resize(shape, Image.Resampling.BICUBIC, reducing_gap=3.0)
-    return Sketch(np.asarray(grey, np.float32))
-
-
 def agreement(original: Sketch, copy: Sketch) -> float:
     """How much of what both images show where they overlap is the same, 0 to 1, for the best way to lay the
     second over the first. Compare with SAME_PICTURE."""
-    return _agreement(original, copy, _search(original, copy, _hypotheses(original, copy), _PLACEMENTS))
-
-
-def _agreement(original: Sketch, copy: Sketch, placements: "list[Placement]") -> float:
-    best = 0.0
-    for placement in placements:
-        refined = _refine(original.structure, placement)
-        if refined is not None and refined.plausible:
-            copied = refined.copy.detail
-            best = max(best, same_detail(original.detail, copied, refined.linear, refined.shift))
-        if best > 0.9:
-            break
-    return best
+    return _agreement(original, _search(original, copy, _hypotheses(original, copy), _PLACEMENTS))
 
 
 def promise(original: Sketch, copy: Sketch, scale: float, mirrored: bool) -> float:
@@ -120,7 +66,7 @@ def promise(original: Sketch, copy: Sketch, scale: float, mirrored: bool) -> flo
     and proves nothing: it puts pairs in an order."""
     tried = _near(original, copy, scale, mirrored)
     ranks, _ = _correlate(original.coarse, copy, tried)
-    areas = [height * width * (_COARSE / SIDE) ** 2 for (height, width), _ in tried]
+    areas = [height * width * (COARSE_SIDE / SIDE) ** 2 for (height, width), _ in tried]
     return float((ranks / np.sqrt(np.minimum(areas, original.coarse.size))).max())
 
 
@@ -129,13 +75,22 @@ def agreement_near(original: Sketch, copy: Sketch, scale: float, mirrored: bool)
     stricter: 0 unless shades, edges and detail all correlate where the two overlap, so that two photographs
     of one horizon, or of two moles, don't pass. It costs a fifth, and misses what lies otherwise, or is
     written over."""
+    return _agreement(
+        original, _search(original, copy, _near(original, copy, scale, mirrored), 2), strict=True
+    )
+
+
+def _agreement(original: Sketch, placements: list[Placement], strict: bool = False) -> float:
     best = 0.0
-    for placement in _search(original, copy, _near(original, copy, scale, mirrored), 2):
+    for placement in placements:
         refined = _refine(original.structure, placement)
-        if refined is not None and refined.plausible and _correlate_throughout(original, refined):
-            copied = refined.copy.detail
-            best = max(best, same_detail(original.detail, copied, refined.linear, refined.shift))
-        if best > 0.9:
+        if refined is None or not refined.plausible:
+            continue
+        if strict and not _correlate_throughout(original, refined):
+            continue
+        copied = refined.copy.detail
+        best = max(best, same_detail(original.detail, copied, refined.linear, refined.shift))
+        if best > _CERTAIN:
             break
     return best
 
@@ -166,41 +121,6 @@ def _near(
     return [((max(8, round(down)), max(8, round(right))), linear) for down, right in sizes]
 
 
-def _without_frame(rgb: np.ndarray) -> np.ndarray:
-    """The picture without rows and columns of one colour along its edges, up to a third from each."""
-    for _ in range(2):
-        rgb = rgb[_frame(rgb) :]
-        rgb = np.rot90(rgb, 2)[_frame(rgb[::-1]) :]
-        rgb = np.rot90(rgb, 2).swapaxes(0, 1)
-    return np.ascontiguousarray(rgb)
-
-
-def _frame(rgb: np.ndarray) -> int:
-    """How many rows from the top are of one colour, with the row of transition."""
-    rows = rgb[: rgb.shape[0] // 3].astype(np.float32)
-    level = np.median(rows, axis=1, keepdims=True)
-    plain = np.abs(rows - level).mean(axis=1).max(axis=1, initial=0) < 6
-    same = np.abs(level - level[:1]).max(axis=(1, 2), initial=0) < 12
-    flat = plain & same
-    found = len(rows) if flat.all() else int(flat.argmin())
-    return min(found + 1, len(rows)) if found else 0
-
-
-def _resize(grey: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    resized = Image.fromarray(grey).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.float32)
-
-
-def _band(grey: np.ndarray, fine: float, coarse: float) -> np.ndarray:
-    smooth = ndimage.gaussian_filter(grey, fine, mode="nearest", truncate=3.0)
-    return smooth - ndimage.gaussian_filter(grey, coarse, mode="nearest", truncate=3.0)
-
-
-def _even(band: np.ndarray) -> np.ndarray:
-    energy = np.sqrt(ndimage.gaussian_filter(band * band, 5.0, mode="nearest", truncate=2.0))
-    return np.asarray(band / (energy + 4.0), np.float32)
-
-
 def _search(
     original: Sketch, copy: Sketch, tried: Sequence[tuple[tuple[int, int], np.ndarray]], most: int
 ) -> list[Placement]:
@@ -209,7 +129,7 @@ def _search(
     chosen: list[Placement] = []
     for number in np.argsort(-ranks, kind="stable").tolist():
         shape, linear = tried[number]
-        one = Placement(copy.resized(shape), linear, -linear @ centres[number] * (SIDE / _COARSE))
+        one = Placement(copy.resized(shape), linear, -linear @ centres[number] * (SIDE / COARSE_SIDE))
         if ranks[number] > 0 and not any(_alike(one, other) for other in chosen):
             chosen.append(one)
         if len(chosen) == most:

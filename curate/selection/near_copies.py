@@ -11,10 +11,11 @@ import numpy as np
 
 from curate.encoding.views import VIEWS
 from curate.selection.thresholds import Calibration
-from transferset.alignment import SAME_PICTURE, Sketch, agreement, sketch
+from transferset.alignment import SAME_PICTURE, agreement
 from transferset.grouping import groups_of
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.parallel import ordered_map
+from transferset.sketch import Sketch, sketch
 
 if TYPE_CHECKING:
     from curate.index.index import Index

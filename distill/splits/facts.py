@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from transferset.alignment import Sketch, sketch
 from transferset.copies import ID_BYTES, item_id, perceptual_hash
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.open_files import raise_if_too_many_files
 from transferset.parallel import ordered_map
 from transferset.progress import progress
+from transferset.sketch import Sketch, sketch
 from transferset.writes import sweep_temporaries_of, write_bytes
 
 CACHE_VARIABLE = "TRANSFERSET_CACHE"

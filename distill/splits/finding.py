@@ -9,7 +9,7 @@ from distill.loop.execution import cores
 from distill.splits.facts import Facts, cache_folder, look
 from distill.splits.overlap import BYTES, NEAR, PIXELS, Overlap, Pair, lies_across, ordered
 from distill.splits.suspects import Suspect, suspects
-from transferset.alignment import SAME_PICTURE, Sketch, agreement_near
+from transferset.alignment import SAME_PICTURE, agreement_near
 from transferset.copies import pixel_hash
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, decode
@@ -17,6 +17,7 @@ from transferset.labelled import LabelledSet
 from transferset.open_files import raise_if_too_many_files
 from transferset.parallel import ordered_map
 from transferset.progress import progress
+from transferset.sketch import Sketch
 from transferset.writes import read_json, write_json
 
 LARGEST = 30_000

@@ -9,9 +9,10 @@ from PIL import Image
 from scipy import ndimage
 
 from distill.splits.facts import Fact
-from transferset.alignment import Sketch, promise
+from transferset.alignment import promise
 from transferset.parallel import ordered_map
 from transferset.progress import progress
+from transferset.sketch import Sketch
 
 SCALES = ((1.0, 1), (0.87, 2), (0.75, 3), (0.65, 3))
 """Windows of an image: their side as a share of its own, and how many along each side."""

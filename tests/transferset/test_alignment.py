@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from transferset.alignment import SAME_PICTURE, agreement, sketch
+from transferset.alignment import SAME_PICTURE, agreement
+from transferset.sketch import sketch
 
 
 @pytest.fixture(scope="module")
