@@ -19,7 +19,7 @@ import yaml
 from pool_index import COSTS, pool_index
 
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.selection.strategies import StrategyName
 from distill.comparison.compare import CompareOptions, compare
 from distill.comparison.labels import draw_labels, load_task

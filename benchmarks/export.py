@@ -34,7 +34,8 @@ from curate.index import BuildOptions, Index, build_index, open_index
 from curate.index.part import ItemRow
 from curate.retrieval import DEFAULT_SHARD_SIZE, retrieve_items
 from curate.selection.queries import Query
-from curate.selection.selection import Selection, SelectOptions
+from curate.selection.select_options import SelectOptions
+from curate.selection.selection import Selection
 from curate.transfer_set.manifest import SHARDS, ShardRecord
 from curate.transfer_set.plan import StoredPlan
 from curate.transfer_set.samples import Sample, build_samples

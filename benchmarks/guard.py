@@ -27,7 +27,7 @@ from curate.copies.checks import IndexEncoder
 from curate.index import BuildOptions, build_index, open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.removed import LEAKS
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.selection.thresholds import stored_calibration
 from transferset.copies import item_id
 from transferset.tars import TarReader, list_members

@@ -24,7 +24,7 @@ from process_memory import run_measured
 import curate.retrieval as retrieval
 from curate.index.index import open_index
 from curate.selection.queries import Query
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 
 PART_ROWS = 50_000
 BLOCK_ROWS = 65_536

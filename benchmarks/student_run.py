@@ -10,7 +10,7 @@ from student_variants import Variant
 
 from curate.refinement.refine import refine
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from distill.comparison.costs import Cost, cost_of_run, read_seconds, total, wall_clock
 from distill.comparison.labels import draw_labels, load_task
 from distill.data.label_store import STORE, open_store

@@ -25,7 +25,7 @@ from curate.index.encoder import resume
 from curate.retrieval import encode_queries, retrieve_items
 from curate.selection.background import vectors_at
 from curate.selection.queries import QuerySet, load_queries
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.suggestion.suggest import SuggestOptions, suggest
 
 OTHERS = 200

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from curate.index.build import build_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.selection.strategies import StrategyName
 from distill.loop.plan import Plan
 from distill.stages.adapt import AdaptOptions, adapt

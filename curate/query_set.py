@@ -12,7 +12,7 @@ from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, encod
 from curate.index.index import Index
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_class_quotas, plan_quotas
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.selection.strategies import BY_CLASS
 from curate.selection.texts import no_text_tower, text_queries, text_vectors
 from transferset.console import say

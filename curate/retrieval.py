@@ -18,7 +18,9 @@ from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet
-from curate.selection.selection import Selection, SelectOptions, select
+from curate.selection.select import select
+from curate.selection.select_options import SelectOptions
+from curate.selection.selection import Selection
 from curate.selection.texts import require_text_tower
 from curate.selection.thresholds import Calibration
 from curate.transfer_set.manifest import describe_arguments

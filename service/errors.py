@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from curate.selection.selection import NotRetrievable
+from curate.selection.select import NotRetrievable
 from transferset.console import say
 from transferset.errors import TransfersetError, UsageError
 

@@ -15,7 +15,8 @@ from curate.index.part import ItemRow
 from curate.retrieval import retrieve_items
 from curate.selection.candidates import OVERFETCH
 from curate.selection.queries import Query
-from curate.selection.selection import Pick, Selection, SelectOptions
+from curate.selection.select_options import SelectOptions
+from curate.selection.selection import Pick, Selection
 from curate.selection.texts import no_text_tower, text_vectors
 from service.encoder import SharedEncoder
 from service.errors import ApiError

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from curate.selection.filters import Filters
 from curate.selection.options import StrategyOptions
-from curate.selection.selection import Shortfall
+from curate.selection.select_options import Shortfall
 from curate.selection.strategies import StrategyName
 from transferset.prompts import SLOT, TEMPLATES
 

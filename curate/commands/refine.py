@@ -41,7 +41,7 @@ def refine(
     from curate.refinement.refine import refine as run
     from curate.refinement.rule import Rule
     from curate.retrieval import RetrieveOptions
-    from curate.selection.selection import SelectOptions, Shortfall
+    from curate.selection.select_options import SelectOptions, Shortfall
 
     if drop is not None and off_task is not None:
         raise UsageError(

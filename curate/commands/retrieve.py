@@ -8,7 +8,7 @@ from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
-    from curate.selection.selection import Shortfall
+    from curate.selection.select_options import Shortfall
     from curate.selection.strategies import StrategyName
     from curate.transfer_set.retrieved_set import RetrieveReport
 
@@ -59,7 +59,7 @@ def retrieve(
     from curate.retrieval import retrieve as run
     from curate.selection.filters import Filters
     from curate.selection.options import StrategyOptions
-    from curate.selection.selection import SelectOptions
+    from curate.selection.select_options import SelectOptions
     from transferset.prompts import TEMPLATES, parse_class_names, read_templates
 
     tuning = StrategyOptions(

@@ -1,4 +1,4 @@
-"""What thresholds come from: cosines of edited copies with their originals, and of images that are no copies."""
+"""Cosines of copies with their originals, and of images that are no copies: thresholds come from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

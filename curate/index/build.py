@@ -14,8 +14,8 @@ from curate.index.plan import read_plan
 from curate.index.settle import Begun, Run, begin_build, load_encoder
 from curate.index.work import NumberedPart, is_done, read_work, write_work
 from curate.pools import Roots
-from curate.pools.reader import is_guessed
 from curate.pools.roots import as_pools
+from curate.pools.tar_images import is_guessed
 from transferset.console import say
 from transferset.cores import available_cores
 from transferset.errors import BusyError, DataError, UsageError

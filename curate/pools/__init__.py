@@ -3,8 +3,9 @@
 from curate.pools.items import FORGOTTEN, PlannedPart, PoolItem, PoolListing, Problem, Source
 from curate.pools.listing import list_pools
 from curate.pools.partition import plan_parts
-from curate.pools.reader import PartReader, count_images
+from curate.pools.reader import PartReader
 from curate.pools.roots import Root, Roots, parse_moved
+from curate.pools.tar_images import count_images
 
 __all__ = [
     "FORGOTTEN",

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from curate.pools.columns import PATH, URL, TableRow, column_of, read_rows
 from curate.pools.items import Source
+from curate.pools.regular import GONE
 from transferset.errors import DataError, InterruptedRun
 
 EMBEDDINGS_FOLDER = "img_emb"
@@ -29,7 +30,6 @@ PIECE_ROWS = 1 << 20
 """Rows of a part; a longer file is cut."""
 BLOCK_ROWS = 4_096
 _NUMBER = re.compile(r"(\d+)$")
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
 
 
 def holds_embeddings(folder: str | Path) -> bool:
@@ -190,7 +190,7 @@ def read_blocks(array: Path, source: Source) -> Iterator[Block]:
     except OSError as error:
         if error.errno is None:  # Arrow's, for damaged Parquet
             raise DataError(f"its metadata is damaged: {_line(error)}") from error
-        if error.errno in _GONE:
+        if error.errno in GONE:
             raise DataError(f"cannot be read: {error.strerror}") from error
         raise InterruptedRun(
             f"{array} cannot be read: {error.strerror or error}",

@@ -5,19 +5,19 @@ import errno
 import glob
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.pools.embeddings import EMBEDDINGS_FOLDER, PIECE_ROWS, find_embeddings, holds_embeddings
 from curate.pools.items import PoolListing, Source
-from curate.pools.own_sets import own_set
 from curate.pools.regular import check_regular
 from curate.pools.remote import RemotePath, is_remote
 from curate.pools.remote_listing import list_remote
 from curate.pools.roots import Roots, absolute, joined
 from curate.pools.sidecar_table import is_sidecar
 from curate.pools.tables import TableKind, kind_of, table_paths
+from curate.pools.walk import walk
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES
 
@@ -117,7 +117,7 @@ class _Look:
     def at_images(self, path: str, place: _Place) -> None:
         """List a folder, in any depth, or one file. Tables with paths are remembered."""
         own = os.path.realpath(self.roots.index)
-        files = _walk(path, own, self.listing, set()) if Path(path).is_dir() else iter([path])
+        files = walk(path, own, self.listing) if Path(path).is_dir() else iter([path])
         for file in files:
             suffix = Path(file).suffix.lower()
             if file.lower().endswith(_COMPRESSED):
@@ -284,34 +284,3 @@ def _is_image(path: str) -> bool:
 
 def _lies_in(path: str, folder: str) -> bool:
     return path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def _walk(folder: str, own: str, listing: PoolListing, above: set[tuple[int, int]]) -> Iterator[str]:
-    """The regular files of a folder in any depth; links are followed, but never into a folder that we are
-    in."""
-    try:
-        status = Path(folder).stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        listing.skipped.append((folder, f"cannot be read: {error.strerror}"))
-        return
-    identity = (status.st_dev, status.st_ino)
-    if identity in above or os.path.realpath(folder) == own:
-        return
-    kind = own_set(Path(folder), {entry.name for entry in entries}) if above else None
-    if kind is not None:
-        reason = f"a {kind} that curate wrote, with images of a pool; to index it, name it as --pool"
-        listing.skipped.append((folder, reason))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        try:
-            is_folder, is_file = entry.is_dir(), entry.is_file() or entry.is_symlink()
-        except OSError as error:  # a link that leads to itself
-            listing.skipped.append((entry.path, f"cannot be read: {error.strerror}"))
-            continue
-        if is_folder:
-            yield from _walk(entry.path, own, listing, above | {identity})
-        elif is_file:
-            yield entry.path

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
@@ -13,76 +13,19 @@ from curate.foreign_json import stored_object
 from curate.pools.columns import TableRow
 from curate.pools.items import PlannedPart, PoolItem, Problem, Source
 from curate.pools.metadata import LARGEST_SIDECAR, SIDECAR_SUFFIXES, parse_metadata
-from curate.pools.regular import check_regular, check_size, read_regular
+from curate.pools.regular import GONE, check_regular, check_size, read_regular
 from curate.pools.remote import PoolPath, RangeReader, RemotePath, is_remote
 from curate.pools.roots import Roots
 from curate.pools.sidecar_table import SidecarTable
-from curate.pools.tables import FileTables, count_rows, table_items
+from curate.pools.tables import FileTables, table_items
+from curate.pools.tar_images import image_members, scan_source, split_name
 from transferset.errors import DataError, InterruptedRun, TransfersetError
-from transferset.images import IMAGE_SUFFIXES
 from transferset.open_files import raise_if_too_many_files
 from transferset.prompts import valid_text
-from transferset.tars import Member, TarReader, TarScan, scan, scan_file
+from transferset.tars import Member, TarReader
 
 _OPEN_TARS = 64
-TYPICAL_IMAGE = 1 << 14
-"""Bytes of an image in a remote tar."""
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
-_NO_SIDECAR = {*_GONE, errno.ENAMETOOLONG}
-
-
-def image_members(scanned: TarScan) -> list[Member]:
-    """The JPEG, PNG and WebP files of a tar, by name, in stored order; hidden files are passed over."""
-    return [member for member in scanned.members if _split(member.name)[1] in IMAGE_SUFFIXES]
-
-
-def scan_source(path: PoolPath) -> TarScan:
-    """`transferset.tars.scan`, but what is no tar at all, or may not be read, is a scan without members.
-
-    Raises InterruptedRun if the file's disk fails, or a remote file is gone.
-    """
-    try:
-        if isinstance(path, RemotePath):
-            with path.open() as file:
-                return scan_file(file, str(path))
-        return scan(path)
-    except OSError as error:
-        raise InterruptedRun(
-            f"{path} cannot be read: {error.strerror or error}",
-            hint="when it can be read again, run the same command",
-        ) from error
-    except DataError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno not in _GONE:
-            raise InterruptedRun(
-                error.message, hint="when it can be read again, run the same command"
-            ) from error
-        return TarScan((), error.message.removeprefix(f"{path} "))
-
-
-def count_images(path: PoolPath, size: int = 0) -> int:
-    """How many images the tar or table `path` holds, as far as it can be read. Of a remote tar this is
-    guessed by its `size`: it need not be read twice."""
-    if isinstance(path, RemotePath) and path.suffix.lower() == ".tar":
-        return size // TYPICAL_IMAGE + 1
-    if path.suffix.lower() == ".parquet":
-        return count_rows(path)
-    return len(image_members(scan_source(path)))
-
-
-def is_guessed(parts: Iterable[PlannedPart], roots: Roots) -> bool:
-    """Whether the number of images in some of the parts is a guess."""
-    tars = (source for part in parts for source in part.sources if source.is_tar)
-    return any(is_remote(roots.path(source.root)) for source in tars)
-
-
-def _split(name: str) -> tuple[str, str]:
-    """`a/b.c.JPG` as (`a/b.c`, `.jpg`); no suffix for a hidden file."""
-    folder, slash, base = name.rpartition("/")
-    if base.startswith("."):
-        return name, ""
-    stem, dot, suffix = base.rpartition(".")
-    return (folder + slash + stem, dot + suffix.lower()) if dot else (name, "")
+_NO_SIDECAR = {*GONE, errno.ENAMETOOLONG}
 
 
 def _sample_key(stem: str) -> str:
@@ -148,7 +91,7 @@ class PartReader:
         except DataError as error:
             self.problems.append(Problem("source", source, "", error.message))
         except OSError as error:
-            if error.errno not in _GONE or isinstance(path, RemotePath):
+            if error.errno not in GONE or isinstance(path, RemotePath):
                 raise self._unreachable(source, error) from error
             self.problems.append(Problem("source", source, "", f"cannot be read: {error.strerror}"))
 
@@ -177,7 +120,7 @@ class PartReader:
             raise DataError("the tar ended before the image did") from error
 
     def _unreadable(self, item: PoolItem, error: OSError) -> TransfersetError:
-        if error.errno in _GONE and _holds_something(self.roots.path(item.source.root)):
+        if error.errno in GONE and _holds_something(self.roots.path(item.source.root)):
             return DataError(f"cannot be read: {error.strerror}")
         return self._unreachable(item.source, error)
 
@@ -208,11 +151,11 @@ class PartReader:
         beside = SidecarTable(path)
         sidecars: dict[tuple[str, str], Member] = {}
         for member in scanned.members:
-            split = _split(member.name)
+            split = split_name(member.name)
             if split[1] in SIDECAR_SUFFIXES:
                 sidecars[split] = member
         for member in image_members(scanned):
-            stem, _ = _split(member.name)
+            stem, _ = split_name(member.name)
             found = [
                 sidecars.get((stem, suffix)) or sidecars.get((_sample_key(stem), suffix))
                 for suffix in SIDECAR_SUFFIXES
@@ -255,7 +198,7 @@ class PartReader:
             raise self._unreachable(source, cause) from error
 
     def _file_items(self, source: Source) -> Iterator[PoolItem]:
-        stem, _ = _split(source.path)
+        stem, _ = split_name(source.path)
         texts: list[bytes | None] = []
         for suffix in SIDECAR_SUFFIXES:
             try:

@@ -8,6 +8,8 @@ import stat
 from curate.pools.remote import PoolPath, RemotePath
 from transferset.errors import DataError
 
+GONE = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP}
+"""What says that a file is not there, or not for us: a disk that fails says others."""
 LARGEST_FILE = 1 << 30
 """Bytes of an encoded image; a larger file is not read at all."""
 

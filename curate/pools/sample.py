@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from curate.pools.items import PlannedPart, PoolItem, Source
-from curate.pools.reader import PartReader, count_images, is_guessed
+from curate.pools.reader import PartReader
 from curate.pools.roots import Roots
+from curate.pools.tar_images import count_images, is_guessed
 from transferset.errors import DataError
 
 _IMAGES_A_TAR = 64

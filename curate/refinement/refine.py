@@ -17,7 +17,8 @@ from curate.retrieval import RetrieveOptions, with_engine
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet
-from curate.selection.selection import Selection, select
+from curate.selection.select import select
+from curate.selection.selection import Selection
 from curate.transfer_set.manifest import describe_arguments
 from curate.transfer_set.plan import require_apart
 from curate.transfer_set.remarks import tell_selection

@@ -18,7 +18,7 @@ from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import QuerySet, load_queries
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.suggestion.coverage import Coverage, cover
 from curate.suggestion.suggested import KIND, StoredSuggestions, Suggested, Suggestion
 from curate.suggestion.writing import MadeOf, write_suggestions

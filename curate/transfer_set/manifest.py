@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from curate.encoding.views import VIEWS
 from curate.selection.guard import EXACT, NEAR, ExcludedSet
 from curate.selection.queries import QuerySet
-from curate.selection.selection import Selection, SelectOptions
+from curate.selection.select_options import SelectOptions
+from curate.selection.selection import Selection
 from curate.selection.thresholds import Calibration
 from transferset import __version__
 from transferset.alignment import SAME_PICTURE

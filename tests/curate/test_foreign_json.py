@@ -13,7 +13,7 @@ from curate.index.options import BuildOptions
 from curate.pools import metadata
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.filters import Filters, blocked_rows
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 
 DEEP = "[" * 5_000 + "]" * 5_000
 

@@ -18,7 +18,7 @@ from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.filters import Filters
 from curate.selection.options import StrategyOptions
 from curate.selection.queries import load_queries
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.errors import UsageError
 from transferset.writes import read_json, write_json
 

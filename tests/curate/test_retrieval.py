@@ -16,7 +16,7 @@ from curate.index.options import BuildOptions
 from curate.query_set import encode_queries
 from curate.retrieval import RetrieveOptions, retrieve, retrieve_items
 from curate.selection.queries import Query, load_queries
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.copies import item_id
 from transferset.errors import BusyError, DataError, UsageError
 from transferset.lock import DirectoryLock

@@ -11,7 +11,7 @@ from curate import cli
 from curate.index.index import open_index
 from curate.pools.embeddings import name_id
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
 from transferset.writes import sha256_file

@@ -16,7 +16,7 @@ from curate.index.build import build_index
 from curate.index.index import open_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 
 Make = Callable[..., Any]
 IMAGES, TOTAL = 90, 48

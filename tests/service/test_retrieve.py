@@ -16,7 +16,7 @@ from curate.index.build import build_index
 from curate.index.index import Index, open_index
 from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from service.app import create_app
 from service.settings import Settings
 from transferset.models.backbone import load_backbone

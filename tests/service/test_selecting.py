@@ -14,7 +14,7 @@ from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.filters import Filters
 from curate.selection.options import StrategyOptions
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from service import retrieval
 from service.app import create_app
 from service.encoder import open_encoder

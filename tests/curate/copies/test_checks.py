@@ -20,7 +20,7 @@ from curate.index.layout import WHITENING
 from curate.index.options import BuildOptions
 from curate.index.verify import verify
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.selection.thresholds import stored_calibration
 from curate.transfer_set.retrieved_set import RetrieveReport
 from transferset.entry_point import run_cli

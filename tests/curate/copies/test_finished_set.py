@@ -12,7 +12,7 @@ from curate.copies.finished_set import guard
 from curate.encoding.pipeline import PipelineOptions
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 from transferset.images import decode

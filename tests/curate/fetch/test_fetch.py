@@ -23,7 +23,7 @@ from curate.fetch.options import DownloadOptions, FetchOptions
 from curate.index import ForgetOptions, forget
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.transfer_set.manifest import damaged_files
 from distill.data.samples import ImageReader
 from distill.data.transfer_shards import open_transfer_shards

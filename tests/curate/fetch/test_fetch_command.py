@@ -7,7 +7,7 @@ import pytest
 
 from curate import cli
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.entry_point import run_cli
 
 

@@ -14,7 +14,7 @@ from curate.fetch.completion import fetch
 from curate.refinement.refine import refine
 from curate.refinement.rule import Rule
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from distill.loop.execution import Execution
 from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.label import LabelOptions, label

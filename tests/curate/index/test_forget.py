@@ -5,7 +5,8 @@ import pytest
 
 from curate.index import BuildOptions, ForgetOptions, build_index, forget, open_index
 from curate.index.ledger import read_ledger
-from curate.selection.selection import SelectOptions, select
+from curate.selection.select import select
+from curate.selection.select_options import SelectOptions
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
 

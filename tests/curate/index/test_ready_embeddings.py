@@ -249,7 +249,7 @@ def test_a_folder_of_images_may_have_that_name(tmp_path, picture, encode):
 
 def test_a_stopped_retrieval_is_finished_by_the_same_command(pool, tmp_path, query_dir, monkeypatch):
     from curate.retrieval import RetrieveOptions, retrieve
-    from curate.selection.selection import SelectOptions
+    from curate.selection.select_options import SelectOptions
     from curate.transfer_set import writing
 
     build_index([pool], tmp_path / "index", OPTIONS)

@@ -10,7 +10,7 @@ import pytest
 from curate.index import BuildOptions, build_index
 from curate.pools import Roots, list_pools
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.errors import UsageError
 
 

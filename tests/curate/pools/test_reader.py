@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from curate.pools import PartReader, PlannedPart, Roots, Source
-from curate.pools.reader import count_images, scan_source
+from curate.pools.tar_images import count_images, scan_source
 from transferset.errors import DataError, InterruptedRun, OpenFilesError
 
 

@@ -95,7 +95,7 @@ def test_the_embeddings_are_those_of_the_same_files(tmp_path, images):
 
 def test_retrieve_writes_the_images_of_a_table(tmp_path, images, query_dir):
     from curate.retrieval import RetrieveOptions, retrieve
-    from curate.selection.selection import SelectOptions
+    from curate.selection.select_options import SelectOptions
     from transferset.tars import TarReader
 
     write(tmp_path / "pool/a.parquet", {"image": images}, row_group_size=2)

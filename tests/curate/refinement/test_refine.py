@@ -17,7 +17,7 @@ from curate.refinement.judgement import read_judgement
 from curate.refinement.refine import RefineReport, refine
 from curate.refinement.rule import Rule
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
 from transferset.writes import read_json, sha256_file

@@ -9,7 +9,8 @@ from curate.index.build import build_index
 from curate.index.index import Index, open_index
 from curate.index.options import BuildOptions
 from curate.selection.filters import Filters, blocked_rows
-from curate.selection.selection import NotRetrievable, SelectOptions, select
+from curate.selection.select import NotRetrievable, select
+from curate.selection.select_options import SelectOptions
 from curate.selection.strategies import STRATEGIES
 from transferset.errors import UsageError
 

@@ -10,7 +10,7 @@ import pytest
 from curate import cli
 from curate.index import ForgetOptions, forget
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.suggestion import writing
 from curate.suggestion.suggest import SuggestOptions, SuggestReport, suggest
 from transferset.copies import item_id

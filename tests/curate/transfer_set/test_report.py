@@ -7,7 +7,7 @@ import pytest
 
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
-from curate.selection.selection import SelectOptions
+from curate.selection.select_options import SelectOptions
 from curate.transfer_set import balance, contact_sheets, pictures
 from transferset.writes import read_json, sha256_file
 

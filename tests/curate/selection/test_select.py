@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from curate.selection.removed import Removed
-from curate.selection.selection import Pick, SelectOptions, select
+from curate.selection.select import select
+from curate.selection.select_options import SelectOptions
+from curate.selection.selection import Pick
 from transferset.errors import DataError, UsageError
 
 Make = Callable[..., Any]
