@@ -31,15 +31,8 @@ CompareSplit = Annotated[
 ]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Write an ONNX graph (any number of images).")]
 Int8 = Annotated[bool, typer.Option("--int8", help="Write an 8-bit ONNX graph too; needs labels in --data.")]
-WithPreprocessing = Annotated[
-    bool,
-    typer.Option(
-        "--with-preprocessing",
-        help="Short for --preprocessing normalise.",
-    ),
-]
 Preprocessing = Annotated[
-    str | None,
+    str,
     typer.Option(
         help="What the graphs do first: none; normalise (they take resized, cropped uint8 images); resize"
         " (they take one decoded uint8 image of any size, and resize and crop it too)."
@@ -63,8 +56,7 @@ def export(
     split: CompareSplit = None,
     onnx: Onnx = False,
     int8: Int8 = False,
-    with_preprocessing: WithPreprocessing = False,
-    preprocessing: Preprocessing = None,
+    preprocessing: Preprocessing = "none",
     tolerance: Tolerance = None,
     max_drop: MaxDrop = 0.02,
     calibration_images: CalibrationImages = 200,
@@ -90,7 +82,6 @@ def export(
         split=split,
         onnx=onnx,
         int8=int8,
-        with_preprocessing=with_preprocessing,
         preprocessing=preprocessing,
         tolerance=tolerance,
         max_drop=max_drop,

@@ -49,7 +49,7 @@ def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
     """
     check(options)
     student = task.open_student(options.model)
-    if options.inside == RESIZE:
+    if options.preprocessing == RESIZE:
         check_resizable(student.preprocessing)
     images = None if options.data is None else open_images(options, options.data, student)
     config = _config(options, task, student, images)
@@ -76,13 +76,11 @@ def _config(
     options: ExportOptions, task: Task, student: Student, images: ExportImages | None
 ) -> dict[str, Any]:
     """config.json: `arguments` and `inputs` are what an export that is there must agree with."""
-    names = ("onnx", "int8", "max_drop", "calibration_images", "seed")
+    names = ("onnx", "int8", "max_drop", "calibration_images", "seed", "preprocessing")
     return {
         "command": "export",
         "arguments": {
             **{name: getattr(options, name) for name in (*names, "max_pixels")},
-            "with_preprocessing": options.inside != NONE,
-            "preprocessing": RESIZE if options.inside == RESIZE else None,
             "tolerance": options.allowed,
             "split": images.split if images else None,
         },
@@ -153,7 +151,7 @@ class _Exporting:
             metric=stored.metric,
         )
         stored_report = {name: value for name, value in asdict(report).items() if name != "out"}
-        layout = LAYOUTS[options.inside]
+        layout = LAYOUTS[options.preprocessing]
         card = model_card(stored_report, student.classes, self.runs, layout if len(models) > 1 else "")
         write_bytes(self.staging / CARD, card.encode())
         write_json(self.staging / REPORT, stored_report)
@@ -172,18 +170,18 @@ class _Exporting:
         models: dict[str, Model] = {MODEL: lambda batch: student.logits(batch, options.batch_size)}
         if options.onnx or options.int8:
             say(f"writing {ONNX}")
-            opset = RESIZE_OPSET if options.inside == RESIZE else OPSET
-            write_onnx(student, staging / ONNX, options.inside != NONE, opset)
+            opset = RESIZE_OPSET if options.preprocessing == RESIZE else OPSET
+            write_onnx(student, staging / ONNX, options.preprocessing != NONE, opset)
         if options.int8:
             assert self.comparison is not None
             images = self.comparison.calibration_images()
             say(f"writing {INT8}, calibrated on {len(images)} images")
             self.calibrated = quantise(
-                staging / ONNX, staging / INT8, images, student.preprocessing, options.inside != NONE
+                staging / ONNX, staging / INT8, images, student.preprocessing, options.preprocessing != NONE
             )
         for name in (ONNX, INT8):
             if (staging / name).exists():
-                if options.inside == RESIZE:
+                if options.preprocessing == RESIZE:
                     put_before(staging / name, student.preprocessing)
                 models[name] = open_graph(staging / name, student.preprocessing, self.threads).logits
         return models
@@ -191,7 +189,7 @@ class _Exporting:
     def facts(self, name: str, logits: Model, parities: dict[str, Any]) -> dict[str, Any]:
         """What the report says of one model."""
         preprocessing = self.student.preprocessing
-        if name != MODEL and self.options.inside == RESIZE:
+        if name != MODEL and self.options.preprocessing == RESIZE:
             speed = measure_speed(logits, 2 * preprocessing.resize_short_side, 1)
         else:
             speed = measure_speed(logits, preprocessing.size, self.options.batch_size)

@@ -51,7 +51,7 @@ class Comparison:
 
     def parities(self, models: Mapping[str, Model]) -> dict[str, Any]:
         """Of each model and the run, by name, as JSON; NumericError where one differs too much."""
-        options, resizes = self.options, self.options.inside == RESIZE
+        options, resizes = self.options, self.options.preprocessing == RESIZE
         paths = [image.path for image in self.images.compared]
         given = {REFERENCE if name == MODEL else name: model for name, model in models.items()}
         names, judge = tuple(given), REFERENCE

@@ -28,8 +28,8 @@ class ExportOptions:
     """What `distill export` is given.
 
     `data`: real images, labelled for `int8`, to compare on: those of `split`, by default of test, else val,
-    else all. `onnx`, `int8`: write these graphs too; `preprocessing`: what they take, see INSIDE, for which
-    `with_preprocessing` is short for NORMALISE. `tolerance`: largest difference of a logit (answers may
+    else all. `onnx`, `int8`: write these graphs too; `preprocessing`: what they take, see INSIDE.
+    `tolerance`: largest difference of a logit (answers may
     change where the run's two largest are at most twice that apart), by default TOLERANCE, or where graphs
     resize, which moves some pixels by a grey level, RESIZE_TOLERANCE, the run being shown what Pillow
     resizes. For int8 the score, by the metric that
@@ -43,8 +43,7 @@ class ExportOptions:
     split: str | None = None
     onnx: bool = False
     int8: bool = False
-    with_preprocessing: bool = False
-    preprocessing: str | None = None
+    preprocessing: str = NONE
     tolerance: float | None = None
     max_drop: float = 0.02
     calibration_images: int = 200
@@ -54,16 +53,11 @@ class ExportOptions:
     execution: Execution = field(default_factory=Execution)
 
     @property
-    def inside(self) -> str:
-        """What the graphs do before the model: one of INSIDE."""
-        return self.preprocessing or (NORMALISE if self.with_preprocessing else NONE)
-
-    @property
     def allowed(self) -> float:
         """The largest difference of a logit."""
         if self.tolerance is not None:
             return self.tolerance
-        return RESIZE_TOLERANCE if self.inside == RESIZE else TOLERANCE
+        return RESIZE_TOLERANCE if self.preprocessing == RESIZE else TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -116,15 +110,8 @@ def check(options: ExportOptions) -> None:
 
 
 def _check_inside(options: ExportOptions) -> None:
-    if options.inside not in INSIDE:
+    if options.preprocessing not in INSIDE:
         choices = "; ".join(f"{name} ({what})" for name, what in INSIDE.items())
-        raise UsageError(f"unknown --preprocessing {options.inside!r}", hint=f"one of: {choices}")
-    if options.with_preprocessing and options.inside != NORMALISE:
-        raise UsageError(
-            f"--with-preprocessing is short for --preprocessing {NORMALISE}, and --preprocessing"
-            f" {options.inside} was given",
-            hint="give one of the two",
-        )
-    if options.inside != NONE and not (options.onnx or options.int8):
-        given = "--with-preprocessing" if options.with_preprocessing else "--preprocessing"
-        raise UsageError(f"{given} is for ONNX graphs", hint="add --onnx or --int8")
+        raise UsageError(f"unknown --preprocessing {options.preprocessing!r}", hint=f"one of: {choices}")
+    if options.preprocessing != NONE and not (options.onnx or options.int8):
+        raise UsageError("--preprocessing is for ONNX graphs", hint="add --onnx or --int8")

@@ -16,7 +16,7 @@ from distill.loop.plan import Plan
 from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
-from distill.stages.export_options import ExportOptions
+from distill.stages.export_options import NORMALISE, ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from transferset.entry_point import run_cli
 from transferset.errors import BusyError, DataError, NumericError, UsageError
@@ -55,7 +55,7 @@ def _needs_onnx() -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory, run: Path, labelled: Path) -> Path:
     _needs_onnx()
     out = tmp_path_factory.mktemp("exported") / "model"
-    export(_options(run, out, data=labelled, int8=True, with_preprocessing=True, max_drop=1.0))
+    export(_options(run, out, data=labelled, int8=True, preprocessing=NORMALISE, max_drop=1.0))
     return out
 
 
@@ -196,7 +196,7 @@ def test_what_does_not_fit(run: Path, teacher: Path, exported: Path, labelled: P
     for options, message in (
         (_options(teacher, out), "is a teacher"),
         (_options(exported, out), "is an export already"),
-        (_options(run, out, with_preprocessing=True), "for ONNX graphs"),
+        (_options(run, out, preprocessing=NORMALISE), "for ONNX graphs"),
         (_options(run, out, onnx=True), "without --data"),
         (_options(run, out, data=labelled, split="validation"), "unknown --split"),
         (_options(run, out, split="val"), "--split without --data"),

@@ -17,7 +17,7 @@ from distill.models.student import MODEL
 from distill.predictions import Prediction
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
-from distill.stages.export_options import NONE, NORMALISE, RESIZE, ExportOptions
+from distill.stages.export_options import NORMALISE, RESIZE, ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
 from transferset.entry_point import run_cli
@@ -191,7 +191,6 @@ def test_what_is_right_for_one_size_only_is_found(
 def test_options_that_do_not_fit(run: Path, pictures: Path, tmp_path: Path) -> None:
     for values, message in (
         ({"preprocessing": "crop"}, "unknown --preprocessing 'crop'"),
-        ({"with_preprocessing": True}, "--with-preprocessing is short for --preprocessing normalise"),
         ({"onnx": False}, "--preprocessing is for ONNX graphs"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -204,7 +203,7 @@ def test_options_that_do_not_fit(run: Path, pictures: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_the_older_option_is_the_same_as_normalise(
+def test_another_preprocessing_is_another_export(
     run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [
@@ -220,14 +219,14 @@ def test_the_older_option_is_the_same_as_normalise(
         1,
     ]
     for more, told, code in (
-        (["--with-preprocessing"], "", 0),
+        (["--preprocessing", NORMALISE], "", 0),
         (["--preprocessing", NORMALISE], "nothing to do", 0),
-        (["--preprocessing", NONE], "with_preprocessing: True there, False now", 2),
-        (["--preprocessing", RESIZE], "preprocessing: none there, resize now", 2),
+        ([], "preprocessing: normalise there, none now", 2),
+        (["--preprocessing", RESIZE], "preprocessing: normalise there, resize now", 2),
     ):
         with pytest.raises(SystemExit) as caught:
             run_cli(app, [str(one) for one in (*given, *more)])
         output = capsys.readouterr()
         assert (caught.value.code or 0) == code and told in output.err, output.err
     config = json.loads((tmp_path / "out/config.json").read_text())["arguments"]
-    assert config["tolerance"] == 1e-3 and config["preprocessing"] is None
+    assert config["tolerance"] == 1e-3 and config["preprocessing"] == NORMALISE
