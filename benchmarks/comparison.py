@@ -21,7 +21,8 @@ from pool_index import COSTS, pool_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.select_options import SelectOptions
 from curate.selection.strategies import StrategyName
-from distill.comparison.compare import CompareOptions, compare
+from distill.comparison.compare import compare
+from distill.comparison.compare_options import CompareOptions
 from distill.comparison.labels import draw_labels, load_task
 from distill.comparison.tables import print_comparison
 from distill.loop.execution import Execution

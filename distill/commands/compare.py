@@ -38,8 +38,8 @@ def compare(
 
     Methods, transfer sets, label budgets and seeds, as a recipe says. Run it again to resume.
     """
-    from distill.comparison.compare import CompareOptions
     from distill.comparison.compare import compare as run
+    from distill.comparison.compare_options import CompareOptions
     from distill.comparison.estimate import estimate
     from distill.comparison.tables import print_comparison, print_estimates
     from distill.loop.execution import Execution

@@ -1,6 +1,7 @@
 """The cells of a comparison: one method, transfer set, label budget and seed each, with its folder and the
 part of the recipe that it depends on."""
 
+import fnmatch
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,12 @@ def _without_none(values: Any) -> Any:
     if isinstance(values, dict):
         return {key: _without_none(value) for key, value in values.items() if value is not None}
     return list(values) if isinstance(values, tuple) else values
+
+
+def chosen(cells: list[Cell], only: str | None) -> list[Cell]:
+    """The cells that match; UsageError where none does."""
+    found = [cell for cell in cells if only is None or fnmatch.fnmatchcase(cell.name, only)]
+    if not found:
+        names = ", ".join(cell.name for cell in cells[:3])
+        raise UsageError(f"--only {only!r} matches no cell", hint=f"cells are called {names}, …")
+    return found

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.comparison.cells import Cell, cells_of
-from distill.comparison.compare import CompareOptions, chosen
+from distill.comparison.cells import Cell, cells_of, chosen
+from distill.comparison.compare_options import CompareOptions
 from distill.comparison.costs import total
 from distill.comparison.labels import count_drawn, load_task, tell_short
 from distill.comparison.recipe import FULL, LABELS_ONLY, OWN, PRETRAINED, TEACHER, Recipe

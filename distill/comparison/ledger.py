@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from distill.comparison.answers import Row
-from distill.comparison.compare import Comparison
+from distill.comparison.comparison import Comparison
 from distill.comparison.costs import Cost
 from distill.comparison.recipe import TEACHER, budget
 

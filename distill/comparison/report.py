@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from distill.comparison import plots
 from distill.comparison.answers import Row, reference, without_common_seed
-from distill.comparison.compare import Comparison, mean_cost
+from distill.comparison.comparison import Comparison, mean_cost
 from distill.comparison.curves import Answer, answers, label_curves, set_curves
 from distill.comparison.disagreement import Disagreement, disagreements
 from distill.comparison.ledger import ledger_lines

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distill.comparison.answers import Row
-from distill.comparison.compare import Comparison
+from distill.comparison.comparison import Comparison
 from distill.comparison.plots import metric_name
 from distill.comparison.recipe import ALL, Recipe, Teacher, budget
 from distill.comparison.runner import DONE

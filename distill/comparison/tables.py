@@ -3,7 +3,7 @@
 import math
 
 from distill.comparison.answers import Compared
-from distill.comparison.compare import Comparison, mean_cost
+from distill.comparison.comparison import Comparison, mean_cost
 from distill.comparison.estimate import Estimate
 from distill.comparison.plots import metric_name
 from distill.comparison.recipe import budget

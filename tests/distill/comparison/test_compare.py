@@ -17,7 +17,9 @@ import pytest
 from distill.cli import app
 from distill.comparison import runner, shared, work
 from distill.comparison.cells import Cell
-from distill.comparison.compare import CompareOptions, Comparison, compare
+from distill.comparison.compare import compare
+from distill.comparison.compare_options import CompareOptions
+from distill.comparison.comparison import Comparison
 from distill.comparison.estimate import estimate
 from distill.comparison.recipe_file import load_recipe
 from distill.comparison.shared import Shared

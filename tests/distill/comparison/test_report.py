@@ -9,7 +9,7 @@ from PIL import Image
 
 from distill.comparison.answers import Answers, Row, compared, reference
 from distill.comparison.cells import Cell
-from distill.comparison.compare import Comparison
+from distill.comparison.comparison import Comparison
 from distill.comparison.costs import Cost, total
 from distill.comparison.curves import answers
 from distill.comparison.disagreement import disagreements, divergence
