@@ -35,6 +35,7 @@ from distill.stages.result import (
     scorer,
     write_student_facts,
 )
+from distill.stages.train_checks import check
 from distill.stages.train_heads import write_heads
 from distill.stages.train_inputs import (
     Inputs,
@@ -44,7 +45,7 @@ from distill.stages.train_inputs import (
     decode_size,
     open_inputs,
 )
-from distill.stages.train_options import TrainOptions, check
+from distill.stages.train_options import TrainOptions
 from distill.task import BALANCED, CLASSIFICATION, TOP1, Task
 from transferset.console import say
 from transferset.lock import DirectoryLock

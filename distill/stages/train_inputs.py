@@ -25,8 +25,8 @@ from distill.splits.checked import CheckedSet, check_splits
 from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
 from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
-from distill.stages.train_heads import extended_arguments, student_heads
-from distill.stages.train_options import TrainOptions
+from distill.stages.train_heads import student_heads
+from distill.stages.train_options import TrainOptions, extended_arguments
 from distill.task import BALANCED, TOP1, Task
 from transferset.console import say
 from transferset.errors import DataError, UsageError

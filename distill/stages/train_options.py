@@ -3,14 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distill.data.views import augmentation
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
-from distill.methods.transfer import TASK_ORIENTED, Transfer
-from distill.stages.combined_teaching import AVERAGE, HEADS
-from distill.stages.train_heads import check_teachers
-from distill.task import TOP1, Task
-from transferset.errors import UsageError
+from distill.methods.transfer import TASK_ORIENTED
+from distill.stages.combined_teaching import AVERAGE
+from distill.task import TOP1
 
 
 @dataclass(frozen=True)
@@ -88,40 +85,13 @@ def _several(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
     return tuple(paths) if isinstance(paths, list | tuple) else (paths,)
 
 
-def check(options: TrainOptions, task: Task) -> Transfer:
-    """The method; UsageError for options that don't fit each other."""
-    method = task.transfer(
-        options.method,
-        temperature=options.temperature,
-        feature_loss=options.feature_loss,
-        feature_weight=options.feature_weight,
-    )
-    if options.plan.batch_size < method.least_batch:
-        raise UsageError(
-            f"--batch-size {options.plan.batch_size} with --feature-loss {method.feature_loss}, which"
-            " compares the images of a batch",
-            hint=f"give at least {method.least_batch}",
-        )
-    if options.plan.accumulate > 1 and method.least_batch > 1:
-        raise UsageError(
-            f"--accumulate {options.plan.accumulate} with --feature-loss {method.feature_loss}, which"
-            " compares the images of a batch",
-            hint="leave it out; a smaller --batch-size takes less memory",
-        )
-    if options.plan.patience and (options.combine == HEADS or not method.trains_classifier):
-        what = f"--combine {HEADS}" if options.combine == HEADS else f"--method {options.method}"
-        raise UsageError(f"--patience with {what}: nothing is scored before the end", hint="leave it out")
-    if options.metric not in task.scores:
-        raise UsageError(
-            f"unknown --metric {options.metric!r}", hint=f"one of: {', '.join(sorted(task.scores))}"
-        )
-    check_teachers(options, method)
-    if options.augment is not None:
-        augmentation(options.augment)
-    if options.views is not None and options.views < 0:
-        raise UsageError(
-            f"--views {options.views} must not be negative", hint="0 means new views in every epoch"
-        )
-    if not 0 <= options.labelled_share < 1:
-        raise UsageError(f"--labelled-share {options.labelled_share} must be at least 0 and less than 1")
-    return method
+def extended_arguments(options: TrainOptions) -> dict[str, Any]:
+    """What config.json says of these options; None where a run goes as it did before there were any."""
+    several = max(len(options.teachers), len(options.stores)) > 1
+    return {
+        "label_weight": options.label_weight or None,
+        "combine": options.combine if several else None,
+        "teacher_weights": list(options.teacher_weights) or None,
+        "teacher_flip": options.teacher_flip or None,
+        "feature_weight": options.feature_weight or None,
+    }

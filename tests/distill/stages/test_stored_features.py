@@ -21,8 +21,8 @@ from distill.models.student import build_student, open_student
 from distill.models.teacher import open_teacher
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import Training, TrainOptions, train
+from distill.stages.train_checks import check
 from distill.stages.train_inputs import open_inputs
-from distill.stages.train_options import check
 from distill.task import CLASSIFICATION
 from tests.distill.stages import killed
 from transferset.copies import item_id

@@ -23,8 +23,8 @@ from distill.models.student import build_student
 from distill.stages import stored_teaching
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import Training, TrainOptions, train
+from distill.stages.train_checks import check
 from distill.stages.train_inputs import open_inputs
-from distill.stages.train_options import check
 from distill.task import CLASSIFICATION
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
