@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 Interval = tuple[float, float]
 
@@ -139,18 +140,14 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def negative_log_likelihood(
-    logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
-) -> float:
-    """Mean negative log probability of the labels (n,) in nats, each image weighted by `weights` (n,)."""
-    losses = -log_softmax(logits)[np.arange(len(labels)), labels]
-    return float(np.average(losses, weights=weights))
+def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log probability of the labels (n,) in nats."""
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log probabilities (n, C) float64 of logits (n, C)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    log_probabilities: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_probabilities: np.ndarray = special.log_softmax(logits.astype(np.float64), axis=1)
     return log_probabilities
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.special import rel_entr
 
 from distill.comparison.answers import Answers, Row
 
@@ -52,14 +53,8 @@ def divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     based on the Shannon entropy" (1991)."""
     p, q = (np.asarray(one, np.float64) for one in (first, second))
     middle = (p + q) / 2
-    return (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2
-
-
-def _relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(p > 0, p * np.log2(p / q), 0.0)
-    total: np.ndarray = terms.sum(axis=1)
-    return total
+    nats: np.ndarray = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=1) / 2
+    return nats / np.log(2)
 
 
 def _said(answers: Answers, row: int) -> tuple[str, float]:

@@ -9,6 +9,7 @@ apart in float32.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logsumexp
 
 from transferset.errors import UsageError
 
@@ -52,7 +53,7 @@ def encode(logits: np.ndarray, layout: LogitFormat) -> Compact:
     `log_sum_exp` float32 (n,), which added gives the logits back; and of the largest k only, `classes` uint16
     or int32 (n, k) and `rest` float16 (n,), the log-probability of all other classes together."""
     exact = logits.astype(np.float64)
-    total = _log_sum_exp(exact)
+    total = logsumexp(exact, axis=1)
     log_p = np.maximum(exact - total[:, None], _LEAST)
     common = {"log_sum_exp": total.astype(np.float32)}
     if layout.top is None:
@@ -61,7 +62,7 @@ def encode(logits: np.ndarray, layout: LogitFormat) -> Compact:
     largest, others = np.sort(places[:, : layout.top], axis=1), places[:, layout.top :]
     order = np.argsort(-np.take_along_axis(log_p, largest, axis=1), axis=1, kind="stable")
     largest = np.take_along_axis(largest, order, axis=1)
-    rest = np.maximum(_log_sum_exp(np.take_along_axis(log_p, others, axis=1)), _LEAST)
+    rest = np.maximum(logsumexp(np.take_along_axis(log_p, others, axis=1), axis=1), _LEAST)
     kind = np.uint16 if layout.classes <= 1 << 16 else np.int32
     return {
         "log_probabilities": np.take_along_axis(log_p, largest, axis=1).astype(np.float16),
@@ -91,9 +92,3 @@ def probabilities(rows: Compact, layout: LogitFormat) -> np.ndarray:
         dense = np.repeat(share[:, None], layout.classes, axis=1)
         np.put_along_axis(dense, rows["classes"].astype(np.int64), np.exp(log_p), axis=1)
     return (dense / dense.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _log_sum_exp(values: np.ndarray) -> np.ndarray:
-    largest = values.max(axis=1)
-    total: np.ndarray = largest + np.log(np.exp(values - largest[:, None]).sum(axis=1))
-    return total

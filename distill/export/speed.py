@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.loop.execution import cores
 from transferset.console import say
+from transferset.cores import available_cores
 
 SECONDS = 1.0
 _WARM_UP = 3
@@ -60,7 +60,7 @@ def run_seconds(run: Callable[[], object], seconds: float | None = None) -> list
 def tell_if_busy() -> str | None:
     """Say, and return, that other processes want the processors too: figures are worse than they should be
     then."""
-    load, count = os.getloadavg()[0], cores()
+    load, count = os.getloadavg()[0], available_cores()
     if load <= count + 0.5:
         return None
     told = f"this machine is busy (load {load:.1f} on {count} cores): latencies are too high, rates too low"

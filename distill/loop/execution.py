@@ -2,12 +2,12 @@
 resumed."""
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import UsageError
 
 CACHE_MB = 1024
@@ -46,7 +46,7 @@ class Execution:
                     hint="go on where it is, or give --out a new directory",
                 ) from error
             return dict(begun)
-        return {"device": resolve_device(self.device), "threads": self.threads or cores()}
+        return {"device": resolve_device(self.device), "threads": self.threads or available_cores()}
 
     def _tell_kept(self, begun: Mapping[str, Any]) -> None:
         mode = begun.get("student_mode") or {}
@@ -66,12 +66,7 @@ class Execution:
         """How many threads read ahead: they change nothing but the speed."""
         if self.workers is not None and self.workers < 0:
             raise UsageError(f"--workers {self.workers} must not be negative")
-        return min(8, max(1, cores() // 2)) if self.workers is None else self.workers
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(8, max(1, available_cores() // 2)) if self.workers is None else self.workers
 
 
 @contextlib.contextmanager

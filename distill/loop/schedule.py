@@ -2,6 +2,8 @@
 
 import math
 
+_LOOKS_BACK = 0.05
+
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     """Linear warm-up over the share `warmup` of the steps, then a cosine to zero (Loshchilov, Hutter, 2017).
@@ -14,9 +16,9 @@ def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def averaging_decay(steps: int, share: float = 0.05) -> float:
-    """Decay of an exponential moving average of the weights that looks back over `share` of a run's steps.
+def averaging_decay(steps: int) -> float:
+    """Decay of an exponential moving average of the weights that looks back over a twentieth of a run.
 
     Between 0.9 (runs of up to 200 steps) and 0.9998.
     """
-    return min(0.9998, 1.0 - 1.0 / max(10.0, share * steps))
+    return min(0.9998, 1.0 - 1.0 / max(10.0, _LOOKS_BACK * steps))

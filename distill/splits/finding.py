@@ -5,12 +5,12 @@ import hashlib
 import json
 from itertools import groupby
 
-from distill.loop.execution import cores
 from distill.splits.facts import Facts, cache_folder, look
 from distill.splits.overlap import BYTES, NEAR, PIXELS, Overlap, Pair, lies_across, ordered
 from distill.splits.suspects import Suspect, suspects
 from transferset.alignment import SAME_PICTURE, agreement_near
 from transferset.copies import pixel_hash
+from transferset.cores import available_cores
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, decode
 from transferset.labelled import LabelledSet
@@ -38,7 +38,7 @@ def find_overlap(
     so the cost stays bounded, and `unchecked` says how many were left. What an earlier command has found is
     taken from the cache (`cache_folder`). An image that cannot be read is left to who uses it.
     """
-    workers = cores() if workers is None else max(1, workers)
+    workers = available_cores() if workers is None else max(1, workers)
     images = labelled.images
     facts = look(labelled.root, [image.path for image in images], max_pixels, workers)
     exact = _exact(labelled, facts, max_pixels)

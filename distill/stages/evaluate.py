@@ -11,14 +11,15 @@ import numpy as np
 
 from distill.data.rendered import Rendering, check_readable
 from distill.export.format import INT8, locate
-from distill.loop.execution import Execution, cores, torch_threads
+from distill.finished.classifier import Classifier, open_classifier
+from distill.loop.execution import Execution, torch_threads
 from distill.loop.run_directory import REPORT, read_config
 from distill.metrics import classification_metrics, log_softmax
-from distill.models.classifier import Classifier, open_classifier
 from distill.models.student import read_classes, refuse_without_classifier
 from distill.splits.checked import learnt_ids
 from distill.stages.stored_estimate import read_estimate
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.labelled import SPLITS, LabelledImage, LabelledSet, load_labelled
@@ -117,7 +118,7 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
     if not images.images:
         return _stored_estimate(options, labelled), None
     device = resolve_device(options.execution.device)
-    with torch_threads(options.execution.threads or cores()):
+    with torch_threads(options.execution.threads or available_cores()):
         model = open_classifier(
             options.model,
             runtime=options.runtime,

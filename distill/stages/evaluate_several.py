@@ -13,8 +13,6 @@ from distill.task import BALANCED, TOP1
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 
-METRICS = (TOP1, BALANCED)
-
 
 @dataclass(frozen=True)
 class Comparison:

@@ -18,7 +18,7 @@ from distill.export.onnx_resize import WHOLE_LAYOUT, check_resizable, put_before
 from distill.export.parity import REFERENCE
 from distill.export.speed import machine, measure_speed, tell_if_busy
 from distill.loop.checkpoints import read_tensors, write_tensors
-from distill.loop.execution import cores, torch_threads
+from distill.loop.execution import torch_threads
 from distill.loop.ledger import flops_per_image
 from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_object
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student
@@ -29,6 +29,7 @@ from distill.stages.result import report_from_json, write_student_facts
 from distill.task import CLASSIFICATION, Task
 from transferset import __version__
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import NumericError
 from transferset.lock import DirectoryLock
 from transferset.models.spec import parse_spec
@@ -55,7 +56,7 @@ def export(options: ExportOptions, task: Task = CLASSIFICATION) -> ExportReport:
     config = _config(options, task, student, images)
     existed = options.out.exists()
     try:
-        with DirectoryLock(options.out), torch_threads(options.execution.threads or cores()):
+        with DirectoryLock(options.out), torch_threads(options.execution.threads or available_cores()):
             RunDirectory(options.out).open(config)
             if (options.out / MANIFEST).exists():
                 check_files(options.out)
@@ -113,7 +114,7 @@ class _Exporting:
         self.options = options
         self.task = task
         self.student = student
-        self.threads = options.execution.threads or cores()
+        self.threads = options.execution.threads or available_cores()
         self.staging = options.out / f"{TEMPORARY_PREFIX}export"
         self.calibrated = 0
         self.runs = lineage(options.model)

@@ -37,7 +37,7 @@ def write_table(
     none), `predicted` and `confidence` (the most probable class), `entropy` (nats), `probabilities`
     (list<float32>, in the order of the classes, which the schema's metadata holds as `classes`): the mean
     over the views; `on_task`: how much the image looks like any of the classes, the mean over the views of
-    the logits' log-sum-exp (see `distill.models.rejection.scores`). What the teacher says is null for an
+    the logits' log-sum-exp (see `distill.finished.rejection.scores`). What the teacher says is null for an
     image that could not be read. `random`: what to compare `on_task` with, in the metadata `random_on_task`.
     """
     import pyarrow as pa

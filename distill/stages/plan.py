@@ -18,7 +18,7 @@ from distill.data.transfer_shards import open_transfer_shards
 from distill.data.views import View, augmentation, draw_view
 from distill.export.speed import machine, tell_if_busy
 from distill.loop.checkpoints import Checkpoints
-from distill.loop.execution import Execution, cores, torch_threads
+from distill.loop.execution import Execution, torch_threads
 from distill.loop.hooks import Hooks
 from distill.loop.ledger import Ledger
 from distill.loop.mode import Mode
@@ -30,6 +30,7 @@ from distill.models.averaging import over_mirror_images
 from distill.models.student import Student
 from distill.stages.train_inputs import DEFAULT_EPOCHS, WEIGHTS_LR
 from distill.task import CLASSIFICATION, Task
+from transferset.cores import available_cores
 from transferset.errors import DataError, UsageError
 from transferset.labelled import load_labelled
 from transferset.parallel import ordered_map
@@ -199,7 +200,7 @@ class _Probe:
 
     def _threaded(self, work: Callable[[Decoded], object]) -> float:
         """The rate of `work` on all cores."""
-        workers = cores()
+        workers = available_cores()
 
         def once() -> None:
             for _ in ordered_map(work, self.images, workers=workers, window=2 * workers):

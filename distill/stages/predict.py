@@ -11,10 +11,8 @@ import numpy as np
 
 from distill.data.image_stream import StreamBatch, Streaming, list_images
 from distill.export.format import check_files, locate
-from distill.loop.execution import Execution, cores, torch_threads
-from distill.metrics import log_softmax
-from distill.models.classifier import Classifier, open_classifier
-from distill.models.rejection import (
+from distill.finished.classifier import Classifier, open_classifier
+from distill.finished.rejection import (
     SCORE,
     Rejection,
     draw,
@@ -23,9 +21,12 @@ from distill.models.rejection import (
     read_rejection,
     write_rejection,
 )
+from distill.loop.execution import Execution, torch_threads
+from distill.metrics import log_softmax
 from distill.models.student import MODEL
 from distill.predictions import Prediction, TableWriter, check_table, table_writer
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.images import MAX_PIXELS
 from transferset.progress import progress
@@ -94,7 +95,7 @@ def predict(options: PredictOptions, each: Callable[[Prediction], None] | None =
         )
     images = list_images(options.images)
     device = resolve_device(options.execution.device)
-    with torch_threads(options.execution.threads or cores()):
+    with torch_threads(options.execution.threads or available_cores()):
         model = open_classifier(
             options.model,
             runtime=options.runtime,

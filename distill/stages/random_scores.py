@@ -12,7 +12,7 @@ from distill.data.image_stream import ImageRef, list_images
 from distill.data.label_shards import Unit
 from distill.data.labelling import Labelling
 from distill.data.samples import ImageReader, Samples, samples_of_files
-from distill.models.rejection import draw
+from distill.finished.rejection import draw
 from transferset.errors import DataError
 from transferset.progress import progress
 

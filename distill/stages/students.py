@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distill.export.speed import machine, run_seconds, tell_if_busy
-from distill.loop.execution import Execution, cores, torch_threads
+from distill.loop.execution import Execution, torch_threads
 from distill.loop.ledger import flops_per_image
 from distill.task import CLASSIFICATION, Task
+from transferset.cores import available_cores
 from transferset.errors import TransfersetError, UsageError
 from transferset.progress import progress
 
@@ -97,7 +98,7 @@ def students(options: StudentsOptions, task: Task = CLASSIFICATION) -> StudentsR
         raise UsageError("--max-ms and --max-mb must be positive")
     names = _names(options.match)
     device = resolve_device(options.execution.device)
-    threads = options.execution.threads or cores()
+    threads = options.execution.threads or available_cores()
     tell_if_busy()
     kept: list[StudentFacts] = []
     unusable: dict[str, str] = {}

@@ -25,7 +25,6 @@ from distill.models.joint_heads import classifiers, only_head
 from distill.models.patch_student import without_projection
 from distill.models.student import Student, reset_classifier
 from distill.splits.checked import record_start
-from distill.stages.feed import Feed
 from distill.stages.probe import fit_probe, set_classifier
 from distill.stages.result import (
     StudentReport,
@@ -47,6 +46,7 @@ from distill.stages.train_inputs import (
 )
 from distill.stages.train_options import TrainOptions
 from distill.task import BALANCED, CLASSIFICATION, TOP1, Task
+from distill.teaching.feed import Feed
 from transferset.console import say
 from transferset.lock import DirectoryLock
 from transferset.models.preprocessing import Preprocessing

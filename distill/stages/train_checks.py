@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from distill.data.views import augmentation
 from distill.methods.transfer import Transfer
-from distill.stages.combined_teaching import COMBINE, HEADS
 from distill.stages.train_options import TrainOptions
 from distill.task import Task
+from distill.teaching.combined import COMBINE, HEADS
 from transferset.errors import UsageError
 from transferset.models.spec import parse_spec
 

@@ -22,12 +22,13 @@ from distill.models.joint_heads import Head, classifiers, parameters
 from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
 from distill.splits.checked import CheckedSet, check_splits
-from distill.stages.opened_teaching import open_teaching
 from distill.stages.probe import check_probe_fits
-from distill.stages.teaching import OnlineTeaching, Teaching, teaching_patches
 from distill.stages.train_heads import student_heads
 from distill.stages.train_options import TrainOptions, extended_arguments
 from distill.task import BALANCED, TOP1, Task
+from distill.teaching.online import OnlineTeaching, teaching_patches
+from distill.teaching.opened import open_teaching
+from distill.teaching.teaching import Teaching
 from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.labelled import LabelledSet, load_labelled

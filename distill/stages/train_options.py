@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.methods.transfer import TASK_ORIENTED
-from distill.stages.combined_teaching import AVERAGE
 from distill.task import TOP1
+from distill.teaching.combined import AVERAGE
 
 
 @dataclass(frozen=True)

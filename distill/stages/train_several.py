@@ -12,12 +12,12 @@ from distill.loop.mode_probe import resolve_mode
 from distill.loop.run_directory import CONFIG, RunDirectory, read_object
 from distill.loop.together import train_together
 from distill.stages.result import StudentReport, report_from_json
-from distill.stages.teaching import Teaching
 from distill.stages.train import OUTPUTS, Training, image_reader, remove_outputs
 from distill.stages.train_checks import check
 from distill.stages.train_inputs import Inputs, config, decode_size, open_inputs
 from distill.stages.train_options import TrainOptions
 from distill.task import CLASSIFICATION, Task
+from distill.teaching.teaching import Teaching
 from transferset.console import say
 from transferset.errors import UsageError
 from transferset.lock import DirectoryLock

@@ -12,7 +12,6 @@ from distill.metrics import (
     expected_calibration_error,
     log_softmax,
     metrics_from_dict,
-    negative_log_likelihood,
     wilson_interval,
 )
 
@@ -98,11 +97,6 @@ def test_the_interval_of_the_balanced_accuracy_is_put_together_from_the_classes(
     found = classification_metrics(certain([0] * 15 + [1] * 5, 2), labels, ("a", "b"))
     assert found.balanced_accuracy == 0.75
     assert found.balanced_accuracy_interval == pytest.approx((0.5587, 0.8817), abs=1e-4)
-
-
-def test_the_likelihood_can_be_weighted() -> None:
-    weighted = negative_log_likelihood(logits_of(PROBABILITIES), LABELS, np.array([1.0, 0.0, 0.0, 3.0]))
-    assert weighted == pytest.approx(-(math.log(0.82) + 3 * math.log(0.91)) / 4)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])

@@ -27,9 +27,9 @@ from distill.models.teacher import open_teacher
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
-from distill.stages.teaching import OnlineTeaching
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
+from distill.teaching.online import OnlineTeaching
 from tests.distill.stages import killed
 from transferset.entry_point import run_cli
 from transferset.errors import UsageError

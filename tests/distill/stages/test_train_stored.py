@@ -20,12 +20,12 @@ from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import build_student
-from distill.stages import stored_teaching
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import Training, TrainOptions, train
 from distill.stages.train_checks import check
 from distill.stages.train_inputs import open_inputs
 from distill.task import CLASSIFICATION
+from distill.teaching import stored as stored_teaching
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
 

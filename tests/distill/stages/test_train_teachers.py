@@ -19,15 +19,15 @@ from distill.models.student import open_student
 from distill.models.teacher import Teacher, open_teacher
 from distill.splits.checked import learnt_ids
 from distill.stages.adapt import AdaptOptions, adapt
-from distill.stages.combined_teaching import combined, distinct_names
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.label import LabelOptions, label
-from distill.stages.teaching import OnlineTeaching
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
+from distill.teaching.combined import combined, distinct_names
+from distill.teaching.online import OnlineTeaching
 from tests.distill.stages import killed
 from transferset.errors import UsageError
 

@@ -8,7 +8,7 @@ import numpy as np
 from distill.data.batches import Batch, BatchReader
 from distill.loop.ledger import Ledger, Stage
 from distill.methods.dual_head import with_label_column
-from distill.stages.teaching import Outputs
+from distill.teaching.teaching import Outputs
 from transferset.parallel import ordered_map
 
 

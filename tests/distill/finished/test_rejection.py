@@ -6,7 +6,7 @@ import pytest
 from scipy.special import logsumexp
 
 from distill.data.image_stream import ImageRef
-from distill.models.rejection import SCORE, Rejection, draw, read_rejection, scores, write_rejection
+from distill.finished.rejection import SCORE, Rejection, draw, read_rejection, scores, write_rejection
 from transferset.errors import DataError
 
 REJECTION = Rejection(SCORE, 2.0, 0.9, 100, 1, ("pool",), 0, "f32", "abc")

@@ -18,7 +18,7 @@ from distill.methods.top_k import top_k_loss
 from distill.methods.transfer import Loss, Transfer
 from distill.models.joint_heads import Head
 from distill.models.student import read_preprocessing
-from distill.stages.teaching import Outputs, Teaching, heads_of, with_features
+from distill.teaching.teaching import Outputs, Teaching, heads_of, with_features
 from transferset.errors import UsageError
 from transferset.models.preprocessing import Preprocessing
 

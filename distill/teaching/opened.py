@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from distill.data.batches import ViewPlan
 from distill.data.views import augmentation
 from distill.methods.transfer import Transfer
-from distill.stages.combined_teaching import combined, distinct_names
-from distill.stages.stored_teaching import Asked, stored_teaching
-from distill.stages.teaching import DEFAULT_AUGMENT, DEFAULT_VIEWS, OnlineTeaching, Teaching
+from distill.teaching.combined import combined, distinct_names
+from distill.teaching.online import OnlineTeaching
+from distill.teaching.stored import Asked, stored_teaching
+from distill.teaching.teaching import DEFAULT_AUGMENT, DEFAULT_VIEWS, Teaching
 from transferset.console import say
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from distill.data.batches import BatchReader, ViewPlan
 from distill.data.samples import ImageReader, samples_of_files
 from distill.data.teacher_outputs import Answers, TeacherOutputs
 from distill.data.views import augmentation
-from distill.stages.feed import Feed
+from distill.teaching.feed import Feed
 from transferset.errors import NumericError
 from transferset.models.preprocessing import Preprocessing
 from transferset.writes import read_json

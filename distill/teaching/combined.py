@@ -14,8 +14,8 @@ from distill.methods.joint import Joint
 from distill.methods.transfer import Loss, Transfer
 from distill.models.averaging import log_mean_probabilities
 from distill.models.joint_heads import Head, side_by_side
-from distill.stages.stored_teaching import StoredTeaching
-from distill.stages.teaching import Outputs, Teaching
+from distill.teaching.stored import StoredTeaching
+from distill.teaching.teaching import Outputs, Teaching
 from transferset.errors import UsageError
 from transferset.models.preprocessing import Preprocessing
 

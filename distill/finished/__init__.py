@@ -1,0 +1,1 @@
+"""Finished models of any kind (a teacher, a run, an export), asked about images; and what they reject."""
