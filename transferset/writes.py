@@ -28,7 +28,8 @@ def _temporary_name(path: Path) -> Path:
     return path.parent / f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """What a file or folder holds is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -68,14 +69,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = _temporary_name(path)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     except BaseException as error:
         remove(temporary)
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
             error.filename = str(path)  # write() names no file
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager

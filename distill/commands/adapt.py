@@ -191,7 +191,7 @@ def _print_teacher(report: "AdaptReport") -> None:
             percent(trial["top1"]),
             f"{trial['temperature']:.3f}",
         ]
-        + (["chosen"] if (trial["strength"], trial.get("text", 0.0)) == chosen else [""])
+        + (["chosen"] if (trial["strength"], trial["text"]) == chosen else [""])
         for trial in report.trials
     ]
     columns = ["C", "class names", "loss", "top-1", "temperature", ""]

@@ -18,7 +18,7 @@ from distill.loop.run_directory import REPORT
 from distill.methods.transfer import PSEUDO_LABELS, TASK_ORIENTED
 from distill.models.student import read_preprocessing
 from distill.stages.adapt import adapt
-from distill.stages.adapting import UNREADABLE
+from distill.stages.adaptation import UNREADABLE
 from distill.stages.label import LabelOptions, label
 from transferset.console import say
 from transferset.copies import item_id

@@ -1,6 +1,5 @@
 """An export on disk: its files, and whether they are as they were written."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from distill.loop.run_directory import CONFIG, RESTORE, read_config, read_object
 from distill.models.student import MODEL
 from transferset.errors import DataError, UsageError
-from transferset.writes import sha256_file, write_json
+from transferset.writes import sha256_file, sync, write_json
 
 FORMAT_VERSION = 1
 ONNX = "model.onnx"
@@ -47,11 +46,11 @@ def publish(staging: Path, out: Path, names: Iterable[str], facts: dict[str, Any
     """
     files = {}
     for name in names:
-        _sync(staging / name)
+        sync(staging / name)
         (staging / name).replace(out / name)
         files[name] = file_facts(out / name)
     files[CONFIG] = file_facts(out / CONFIG)
-    _sync(out)
+    sync(out)
     write_json(out / MANIFEST, {"format_version": FORMAT_VERSION, "kind": "export", "files": files, **facts})
 
 
@@ -80,11 +79,3 @@ def check_files(directory: Path, names: Iterable[str] | None = None) -> dict[str
                 f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", hint="copy or export it again"
             )
     return manifest
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.loop.run_directory import read_object
-from distill.splits.finding import LARGEST, find_overlap
 from distill.splits.overlap import Cleaned, Overlap, Pair, cleaned
 from distill.splits.page import write_page
+from distill.splits.search import LARGEST, find_overlap
 from transferset.console import say, visible
 from transferset.images import MAX_PIXELS
 from transferset.labelled import LabelledSet

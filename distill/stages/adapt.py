@@ -13,7 +13,7 @@ from distill.models.text_head import TextOptions, require_text_tower
 from distill.splits.checked import check_splits
 from distill.stages.adapt_config import config
 from distill.stages.adapt_options import FROZEN, TEXT, AdaptOptions, AdaptReport, check
-from distill.stages.adapting import Adapting
+from distill.stages.adaptation import Adapting
 from distill.stages.tuning import remove_pieces
 from distill.stages.tuning_inputs import build_adapted, tuning_recipe
 from transferset.console import say

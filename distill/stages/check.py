@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from distill.splits.checked import messages
-from distill.splits.finding import find_overlap
 from distill.splits.overlap import Cleaned, Overlap, cleaned
 from distill.splits.page import write_page
+from distill.splits.search import find_overlap
 from transferset import report
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS

@@ -107,21 +107,21 @@ def open_inputs(
     labels = _labels(options, mixture, heads) if options.label_weight else None
     recipe = _recipe(options, student, len(mixture.samples))
     return Inputs(
-        method,
-        shards,
-        mixture.samples,
-        teaching,
-        student,
-        probe,
-        val,
-        recipe,
-        heads,
-        scored,
-        count,
-        labels,
-        start,
-        checked,
-        origins(options.shards, len(shards.samples)),
+        method=method,
+        shards=shards,
+        samples=mixture.samples,
+        teaching=teaching,
+        student=student,
+        probe=probe,
+        val=val,
+        recipe=recipe,
+        heads=heads,
+        scored=scored,
+        parameters=count,
+        labels=labels,
+        start=start,
+        checked=checked,
+        origins=origins(options.shards, len(shards.samples)),
     )
 
 

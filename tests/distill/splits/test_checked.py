@@ -154,7 +154,7 @@ def test_nothing_is_decoded_twice(splits: Path, own_cache: Path, monkeypatch: py
     shutil.copy(splits / "test/cat/0.png", splits / "train/cat/copy.png")
     first = checked(splits)
     monkeypatch.setattr("distill.splits.facts._look", lambda *_: pytest.fail("decoded again"))
-    monkeypatch.setattr("distill.splits.finding._compared", lambda *_: pytest.fail("compared again"))
+    monkeypatch.setattr("distill.splits.search._compared", lambda *_: pytest.fail("compared again"))
     assert checked(splits).overlap == first.overlap
 
 

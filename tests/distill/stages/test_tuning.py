@@ -185,7 +185,7 @@ def test_only_the_last_blocks_learn(faint: Path, tmp_path: Path) -> None:
 def test_retention_keeps_it_closer_to_the_frozen_teacher(
     faint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill.stages.adapting.remove_pieces", lambda out: None)
+    monkeypatch.setattr("distill.stages.adaptation.remove_pieces", lambda out: None)
     adapt(_options(faint, tmp_path / "frozen", Tuning()))
     opened = open_teacher(tmp_path / "frozen", runtime="eager", batch_size=64, threads=1)
     [batch] = Rendering(opened.preprocessing, 64, 1).batches(sorted((faint / "val").rglob("*.png")))
