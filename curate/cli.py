@@ -41,13 +41,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="From a pool of images to an index, and from an index and a few images to a transfer set.",
+    help="Build an index from a pool of images, and retrieve transfer sets from it for a few labelled"
+    " images.",
 )
 
 
 @app.callback()
 def _curate() -> None:
-    """From a pool of images to an index, and from an index and a few images to a transfer set."""
+    """Build an index from a pool of images, and retrieve transfer sets from it for a few labelled images."""
 
 
 app.command("build-index")(build_index.build_index)

@@ -19,7 +19,7 @@ from distill.commands.train import train
 from transferset.entry_point import run_cli
 
 app = typer.Typer(
-    help="From a transfer set and a few labels to a small model.",
+    help="Train a small model from a transfer set and a few labels.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -14,8 +14,8 @@ def there(given: Path | None) -> Path | None:
 
 
 AUGMENTATIONS = (
-    "none; or random crops of at least 65 % (light), 35 % (standard) or 20 % of the area, this with colours"
-    " changed (strong), mirrored half of the time."
+    "Augmentation: none; or random crops of at least 65 % (light), 35 % (standard) or 20 % of the area with"
+    " colour changes (strong), mirrored half of the time."
 )
 MAX_PIXELS = 100_000_000  # of transferset.images, which is slow to import
 
@@ -32,110 +32,118 @@ DropNearCopies = Annotated[
     bool,
     typer.Option(
         "--drop-near-copies",
-        help="Leave out training images that look like val or test images; exact copies go in any case.",
+        help="Leave out training images that look like val or test images; exact copies are always left out.",
     ),
 ]
 ImageRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder that the names in the lists or the table of --data are relative to."),
+    typer.Option(help="Folder that names in the lists or table of --data are relative to."),
 ]
 MixedIn = Annotated[
     Path | None,
     typer.Option(
         callback=there,
-        help="Labelled images to mix in, in the forms of adapt --data; training selects on their val split.",
+        help="Labelled images to mix in, in any form that adapt --data takes; their val split selects the"
+        " checkpoint.",
     ),
 ]
-LabelledShare = Annotated[float, typer.Option(help="Share of --data among the images of an epoch.")]
+LabelledShare = Annotated[float, typer.Option(help="Share of --data in the images of an epoch.")]
 Shards = Annotated[
-    list[str], typer.Option(help="A transfer set, a folder of tars, a tar, or a glob; may be repeated.")
+    list[str], typer.Option(help="A transfer set, a folder of tars, a tar, or a glob. May be repeated.")
 ]
 MoreShards = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="SHARDS")]
 Out = Annotated[
     Path,
-    typer.Option(
-        "--out", file_okay=False, help="The run's directory; running the same command again resumes."
-    ),
+    typer.Option("--out", file_okay=False, help="Run directory; running the same command again resumes."),
 ]
-MaxPixels = Annotated[int, typer.Option(min=1, help="Larger images are errors.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Treat larger images as errors.")]
 MaxErrorRate = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="A larger share of unreadable images is an error (3); default: if all are."
+        min=0,
+        max=1,
+        help="Exit with code 3 if a larger share of images is unreadable; default: only if all are.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Side of the student's input; default: the model's own, or that of --from."),
+    typer.Option(
+        min=1,
+        help="Side length of the student's input in pixels; default: the model's own, or that of --from.",
+    ),
 ]
 
 # How a student is trained.
-Steps = Annotated[int | None, typer.Option(min=1, help="Length in steps, in place of --epochs.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a step.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Training length in steps, instead of --epochs.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per step.")]
 Accumulate = Annotated[
     int,
-    typer.Option(min=1, help="Parts that a step is computed in, for less memory; batch norm sees one part."),
+    typer.Option(
+        min=1, help="Parts into which a step is split to save memory; batch norm sees one part at a time."
+    ),
 ]
 WeightDecay = Annotated[float, typer.Option(min=0, help="Weight decay; norms and biases have none.")]
 Augment = Annotated[str, typer.Option(help=f"{AUGMENTATIONS} Default: standard.", show_default=False)]
 HeadEpochs = Annotated[
-    float, typer.Option(min=0, help="Passes that train the classifier alone first, on top of the others.")
+    float, typer.Option(min=0, help="Epochs that train only the classifier first, in addition to the others.")
 ]
 BackboneLrScale = Annotated[
-    float, typer.Option(help="Of --lr, for all but the classifier; above 0, at most 1.")
+    float, typer.Option(help="Factor on --lr for all parameters but the classifier; above 0, at most 1.")
 ]
 EvalEvery = Annotated[
     int | None,
-    typer.Option(min=0, help="Steps between scores on val; 0: at the end only. Default: ten a run."),
+    typer.Option(min=0, help="Steps between evaluations on val; 0: at the end only. Default: ten per run."),
 ]
 CheckpointEvery = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Steps between checkpoints; 0: at the end only. Default: ten a run, 500 at most."
+        min=0, help="Steps between checkpoints; 0: at the end only. Default: ten per run, at most 500 steps."
     ),
 ]
 Patience = Annotated[
-    int, typer.Option(min=0, help="Scores without improvement that end the run; 0: none do.")
+    int, typer.Option(min=0, help="End the run after this many evaluations without improvement; 0: never.")
 ]
 
 # Where and how fast.
 Seed = Annotated[
-    int, typer.Option(min=0, max=2**31 - 1, help="Of what is drawn: random weights, order, views, folds.")
+    int, typer.Option(min=0, max=2**31 - 1, help="Seed for everything random: weights, order, views, folds.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Runtime = Annotated[str, typer.Option(help="What the teacher runs on: auto, eager, compile, openvino.")]
-Precision = Annotated[str, typer.Option(help="Of the teacher's arithmetic: auto, fp32, bf16, fp16.")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1, …")]
+Runtime = Annotated[str, typer.Option(help="Runtime of the teacher: auto, eager, compile, openvino.")]
+Precision = Annotated[str, typer.Option(help="Precision of the teacher: auto, fp32, bf16, fp16.")]
 StudentPrecision = Annotated[
     str,
-    typer.Option(help="Of the student's steps: fp32, bf16, fp16; auto: what a probe before long runs finds."),
+    typer.Option(
+        help="Precision of the student's steps: fp32, bf16, fp16; auto: as found by a probe before long runs."
+    ),
 ]
 CompileStudent = Annotated[
-    str, typer.Option("--compile", help="torch.compile of the student: on, off; auto: where it pays.")
+    str, typer.Option("--compile", help="torch.compile for the student: on, off; auto: where it pays off.")
 ]
-ModelBatchSize = Annotated[int, typer.Option(min=1, help="Images that the model sees at once.")]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads of the model on a CPU; default: all cores.")
-]
+ModelBatchSize = Annotated[int, typer.Option(min=1, help="Images per batch of the model.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the model; default: all cores.")]
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Threads that decode and render ahead; 0: none. Default: half of the cores, 8 at most."
+        min=0, help="Threads that decode and render ahead; 0: none. Default: half of the cores, at most 8."
     ),
 ]
-CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, MB.")]
+CacheMb = Annotated[int, typer.Option(min=0, help="Memory for decoded images, in MB.")]
 
 # What a teacher is asked, and what is stored of it.
 TeacherFlip = Annotated[
     bool,
-    typer.Option("--teacher-flip", help="The teacher's mean answer for a view and its mirror image counts."),
+    typer.Option("--teacher-flip", help="Average the teacher's outputs over each view and its mirror image."),
 ]
 TopK = Annotated[
     int | None,
-    typer.Option(min=1, help="Classes kept beside the rest as one; default: all up to 256, else 64."),
+    typer.Option(min=1, help="Classes kept per view, with the rest as one; default: all up to 256, else 64."),
 ]
 StoredFeatures = Annotated[
     bool,
-    typer.Option("--features", help="Keep features too, for train --feature-weight and task-agnostic."),
+    typer.Option(
+        "--features", help="Store features too, for train --feature-weight and --method task-agnostic."
+    ),
 ]

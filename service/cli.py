@@ -16,23 +16,21 @@ if TYPE_CHECKING:
 def serve(
     index: options.Index,
     host: Annotated[str, typer.Option(help="Address to bind. There is no authentication.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
     pool_root: options.PoolRoots = None,
     device: options.Device = "auto",
     max_body_bytes: Annotated[
-        int | None, typer.Option(help="Largest request; default: 32 MiB.", min=1)
+        int | None, typer.Option(help="Largest request body, in bytes; default: 32 MiB.", min=1)
     ] = None,
     max_in_flight: Annotated[
-        int | None, typer.Option(help="Retrievals at a time; default: 8.", min=1)
+        int | None, typer.Option(help="Concurrent retrievals; default: 8.", min=1)
     ] = None,
-    max_queries: Annotated[
-        int | None, typer.Option(help="Queries of a request; default: 256.", min=1)
-    ] = None,
+    max_queries: Annotated[int | None, typer.Option(help="Queries per request; default: 256.", min=1)] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(help="Pixels of a query image; default: 40 million.", min=1)
+        int | None, typer.Option(help="Pixels per query image; default: 40 million.", min=1)
     ] = None,
     max_total_pixels: Annotated[
-        int | None, typer.Option(help="Pixels of a request's images; default: 400 million.", min=1)
+        int | None, typer.Option(help="Pixels per request, over all its images; default: 400 million.", min=1)
     ] = None,
     max_results: Annotated[
         int | None, typer.Option(help="Images that a request may ask for; default: 10,000.", min=1)
@@ -40,8 +38,8 @@ def serve(
 ) -> None:
     """Serve retrieval from an index over HTTP.
 
-    /docs describes the requests. Ctrl-C stops it. Limits can also be set by environment variables,
-    TRANSFERSET_MAX_QUERIES and so on.
+    /docs documents the requests. Ctrl-C stops it. Limits can also be set by environment variables,
+    such as TRANSFERSET_MAX_QUERIES.
     """
     limits = {
         "max_body_bytes": max_body_bytes,
@@ -77,9 +75,9 @@ def run(
     app = create_app(opened, settings, open_encoder(opened, device))
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    say(f"serving {opened.distinct} images of {index} on {address} (what to send: {address}/docs)")
+    say(f"serving {opened.distinct} images of {index} on {address} (documentation: {address}/docs)")
     if host not in ("127.0.0.1", "::1"):
-        say("note: anyone who reaches this address can retrieve: there is no authentication")
+        say("note: anyone who can reach this address can retrieve images: there is no authentication")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     try:
         server.run(sockets=[listener])
@@ -96,7 +94,7 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", "give another --host or --port"
+            f"cannot listen on {host}:{port}: {error.strerror or error}", "use another --host or --port"
         ) from error
 
 

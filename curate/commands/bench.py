@@ -23,13 +23,13 @@ def bench(
     workers: options.Workers = None,
     device: options.Device = "auto",
     max_pixels: options.PoolMaxPixels = None,
-    seconds: Annotated[float, typer.Option(help="For each stage.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Seconds to measure each stage.")] = 5.0,
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
     """Time every stage of build-index, and name the bottleneck.
 
-    On a sample of the pool.
+    Measured on a sample of the pool.
     """
     from curate.bench import BenchOptions
     from curate.bench import bench as run
@@ -56,7 +56,7 @@ def _print_bench(report: "BenchReport") -> None:
         [rate.stage, f"{rate.per_second:,.1f}", f"{rate.core_ms:.2f}"] for rate in (*report.stages, *others)
     ]
     title = f"{report.encoder} on {report.device}, {report.cores} cores, {report.images} images of the pool"
-    print_table(title, ["stage alone", "images/s", "core-ms an image"], rows)
+    print_table(title, ["stage on its own", "images/s", "core-ms per image"], rows)
     for runtime, reason in report.left_out.items():
         say(f"left out: {runtime}: {reason}")
     if report.unreadable:
@@ -67,7 +67,7 @@ def _print_bench(report: "BenchReport") -> None:
         ["", ""],
         [
             ["predicted", f"{report.predicted:,.1f} images/s ({together}, with {report.chosen})"],
-            ["an hour", f"{3600 * report.predicted:,.0f} images"],
+            ["per hour", f"{3600 * report.predicted:,.0f} images"],
             ["bottleneck", f"{report.bottleneck}: {report.share:.0%} of the time"],
             ["what helps", report.advice],
         ],
@@ -75,7 +75,7 @@ def _print_bench(report: "BenchReport") -> None:
 
 
 def dry_run(pools: list[str], index: Path, given: "BuildOptions", json: bool) -> None:
-    """Print what a build would take."""
+    """Print what a build would need."""
     from curate.index.estimate import estimate_build
 
     found = estimate_build(pools, index, given)
@@ -86,9 +86,9 @@ def dry_run(pools: list[str], index: Path, given: "BuildOptions", json: bool) ->
     rows = [
         ["encoder", f"{found.encoder} on {found.runtime}"],
         ["new images", f"{about}{found.new_images:,}"],
-        ["rows then", f"{about}{found.rows:,}"],
+        ["rows afterwards", f"{about}{found.rows:,}"],
         ["disk", f"about {found.disk_bytes / 1e6:,.1f} MB"],
-        ["memory", f"about {found.memory_bytes / 1e6:,.0f} MB at the peak"],
+        ["memory", f"about {found.memory_bytes / 1e6:,.0f} MB at peak"],
     ]
     if found.new_images:
         rows.append(["time", f"about {_duration(found.seconds)} of embedding at {found.rate:,.1f} images/s"])
@@ -97,7 +97,7 @@ def dry_run(pools: list[str], index: Path, given: "BuildOptions", json: bool) ->
     if found.faiss is not None:
         size = f"{found.faiss['bytes'] / 1e6:,.1f} MB"
         rows.append(["FAISS", f"{found.faiss['factory']}, {size}: {found.faiss['reason']}"])
-    print_table(f"Index {found.index}, if it were built", ["", ""], rows)
+    print_table(f"Index {found.index}, estimated", ["", ""], rows)
 
 
 def _duration(seconds: float) -> str:

@@ -31,7 +31,7 @@ def build_index(
     dry_run: options.DryRun = False,
     json: options.AsJson = False,
 ) -> None:
-    """Embed the images of a pool. Run it again to resume or to add what is new."""
+    """Embed the images of a pool. Run it again to resume or to add new images."""
     from curate.index import BuildOptions, TooManyErrors
     from curate.index import build_index as build
 
@@ -75,7 +75,7 @@ def _print_build(report: "BuildReport", json: bool) -> None:
         ["images", f"{report.images:,} in {report.parts} parts, {report.distinct:,} distinct"],
         ["new", f"{report.new_images:,} in {report.new_parts} parts, {report.rate:.1f} images/s"],
         *(
-            [["left out", f"{report.forgotten:,} forgotten images that came again"]]
+            [["left out", f"{report.forgotten:,} forgotten images that turned up again"]]
             if report.forgotten
             else []
         ),
@@ -86,7 +86,7 @@ def _print_build(report: "BuildReport", json: bool) -> None:
     ]
     print_table(f"Index {report.index}", ["", ""], rows)
     if report.errors:
-        say(f"what could not be read, and why, is in {report.index}/parts/*/errors.parquet")
+        say(f"see {report.index}/parts/*/errors.parquet for what could not be read, and why")
     say(f"next: curate retrieve --index {report.index} --query-dir DIR --out DIR --total N")
 
 
@@ -96,12 +96,12 @@ def _faiss_rows(faiss: dict[str, Any] | None) -> list[list[str]]:
     rows = [["FAISS", f"{faiss['factory']}, {faiss['bytes'] / 1e6:,.1f} MB: {faiss['reason']}"]]
     if faiss["recall"] is not None:
         effort = f"{faiss['probes']} lists and " if faiss["probes"] else ""
-        short = "" if faiss["recall"] >= faiss["wanted_recall"] else "; no effort reaches more"
+        short = "" if faiss["recall"] >= faiss["wanted_recall"] else "; no search effort reaches more"
         rows.append(
             [
                 f"recall@{faiss['depth']}",
-                f"{faiss['recall']:.3f} on {faiss['queries']} rows of the pool ({faiss['wanted_recall']} is "
-                f"wanted{short}): {effort}{faiss['overfetch']:g} candidates for each image",
+                f"{faiss['recall']:.3f} on {faiss['queries']} rows of the pool ({faiss['wanted_recall']} "
+                f"wanted{short}): {effort}{faiss['overfetch']:g} candidates per image",
             ]
         )
     return rows

@@ -11,17 +11,17 @@ from transferset.console import print_json, print_table, say
 
 def calibrate(
     index: options.Index,
-    sample: Annotated[int, typer.Option(min=2, help="Images of the pool to edit and compare.")] = 100,
+    sample: Annotated[int, typer.Option(min=2, help="Number of pool images to edit and compare.")] = 100,
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of the sample and the edits.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the sample and the edits.")] = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Calibrate for the encoder of an index what a copy is.
+    """Calibrate an index's thresholds for near copies.
 
-    Finds from which cosine on images may be copies, and stores it in the index.
-    Retrieval does this by itself for an index that was never calibrated.
+    Finds the cosine from which images may be copies, and stores it in the index.
+    retrieve does this by itself for an index that was never calibrated.
     """
     from curate.copies.calibration import calibrate as run
     from curate.copies.checks import IndexEncoder
@@ -43,14 +43,14 @@ def calibrate(
     )
     rows = [
         [
-            "leaks are looked for from",
+            "leaks are suspected from",
             f"{entry['leak']:.4f}",
             f"{found:.1%} of {of_copies}",
             f"{entry['innocent_pairs_suspected']:.4%} of pairs",
         ],
         ["… without pixels from", f"{entry['leak_alone']:.4f}", f"{alone:.1%}", "none"],
         [
-            "duplicates are looked for from",
+            "duplicates are suspected from",
             f"{entry['duplicate']:.4f}",
             f"{slight:.1%} of {of_slight}",
             f"{entry['innocent_neighbours_suspected']:.1%} of {entry['neighbours']:,} nearest neighbours",
@@ -62,16 +62,18 @@ def calibrate(
             "none",
         ],
     ]
-    print_table(f"Thresholds of {index}", ["", "cosine", "finds", "and of innocents"], rows)
+    print_table(f"Thresholds of {index}", ["", "cosine", "finds", "false suspects"], rows)
 
 
 def guard(
     against: Annotated[
         list[Path],
-        typer.Option(help="Folder whose images must not be in the set: val, test. May be repeated."),
+        typer.Option(
+            help="Folder whose images must not be in the set, such as val or test. May be repeated."
+        ),
     ],
-    transfer_set: Annotated[Path, typer.Option(help="Folder of a finished transfer set.")],
-    index: Annotated[Path, typer.Option(help="Folder of the index that it was retrieved from.")],
+    transfer_set: Annotated[Path, typer.Option(help="Directory of a finished transfer set.")],
+    index: Annotated[Path, typer.Option(help="Directory of the index that it was retrieved from.")],
     no_near: options.NoNear = False,
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -79,7 +81,7 @@ def guard(
 ) -> None:
     """Look for copies of test images in a finished set.
 
-    Exit code 0: none found. 3: copies found; they are listed, and nothing is changed.
+    Exit code 0: no copies. 3: copies found; they are listed, and nothing is changed.
     """
     from curate.copies.finished_set import guard as run
     from curate.encoding.pipeline import PipelineOptions

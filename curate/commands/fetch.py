@@ -70,8 +70,8 @@ def _print_fetched(report: "FetchReport", json: bool) -> None:
     unchanged = numbers["unchanged"]
     told = [
         (unchanged["by_recorded_hash"], "by the recorded hash"),
-        (unchanged["by_agreement"], "by the index's row"),
-        (unchanged["not_told"], "could not be told"),
+        (unchanged["by_agreement"], "by the row in the index"),
+        (unchanged["not_told"], "could not be checked"),
     ]
     rows = [
         ["fetched", f"{numbers['fetched']:,} of {numbers['chosen']:,} images"],
@@ -81,6 +81,6 @@ def _print_fetched(report: "FetchReport", json: bool) -> None:
     ]
     print_table(f"Transfer set {report.transfer_set}", ["", ""], rows)
     if numbers["failed_for_now"]:
-        say(f"{numbers['failed_for_now']:,} may come another time: --retry-failed tries them again")
+        say(f"{numbers['failed_for_now']:,} failed temporarily: --retry-failed tries them again")
     say(f"look at {report.transfer_set / 'report.html'}")
     say(f"next: distill train --shards {report.transfer_set} --teacher DIR --student SPEC --out DIR")

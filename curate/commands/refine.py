@@ -35,7 +35,7 @@ def refine(
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Retrieve again, with what a teacher says of a transfer set. Run it again to resume."""
+    """Retrieve again, guided by a teacher's outputs for a transfer set. Run it again to resume."""
     from curate.index.engine import AskedEngine
     from curate.pools.roots import parse_moved
     from curate.refinement.refine import refine as run
@@ -46,7 +46,7 @@ def refine(
     if drop is not None and off_task is not None:
         raise UsageError(
             "--drop and --off-task were both given",
-            hint="give one: --drop takes its share whatever random images look like",
+            hint="give one: --drop drops its share regardless of what random images look like",
         )
     least = Rule.off_task if off_task is None else off_task
     rule = Rule(drop, most, uncertain_share, uncertain_queries, least)
@@ -76,7 +76,7 @@ def refine(
     rows = [
         ["retrieved", f"{outcome['retrieved']:,} of {outcome['requested']:,} images"],
         ["dropped as off task", f"{report.dropped:,}"],
-        ["uncertain images that were queries", f"{report.uncertain:,}"],
+        ["uncertain images used as queries", f"{report.uncertain:,}"],
         ["not judged", f"{report.unjudged:,}"],
         ["leakage", report.retrieved.manifest["guard"]["statement"]],
     ]
@@ -84,7 +84,7 @@ def refine(
     classes = [
         [name, f"{100 * report.mass[name]:.1f} %", f"{weight:.2f}"] for name, weight in report.weights.items()
     ]
-    print_table("what the teacher saw of each class", ["class", "share", "quota, in even ones"], classes)
+    print_table("what the teacher saw of each class", ["class", "share", "quota / even share"], classes)
     say(f"look at {report.retrieved.out / 'report.html'}")
     if not report.retrieved.is_fetched:
         say(f"next: curate fetch --transfer-set {report.retrieved.out} --index {index}")

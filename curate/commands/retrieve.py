@@ -49,7 +49,7 @@ def retrieve(
 ) -> None:
     """Retrieve a transfer set for a few labelled images.
 
-    Written as WebDataset shards. Run it again to resume.
+    It is written as WebDataset shards. Run it again to resume.
     """
     from curate.selection.quotas import check_amount
 
@@ -117,8 +117,8 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     if closing is not None:
         counts = [one["retrieved"] for one in outcome["classes"]]
         rows += [
-            ["images a class", f"{min(counts):,} to {max(counts):,} ({len(counts)} classes)"],
-            ["closing similarity", f"{closing['min']:.3f} least, {closing['median']:.3f} median"],
+            ["images per class", f"{min(counts):,} to {max(counts):,} ({len(counts)} classes)"],
+            ["closing similarity", f"{closing['min']:.3f} minimum, {closing['median']:.3f} median"],
         ]
     print_table(f"Transfer set {report.out}", ["", ""], rows)
     say(f"look at {report.out / 'report.html'}")
@@ -127,7 +127,7 @@ def _print_retrieved(report: "RetrieveReport", json: bool) -> None:
     elif report.manifest["id_kind"] == "url":
         say(f"next: curate fetch --transfer-set {report.out} --index DIR")
     else:
-        say(f"the index knows paths, not URLs: {report.out / 'samples.parquet'} lists them (key)")
+        say(f"the index knows paths, not URLs: {report.out / 'samples.parquet'} lists them (column key)")
 
 
 def _whereabouts(report: "RetrieveReport") -> str:

@@ -27,7 +27,7 @@ def suggest(
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Find the images of the pool that are worth labelling next. Run it again to resume."""
+    """Find the pool images most worth labelling next. Run it again to resume."""
     from curate.pools.roots import parse_moved
     from curate.suggestion.suggest import SuggestOptions
     from curate.suggestion.suggest import suggest as run
@@ -58,11 +58,11 @@ def _print_suggested(report: "SuggestReport") -> None:
             "coverage",
             f"{coverage['queries']:.3f} by the queries, {coverage['with_suggestions']:.3f} with them",
         ],
-        ["as many random ones", f"{coverage['with_random']:.3f}"],
+        ["with as many random images", f"{coverage['with_random']:.3f}"],
         ["leakage", report.manifest["guard"]["statement"]],
     ]
     if outcome["missing"]:
         rows.insert(1, ["missing", f"{outcome['missing']:,}: the pool has no more"])
     print_table(f"Suggestions {report.out}", ["", ""], rows)
     say(f"look at {report.out / 'report.html'}")
-    say(f"next: fill in the column label of {report.out / 'suggestions.csv'}, which is then a labelled set")
+    say(f"next: fill in the column label of {report.out / 'suggestions.csv'} to make it a labelled set")

@@ -21,7 +21,7 @@ def forget(
     index: options.Index,
     item_id: Annotated[list[str] | None, typer.Option(help="An item's id. May be repeated.")] = None,
     ids: Annotated[
-        str | None, typer.Option(help="File with an item id a line, or - for standard input.")
+        str | None, typer.Option(help="File with one item id per line, or - for standard input.")
     ] = None,
     image: Annotated[
         list[Path] | None, typer.Option(help="An image file: forget its bytes. May be repeated.")
@@ -32,21 +32,21 @@ def forget(
     ] = None,
     similar_to: Annotated[
         list[Path] | None,
-        typer.Option(help="An image file: what looks like it; only with --yes. May be repeated."),
+        typer.Option(help="An image file: forget what looks like it; needs --yes. May be repeated."),
     ] = None,
     min_similarity: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Least cosine similarity for --similar-to.")
+        float | None, typer.Option(min=-1, max=1, help="Minimum cosine similarity for --similar-to.")
     ] = None,
-    who: Annotated[str | None, typer.Option(help="Who asks for it. Default: your user name.")] = None,
-    why: Annotated[str, typer.Option(help="The reason, for the ledger.")] = "",
+    who: Annotated[str | None, typer.Option(help="Who requested this. Default: your user name.")] = None,
+    why: Annotated[str, typer.Option(help="Reason, recorded in the index.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be forgotten.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --similar-to: forget what was listed.")] = False,
     device: options.Device = "auto",
     json: options.AsJson = False,
 ) -> None:
-    """Forget items: nothing gives them out any more.
+    """Forget items, so that they are never returned again.
 
-    They can't come back; compact removes their rows.
+    They cannot come back; compact removes their rows.
     """
     from curate.index import ForgetOptions
     from curate.index import forget as run
@@ -104,20 +104,20 @@ def _print_forgotten(report: "ForgetReport") -> None:
         for item in report.items[:_ITEMS_SHOWN]
     ]
     title = f"{'Would forget' if report.dry_run else 'Forgotten'}: {len(report.items):,} items"
-    print_table(title, ["item", "similarity", "places", "key", "url, or how it was named"], rows)
+    print_table(title, ["item", "similarity", "places", "key", "url, or how it was given"], rows)
     if len(report.items) > _ITEMS_SHOWN:
         say(f"and {len(report.items) - _ITEMS_SHOWN:,} more (--json lists all)")
     if report.already:
-        say(f"{report.already:,} of what was named had been forgotten before")
+        say(f"{report.already:,} of these had been forgotten before")
     if not report.dry_run:
         say(f"{report.total:,} items are forgotten; next: curate compact --index {report.index}")
-        say("transfer sets that were written before still hold what they hold, and so does the pool")
+        say("transfer sets written earlier are not changed, and neither is the pool")
 
 
 def compact(
     index: options.Index,
     keep_gone: Annotated[
-        bool, typer.Option("--keep-gone", help="Purge forgotten items only, not what left the pool.")
+        bool, typer.Option("--keep-gone", help="Purge forgotten items only, not images that left the pool.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be purged.")] = False,
     pool_root: options.PoolRoots = None,
@@ -133,15 +133,15 @@ def compact(
 
     report = run(index, CompactOptions(parse_moved(pool_root or []), keep_gone, dry_run))
     for path in report.out_of_reach:
-        say(f"note: nothing of the pool {path} is found there, so nothing of it counts as gone")
+        say(f"note: nothing of the pool {path} was found there, so none of its images count as gone")
     if json:
         print_json(report.to_dict())
         return
     rows = [
         ["forgotten", f"{report.forgotten:,} rows"],
         ["gone from the pool, or changed there", f"{report.gone:,} rows"],
-        ["parts to be written anew" if dry_run else "parts written anew", f"{report.parts:,}"],
-        ["what stays", f"{report.images:,} images"],
+        ["parts to rewrite" if dry_run else "parts rewritten", f"{report.parts:,}"],
+        ["remaining", f"{report.images:,} images"],
         ["size", f"{report.bytes / 1e6:,.1f} MB{' now' if dry_run else ''}"],
     ]
     print_table(f"{'Would purge' if dry_run else 'Purged'} {index}", ["", ""], rows)
@@ -150,7 +150,7 @@ def compact(
 def verify(index: options.Index, json: options.AsJson = False) -> None:
     """Compare every file of an index with its checksum.
 
-    Says how to repair what is damaged.
+    Explains how to repair damaged files.
     """
     from curate.index import Damaged
     from curate.index import verify as run
@@ -166,7 +166,7 @@ def verify(index: options.Index, json: options.AsJson = False) -> None:
 
 def _print_verified(report: "VerifyReport") -> None:
     whole = len(report.checked) - len(report.damaged)
-    typer.echo(f"{report.index}: {whole:,} of {len(report.checked):,} files are whole")
+    typer.echo(f"{report.index}: {whole:,} of {len(report.checked):,} files are intact")
     if report.damaged:
         rows = [[one.path, one.problem or "", one.repair or ""] for one in report.damaged]
         print_table("Damaged", ["file", "problem", "what to do"], rows)

@@ -16,32 +16,37 @@ if TYPE_CHECKING:
 
 TeacherOut = Annotated[
     Path,
-    typer.Option("--out", file_okay=False, help="The teacher's directory; the same command again resumes."),
+    typer.Option("--out", file_okay=False, help="Teacher directory; running the same command again resumes."),
 ]
 TeacherSpec = Annotated[
-    str, typer.Option(help="embedded, open_clip:MODEL/PRETRAINED, timm:NAME, … the model to adapt.")
+    str, typer.Option(help="Model to adapt: embedded, open_clip:MODEL/PRETRAINED, timm:NAME, …")
 ]
 TeacherImageSize = Annotated[
-    int | None, typer.Option(min=1, help="Side of the teacher's input; default: the model's own.")
+    int | None,
+    typer.Option(min=1, help="Side length of the teacher's input in pixels; default: the model's own."),
 ]
-Flip = Annotated[bool, typer.Option(help="The head also learns from mirrored images.")]
+Flip = Annotated[bool, typer.Option(help="Also train the head on mirrored images.")]
 ClassWeight = Annotated[
-    str, typer.Option(help="none, or balanced: every class counts the same, also the rare ones.")
+    str, typer.Option(help="none, or balanced: every class counts equally, even rare ones.")
 ]
 HeadFolds = Annotated[
-    int, typer.Option(min=2, help="Parts of the cross-validation that chooses the head where val can not.")
+    int, typer.Option(min=2, help="Cross-validation folds used to choose the head when val cannot.")
 ]
 HeadInit = Annotated[
     str,
     typer.Option(
-        help="What the head starts from: probe (labels), text (class names too, with a text tower), or auto."
+        help="Initial head: probe (from labels), text (from class names too; needs a text tower), or auto."
     ),
 ]
 ClassNames = Annotated[
     str | None,
-    typer.Option(help="A file, a name a line, or a,b,c; LABEL=NAME says what to call a label in sentences."),
+    typer.Option(
+        help="A file with one name per line, or a,b,c; LABEL=NAME sets the name of a label in sentences."
+    ),
 ]
-Templates = Annotated[Path | None, typer.Option(help="A file with a sentence a line, {} for the class name.")]
+Templates = Annotated[
+    Path | None, typer.Option(help="A file with one sentence per line, {} for the class name.")
+]
 Tune = Annotated[
     str,
     typer.Option(
@@ -50,52 +55,60 @@ Tune = Annotated[
     ),
 ]
 TunedBlocks = Annotated[
-    int, typer.Option(min=1, help="Of --tune partial: blocks, or stages of a convnet, that learn.")
+    int, typer.Option(min=1, help="For --tune partial: number of blocks (or stages of a convnet) to train.")
 ]
 TuningSteps = Annotated[
-    int | None, typer.Option(min=1, help="With --tune: length in steps, in place of --epochs.")
+    int | None, typer.Option(min=1, help="With --tune: training length in steps, instead of --epochs.")
 ]
-TuningEpochs = Annotated[float | None, typer.Option(help="With --tune: passes over the images; default: 20.")]
+TuningEpochs = Annotated[
+    float | None, typer.Option(help="With --tune: training length in epochs; default: 20.")
+]
 TuningLr = Annotated[
     float | None, typer.Option("--lr", help="With --tune: peak learning rate of the head; default: 2e-4.")
 ]
 TuningDecay = Annotated[
-    float, typer.Option(min=0, help="With --tune: weight decay; norms and biases have none.")
+    float, typer.Option(min=0, help="With --tune: weight decay; none for norms and biases.")
 ]
 TuningAugment = Annotated[
-    str, typer.Option(help=f"With --tune: {options.AUGMENTATIONS} Default: standard.", show_default=False)
+    str, typer.Option(help=f"With --tune. {options.AUGMENTATIONS} Default: standard.", show_default=False)
 ]
 LayerDecay = Annotated[
     float,
-    typer.Option(help="With --tune: each layer's learning rate, as a share of that of the layer behind it."),
+    typer.Option(help="With --tune: learning rate of each layer, as a fraction of that of the next layer."),
 ]
-TuningBatchSize = Annotated[int, typer.Option(min=1, help="With --tune: images a step.")]
+TuningBatchSize = Annotated[int, typer.Option(min=1, help="With --tune: images per step.")]
 TeacherRetention = Annotated[
     float,
-    typer.Option(min=0, help="With --tune: weight of staying with what the frozen teacher says; 0: none."),
+    typer.Option(
+        min=0, help="With --tune: weight of staying close to the frozen teacher's outputs; 0: none."
+    ),
 ]
 TuningPrecision = Annotated[
     str,
     typer.Option(
-        help="With --tune: precision of the steps, fp32, bf16 or fp16; auto: as a probe of long runs finds."
+        help="With --tune: precision of the steps, fp32, bf16 or fp16; auto: as found by a probe before long"
+        " runs."
     ),
 ]
 CompileTeacher = Annotated[
-    str, typer.Option("--compile", help="With --tune: torch.compile, on or off; auto: where it pays.")
+    str, typer.Option("--compile", help="With --tune: torch.compile, on or off; auto: where it pays off.")
 ]
 TuningCheckpointEvery = Annotated[
     int | None,
-    typer.Option(min=0, help="With --tune: steps between checkpoints; default: ten a run, 500 at most."),
+    typer.Option(
+        min=0, help="With --tune: steps between checkpoints; default: ten per run, at most 500 steps."
+    ),
 ]
 TuningPatience = Annotated[
     int,
-    typer.Option(min=0, help="With --tune: candidates in a row, none better, that end the run; 0: none do."),
+    typer.Option(
+        min=0,
+        help="With --tune: end the run after this many candidates in a row without improvement; 0: never.",
+    ),
 ]
 TuningEvalEvery = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="With --tune: steps between the candidates that are judged; default: ten a run."
-    ),
+    typer.Option(min=1, help="With --tune: steps between evaluated candidates; default: ten per run."),
 ]
 
 
@@ -141,7 +154,8 @@ def adapt(
 ) -> None:
     """Make a teacher: a foundation model with a head for the task.
 
-    With --tune its backbone is finetuned too, and kept only if that is better. Run it again to resume.
+    With --tune, the backbone is finetuned too, and the result kept only if it is better. Run it again to
+    resume.
     """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
@@ -206,7 +220,7 @@ def _print_teacher(report: "AdaptReport") -> None:
             percent(estimate["balanced_accuracy"], estimate["balanced_accuracy_interval"]),
         ],
         ["temperature", f"{report.temperature:.3f}"],
-        ["negative log likelihood", f"{calibration['nll_before']:.3f} → {calibration['nll_after']:.3f}"],
+        ["negative log-likelihood", f"{calibration['nll_before']:.3f} → {calibration['nll_after']:.3f}"],
         ["calibration error", f"{calibration['ece_before']:.3f} → {calibration['ece_after']:.3f}"],
         ["teacher", report.out],
     ]
@@ -228,4 +242,4 @@ def _print_candidates(report: "AdaptReport") -> None:
         ]
         for place, one in enumerate(report.candidates)
     ]
-    print_table(f"teachers, judged on {report.judged_on}", ["", "loss", "right", ""], rows)
+    print_table(f"teachers, judged on {report.judged_on}", ["", "loss", "score", ""], rows)

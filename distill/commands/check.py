@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MOST = 20
 
 CheckPage = Annotated[
-    Path | None, typer.Option("--out", dir_okay=False, help="Write a page that shows what was found (.html).")
+    Path | None, typer.Option("--out", dir_okay=False, help="Write a report page of what was found (.html).")
 ]
 
 
@@ -27,10 +27,10 @@ def check(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Look labelled splits over for copies and other mistakes.
+    """Check labelled splits for copies and other mistakes.
 
-    Copies between and within them, labels that conflict, missing classes, damage. Exit code 0 also where
-    there are some: --json tells (clean).
+    Finds copies between and within splits, conflicting labels, missing classes and damaged files. The exit
+    code is 0 even if there are mistakes; --json has the verdict (clean).
     """
     from distill.stages.check import CheckOptions
     from distill.stages.check import check as run
@@ -56,4 +56,4 @@ def _print_check(report: "CheckReport") -> None:
     classes = [
         [name, *(f"{count:,}" for count in counts.values())] for name, counts in report.classes.items()
     ]
-    print_table("images of each class", ["class", *splits], classes)
+    print_table("images per class", ["class", *splits], classes)

@@ -13,13 +13,13 @@ _BAD_DATA = 3
 CompareRecipe = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The recipe (YAML).")]
 CompareOut = Annotated[
     Path | None,
-    typer.Option(
-        "--out", file_okay=False, help="Where everything is written; default: the recipe without .yaml."
-    ),
+    typer.Option("--out", file_okay=False, help="Output directory; default: the recipe without .yaml."),
 ]
-Only = Annotated[str | None, typer.Option(help="Run only cells whose name matches, such as 'task-*'.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with what they will cost.")]
-ReportOnly = Annotated[bool, typer.Option("--report-only", help="Train nothing: report what is there.")]
+Only = Annotated[
+    str | None, typer.Option(help="Run only cells whose name matches this pattern, such as 'task-*'.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells and their estimated cost.")]
+ReportOnly = Annotated[bool, typer.Option("--report-only", help="Train nothing; report on finished cells.")]
 
 
 def compare(
@@ -34,9 +34,9 @@ def compare(
     cache_mb: options.CacheMb = 1024,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare ways to a small model on your data.
+    """Compare ways to train a small model on your data.
 
-    Methods, transfer sets, label budgets and seeds, as a recipe says. Run it again to resume.
+    Covers the methods, transfer sets, label budgets and seeds in a recipe. Run it again to resume.
     """
     from distill.comparison.compare import compare as run
     from distill.comparison.compare_options import CompareOptions
@@ -53,5 +53,5 @@ def compare(
     print_json(comparison.to_dict()) if as_json else print_comparison(comparison)
     if comparison.failed:
         say(f"error: {len(comparison.failed)} cells failed; the first: {comparison.failed[0].cell.name}")
-        say("hint: mend what is said there, and run the same command again: finished cells are kept")
+        say("hint: fix the reported problem and run the same command again: finished cells are kept")
         raise typer.Exit(_BAD_DATA)

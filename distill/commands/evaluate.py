@@ -15,22 +15,24 @@ if TYPE_CHECKING:
     from distill.stages.evaluate_several import Comparison
     from distill.statistics import Difference, OverRuns
 
-Split = Annotated[str, typer.Option(help="train, val or test of --data; all: every image.")]
+Split = Annotated[str, typer.Option(help="Split of --data: train, val or test; all: every image.")]
 Predictions = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, help="Write label, answer and probabilities of each image (.parquet)."),
+    typer.Option(
+        dir_okay=False, help="Write the label, prediction and probabilities of each image (.parquet)."
+    ),
 ]
 Models = Annotated[
     list[Path],
     typer.Option(
         "--model",
-        help="A teacher, a run of train or finetune, an export, or an ONNX file in an export; repeated: runs"
-        " (seeds) of one recipe, with mean and spread.",
+        help="A teacher, a run of train or finetune, an export, or an ONNX file in an export. May be"
+        " repeated for runs (seeds) of one recipe, to report mean and spread.",
     ),
 ]
 Against = Annotated[
     list[Path] | None,
-    typer.Option(help="Runs of another recipe: the paired difference on the same images; may be repeated."),
+    typer.Option(help="Runs of another recipe, for paired differences on the same images. May be repeated."),
 ]
 
 
@@ -51,9 +53,9 @@ def evaluate(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say how good a model is on labelled images.
+    """Evaluate a model on labelled images.
 
-    Top-1, balanced accuracy, calibration and every class; of several models the paired differences.
+    Reports top-1, balanced accuracy, calibration and per-class scores; paired differences for several models.
     """
     from distill.loop.execution import Execution
     from distill.stages.evaluate import EvaluateOptions
@@ -93,7 +95,7 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
         ["top-1", percent(metrics["top1"], metrics["top1_interval"])],
         ["balanced accuracy", percent(metrics["balanced_accuracy"], metrics["balanced_accuracy_interval"])],
         ["calibration error", "–" if metrics["ece"] is None else f"{metrics['ece']:.3f}"],
-        ["negative log likelihood", "–" if metrics["nll"] is None else f"{metrics['nll']:.3f}"],
+        ["negative log-likelihood", "–" if metrics["nll"] is None else f"{metrics['nll']:.3f}"],
     ]
     print_table(f"{evaluation.kind} {evaluation.model} on {evaluation.data}", ["", where], rows)
     classes = [

@@ -22,30 +22,37 @@ CompareOn = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Real images to compare on: labelled, in the forms of adapt --data, or a folder without labels.",
+        help="Real images to compare on: labelled, in any form that adapt --data takes, or a folder"
+        " without labels.",
     ),
 ]
 CompareSplit = Annotated[
     str | None,
-    typer.Option(help="train, val, test or all of --data; default: test, else val, else all."),
+    typer.Option(help="Split of --data: train, val, test or all; default: test, else val, else all."),
 ]
-Onnx = Annotated[bool, typer.Option("--onnx", help="Write an ONNX graph (any number of images).")]
-Int8 = Annotated[bool, typer.Option("--int8", help="Write an 8-bit ONNX graph too; needs labels in --data.")]
+Onnx = Annotated[bool, typer.Option("--onnx", help="Write an ONNX graph (any batch size).")]
+Int8 = Annotated[bool, typer.Option("--int8", help="Also write an 8-bit ONNX graph; needs labels in --data.")]
 Preprocessing = Annotated[
     str,
     typer.Option(
-        help="What the graphs do first: none; normalise (they take resized, cropped uint8 images); resize"
-        " (they take one decoded uint8 image of any size, and resize and crop it too)."
+        help="Preprocessing inside the graphs: none; normalise (input: resized, cropped uint8 images); resize"
+        " (input: one decoded uint8 image of any size, which is resized and cropped too)."
     ),
 ]
 Tolerance = Annotated[
     float | None,
     typer.Option(
-        min=0, help="Largest difference of a logit to the run's; 0.001, and 0.1 with --preprocessing resize."
+        min=0,
+        help="Largest allowed difference of a logit from the run's. Default: 0.001, or 0.1 with"
+        " --preprocessing resize.",
     ),
 ]
-MaxDrop = Annotated[float, typer.Option(min=0, max=1, help="Score that --int8 may lose; 0.02: 2 points.")]
-CalibrationImages = Annotated[int, typer.Option(min=1, help="Training images of --data that calibrate int8.")]
+MaxDrop = Annotated[
+    float, typer.Option(min=0, max=1, help="Largest drop in score allowed for --int8; 0.02: 2 points.")
+]
+CalibrationImages = Annotated[
+    int, typer.Option(min=1, help="Number of training images of --data used to calibrate int8.")
+]
 
 
 def export(
@@ -67,9 +74,9 @@ def export(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a finished student for others, with a model card.
+    """Export a finished student, with a model card.
 
-    Safetensors, ONNX and int8, each compared with the run on real images.
+    Writes safetensors, ONNX and int8 files, each compared with the run on real images.
     """
     from distill.loop.execution import Execution
     from distill.stages.export import export as run
@@ -111,7 +118,7 @@ def _print_export(report: "ExportReport") -> None:
             row += [f"{parity['max_difference']:.2g}", changed_answers(parity)]
             row += [percent(parity["score"])]
         rows.append(row)
-    columns = ["file", "MB", "ms, one image", "images/s", "logits differ by", "answers changed"]
+    columns = ["file", "MB", "ms per image", "images/s", "logits differ by", "answers changed"]
     columns.append(SCORE_NAMES[report.metric])
     on = "" if report.compared_on is None else f", compared on {report.compared_on['split']} images"
     print_table(f"export {report.out}, {report.machine['threads']} threads{on}", columns, rows)

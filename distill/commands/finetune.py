@@ -11,25 +11,29 @@ from transferset.label_lists import with_image_root
 
 FromRun = Annotated[Path | None, typer.Option("--from", help="A run of distill train or finetune.")]
 BaselineSpec = Annotated[
-    str | None, typer.Option(help="Labels only: the student to start from, as in train.")
+    str | None, typer.Option(help="Student to start from for the labels-only baseline, as in train.")
 ]
 TunedEpochs = Annotated[
     float | None,
-    typer.Option(help="Length in passes over the images; default: 30 with --from, else 200."),
+    typer.Option(help="Training length in epochs; default: 30 with --from, else 200."),
 ]
 TunedLr = Annotated[
     float | None,
     typer.Option("--lr", help="Peak learning rate of AdamW; default: 3e-4 with --from, else 2e-3."),
 ]
-LabelSmoothing = Annotated[float, typer.Option(help="Share of the target spread over all classes.")]
+LabelSmoothing = Annotated[
+    float, typer.Option(help="Label smoothing: share of the target spread over all classes.")
+]
 Folds = Annotated[
-    int, typer.Option(min=0, help="Cross-validation where there is no val split, two or more; 0: none.")
+    int,
+    typer.Option(min=0, help="Cross-validation folds (at least 2) used when there is no val split; 0: none."),
 ]
 Retention = Annotated[
-    float, typer.Option(min=0, help="Weight of staying with what the student of --from says; 0: none.")
+    float,
+    typer.Option(min=0, help="Weight of staying close to the outputs of the student in --from; 0: none."),
 ]
 ClassBalanced = Annotated[
-    bool, typer.Option("--class-balanced", help="Every class counts the same, in the loss and the score.")
+    bool, typer.Option("--class-balanced", help="Weight all classes equally, in the loss and in the score.")
 ]
 
 
@@ -68,7 +72,7 @@ def finetune(
 ) -> None:
     """Train a student on labels.
 
-    It starts from a run (--from) or, as the labels-only baseline, from --student. Run it again to resume.
+    Starts from a run (--from) or, as the labels-only baseline, from --student. Run it again to resume.
     """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan

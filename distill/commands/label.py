@@ -15,33 +15,39 @@ if TYPE_CHECKING:
     from distill.stages.label import LabelReport
 
 LabellingTeacher = Annotated[
-    list[Path], typer.Option("--teacher", help="The directory that distill adapt wrote; one.")
+    list[Path], typer.Option("--teacher", help="Teacher directory written by distill adapt; exactly one.")
 ]
 Store = Annotated[
-    Path, typer.Option("--out", file_okay=False, help="The store; running the same command again resumes.")
+    Path,
+    typer.Option("--out", file_okay=False, help="Store directory; running the same command again resumes."),
 ]
-StoredViews = Annotated[int, typer.Option(min=1, help="Views of every image that the teacher looks at.")]
+StoredViews = Annotated[int, typer.Option(min=1, help="Views per image that the teacher labels.")]
 StoredData = Annotated[
     Path | None,
     typer.Option(
         "--data",
         callback=options.there,
-        help="Labelled images that train is to mix in, in the forms of adapt --data.",
+        help="Labelled images that train will mix in, in any form that adapt --data takes.",
     ),
 ]
 DecodeSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Short side that JPEGs may be reduced to; default: the teacher's input."),
+    typer.Option(
+        min=1,
+        help="Shorter side to which JPEGs may be reduced when decoding; default: the teacher's input size.",
+    ),
 ]
 LabelTable = Annotated[
     Path | None,
-    typer.Option(dir_okay=False, help="Write one row an image: probabilities, entropy (.parquet)."),
+    typer.Option(dir_okay=False, help="Write one row per image with probabilities and entropy (.parquet)."),
 ]
 RejectFrom = Annotated[
     list[str] | None,
-    typer.Option(help="Random images (a pool): with them in --table refine can tell what is off task."),
+    typer.Option(
+        help="Random images (a pool) to include in --table, so that refine can tell what is off task."
+    ),
 ]
-RejectImages = Annotated[int, typer.Option(min=1, help="How many of those images are drawn.")]
+RejectImages = Annotated[int, typer.Option(min=1, help="Number of images to sample from --reject-from.")]
 
 
 def label(
@@ -71,9 +77,9 @@ def label(
     workers: options.Workers = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Store what a teacher says, for train --labels-from.
+    """Store a teacher's outputs, for train --labels-from.
 
-    With --table also one row an image, for curate refine. Run it again to resume.
+    With --table, also writes one row per image, for curate refine. Run it again to resume.
     """
     from distill.loop.execution import Execution
     from distill.stages.label import LabelOptions
@@ -81,8 +87,8 @@ def label(
 
     if len(teacher) > 1:
         raise UsageError(
-            f"{len(teacher)} --teacher: a store holds what one teacher says",
-            hint="label with each into a store of its own; train --labels-from A --labels-from B takes them",
+            f"{len(teacher)} --teacher: a store holds the outputs of one teacher",
+            hint="label with each teacher into its own store, then use train --labels-from A --labels-from B",
         )
     given = LabelOptions(
         shards=(*shards, *(more_shards or ())),  # a glob that the shell has expanded
@@ -115,13 +121,13 @@ def _print_store(report: "LabelReport") -> None:
     rows = [
         ["images", f"{report.images:,} in {report.shards:,} shards, {report.unreadable} unreadable"],
         ["labelled by this command", f"{report.labelled_now:,}"],
-        ["views of each", f"{report.views}{', with their mirror images' if report.flip else ''}"],
+        ["views per image", f"{report.views}{', with their mirror images' if report.flip else ''}"],
         ["kept", f"{report.kept}, of {report.classes} classes"],
         ["on disk", f"{report.bytes / 1e6:,.1f} MB"],
         ["store", report.out],
     ]
     if report.features:
-        rows.insert(4, ["features", f"{report.features:,} numbers of every view"])
+        rows.insert(4, ["features", f"{report.features:,} values per view"])
     if report.table is not None:
         rows.append(["table", report.table])
     print_table("teacher outputs", ["", ""], rows)

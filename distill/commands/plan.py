@@ -13,13 +13,13 @@ from transferset.label_lists import with_image_root
 if TYPE_CHECKING:
     from distill.stages.plan import PlanReport
 
-Teacher = Annotated[Path, typer.Option(help="The directory that distill adapt wrote.")]
-PlannedEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 60.")]
+Teacher = Annotated[Path, typer.Option(help="Teacher directory written by distill adapt.")]
+PlannedEpochs = Annotated[float | None, typer.Option(help="Training length in epochs; default: 60.")]
 StudentSpec = Annotated[
-    str, typer.Option(help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
+    str, typer.Option(help="Student: timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded.")
 ]
-PlannedViews = Annotated[int, typer.Option(min=0, help="Views of each image, as in train; 0: no repeats.")]
-ProbeSeconds = Annotated[float, typer.Option(help="How long each stage is measured.")]
+PlannedViews = Annotated[int, typer.Option(min=0, help="Views per image, as in train; 0: no repeats.")]
+ProbeSeconds = Annotated[float, typer.Option(help="Seconds to measure each stage.")]
 
 
 def plan(
@@ -49,9 +49,9 @@ def plan(
     compile_student: options.CompileStudent = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Predict the time of training, and whether a store pays.
+    """Predict training time, and whether a store pays off.
 
-    Every stage is measured here, on the images themselves.
+    Every stage is measured on this machine, with the images themselves.
     """
     from distill.loop.execution import Execution
     from distill.loop.plan import Plan
@@ -84,7 +84,7 @@ def _print_plan(report: "PlanReport") -> None:
     """Rates, then the time with and without a store, and what follows from that."""
     stages = [[name.replace("_", " "), f"{rate:,.0f}"] for name, rate in report.rates.items()]
     stages += [[f"a run, {name}", f"{rate:,.0f}"] for name, rate in report.joint_rates.items()]
-    print_table("alone on this machine, and together", ["stage", "images/s"], stages)
+    print_table("each stage on its own on this machine, and together", ["stage", "images/s"], stages)
     rows = []
     for runs in (1, 2, 3):
         online, stored = report.seconds_for(runs)
@@ -100,12 +100,12 @@ def _print_plan(report: "PlanReport") -> None:
 
 def _verdict(pays_from: int | None) -> str:
     if pays_from is None:
-        return "does not pay: the teacher costs nothing here"
+        return "does not pay off: the teacher costs nothing here"
     if pays_from == 1:
-        return "pays with the first student"
+        return "pays off with the first student"
     if pays_from == 2:
-        return "does not pay for one student; pays from the second on"
-    return f"does not pay for fewer than {pays_from} students"
+        return "does not pay off for one student, but does from the second on"
+    return f"does not pay off for fewer than {pays_from} students"
 
 
 def _minutes(seconds: float) -> str:

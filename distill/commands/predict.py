@@ -18,22 +18,23 @@ Model = Annotated[
     Path, typer.Option(help="A teacher, a run of train or finetune, an export, or an ONNX file in an export.")
 ]
 Images = Annotated[
-    list[str], typer.Option(help="A folder, a tar, an image, a glob, or - for paths on stdin; repeatable.")
+    list[str],
+    typer.Option(help="A folder, a tar, an image, a glob, or - for paths on stdin. May be repeated."),
 ]
 MoreImages = Annotated[list[str] | None, typer.Argument(hidden=True, metavar="IMAGES")]
-Table = Annotated[Path | None, typer.Option(help="Write one row an image: .parquet, or .csv.")]
+Table = Annotated[Path | None, typer.Option(help="Write one row per image (.parquet or .csv).")]
 PredictionsAsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object: every prediction, then the summary.")
 ]
 RejectFrom = Annotated[
     list[str] | None,
-    typer.Option(help="Random images (a pool) to fit the rejection threshold with; an export keeps it."),
+    typer.Option(help="Random images (a pool) to fit the rejection threshold on; an export stores it."),
 ]
 RejectQuantile = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of the images of --reject-from that are to be rejected.")
+    float, typer.Option(min=0, max=1, help="Share of the images of --reject-from to reject.")
 ]
-RejectImages = Annotated[int, typer.Option(min=1, help="How many images of --reject-from are drawn.")]
-Reject = Annotated[bool, typer.Option(help="Use the threshold that the export holds.")]
+RejectImages = Annotated[int, typer.Option(min=1, help="Number of images to sample from --reject-from.")]
+Reject = Annotated[bool, typer.Option(help="Use the rejection threshold stored in the export.")]
 
 
 def predict(
@@ -55,9 +56,9 @@ def predict(
     workers: options.Workers = None,
     as_json: PredictionsAsJson = False,
 ) -> None:
-    """Say what is on images: a class, or none of them.
+    """Classify images, or reject them as none of the classes.
 
-    Prints image, class and probability, one line an image; with --table, what was found in all.
+    Prints image, class and probability, one line per image; with --table, only a summary.
     """
     from distill.loop.execution import Execution
     from distill.stages.predict import PredictOptions
@@ -149,4 +150,4 @@ def _print_predictions(report: "PredictReport") -> None:
         rows.append(["rejected: none of the classes", f"{report.rejected:,}"])
     rows += [["unreadable", f"{report.failed:,}"]]
     rate = (report.predicted + report.failed) / max(report.seconds, 1e-9)
-    print_table(f"{report.predicted:,} images, {rate:,.0f} a second: {report.table}", ["", "images"], rows)
+    print_table(f"{report.predicted:,} images, {rate:,.0f} per second: {report.table}", ["", "images"], rows)

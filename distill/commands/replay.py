@@ -11,12 +11,12 @@ from transferset.console import print_json, print_table
 
 ReplayPath = Annotated[
     Path,
-    typer.Argument(exists=True, help="A run, or one of the files in its folder replay."),
+    typer.Argument(exists=True, help="A run, or one of the files in its replay folder."),
 ]
 
 
 def replay(path: ReplayPath, device: options.Device = "cpu", as_json: options.AsJson = False) -> None:
-    """Repeat a step that was skipped, layer by layer.
+    """Replay a skipped training step, layer by layer.
 
     Shows where its numbers stop being finite.
     """

@@ -11,11 +11,13 @@ from transferset.console import print_json, print_table
 if TYPE_CHECKING:
     from distill.stages.students import StudentsReport
 
-MaxMs = Annotated[float | None, typer.Option(help="Largest latency of one image, measured here.")]
-MaxMb = Annotated[float | None, typer.Option(help="Largest size of the weights in float32, MB.")]
-Classes = Annotated[int, typer.Option(min=1, help="How many the classifier tells apart.")]
+MaxMs = Annotated[
+    float | None, typer.Option(help="Maximum latency per image in milliseconds, measured on this machine.")
+]
+MaxMb = Annotated[float | None, typer.Option(help="Maximum size of the float32 weights, in MB.")]
+Classes = Annotated[int, typer.Option(min=1, help="Number of classes of the classifier.")]
 Match = Annotated[
-    list[str] | None, typer.Option(help="Glob of timm names instead of the shortlist; repeatable.")
+    list[str] | None, typer.Option(help="Glob of timm names, instead of the shortlist. May be repeated.")
 ]
 
 
@@ -31,7 +33,7 @@ def students(
 ) -> None:
     """List timm models that are small and fast enough here.
 
-    Parameters, FLOPs and latency; nothing is downloaded.
+    Shows parameters, FLOPs and latency; nothing is downloaded.
     """
     from distill.loop.execution import Execution
     from distill.stages.students import StudentsOptions
@@ -63,7 +65,7 @@ def _print_students(report: "StudentsReport") -> None:
         ]
         for one in report.students
     ]
-    columns = ["student", "pixels", "M parameters", "MB", "MFLOPs", "ms, one image", "hub weights"]
+    columns = ["student", "pixels", "M parameters", "MB", "MFLOPs", "ms per image", "hub weights"]
     left_out = f"left out: {report.too_large} too large, {report.too_slow} too slow"
     if report.unusable:
         name, reason = next(iter(report.unusable.items()))

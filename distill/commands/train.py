@@ -13,52 +13,51 @@ from transferset.label_lists import with_image_root
 
 TrainTeacher = Annotated[
     list[Path] | None,
-    typer.Option(help="The directory that distill adapt wrote; or give --labels-from. May be repeated."),
+    typer.Option(help="Teacher directory written by distill adapt; or use --labels-from. May be repeated."),
 ]
 LabelsFrom = Annotated[
     list[Path] | None,
-    typer.Option(help="A store of distill label, in place of --teacher. May be repeated."),
+    typer.Option(help="A store written by distill label, instead of --teacher. May be repeated."),
 ]
 StudentSpecs = Annotated[
     list[str] | None,
     typer.Option(
         "--student",
-        help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded. Several of them learn in one"
-        " pass, each in a folder of its own below --out.",
+        help="timm:NAME@none, timm:NAME, timm:NAME@FILE.safetensors or embedded. If repeated, all are trained"
+        " in one pass, each in its own folder below --out.",
     ),
 ]
 LabelWeight = Annotated[
     float,
-    typer.Option(
-        min=0, help="What the labels of --data count, learnt by a second head; 0: they are not learnt."
-    ),
+    typer.Option(min=0, help="Loss weight of the labels in --data, learnt by a second head; 0: not learnt."),
 ]
 Combine = Annotated[
     str,
-    typer.Option(help="Several teachers: average of their probabilities, or heads, one for each."),
+    typer.Option(help="For several teachers: average (of their probabilities), or heads (one per teacher)."),
 ]
 TeacherWeights = Annotated[
     list[float] | None,
-    typer.Option("--teacher-weight", help="What a teacher counts, once for each; default: the same."),
+    typer.Option("--teacher-weight", help="Weight of a teacher, given once for each; default: equal."),
 ]
 ContinuedRun = Annotated[
     Path | None,
-    typer.Option("--from", help="A run to go on from in place of --student, with other or more teachers."),
+    typer.Option("--from", help="A run to continue from, instead of --student, with other or more teachers."),
 ]
 Method = Annotated[
-    str, typer.Option(help="task-oriented, pseudo-labels, or task-agnostic: match the teacher's features.")
+    str, typer.Option(help="task-oriented, pseudo-labels, or task-agnostic (match the teacher's features).")
 ]
 FeatureLoss = Annotated[
     str | None,
-    typer.Option(help="Of task-agnostic: cosine, smooth-l1, contrastive or patches; default: cosine."),
+    typer.Option(help="For task-agnostic: cosine, smooth-l1, contrastive or patches; default: cosine."),
 ]
 FeatureWeight = Annotated[
     float,
     typer.Option(
-        min=0, help="What matching the teacher's features counts, beside its class probabilities; 0: nothing."
+        min=0,
+        help="Loss weight of matching the teacher's features, besides its class probabilities; 0: none.",
     ),
 ]
-TrainEpochs = Annotated[float | None, typer.Option(help="Length in passes over the images; default: 60.")]
+TrainEpochs = Annotated[float | None, typer.Option(help="Training length in epochs; default: 60.")]
 TrainLr = Annotated[
     float | None,
     typer.Option("--lr", help="Peak learning rate of AdamW; default: 4e-3 from random weights, else 1e-3."),
@@ -67,7 +66,7 @@ Views = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Views of each image before they repeat, seen by the teacher once; 0: no repeats."
+        help="Views per image before they repeat; the teacher sees each once; 0: no repeats."
         " Default: 8, or the store's.",
     ),
 ]
@@ -76,11 +75,11 @@ TrainAugment = Annotated[
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(help="Softens both sides of the comparison; default: 1, contrastive 0.07."),
+    typer.Option(help="Softmax temperature of student and teacher; default: 1, or 0.07 for contrastive."),
 ]
 
 Metric = Annotated[
-    str, typer.Option(help="What val scores: top1, or balanced_accuracy, where every class counts the same.")
+    str, typer.Option(help="Score on val: top1, or balanced_accuracy, where every class counts equally.")
 ]
 
 

@@ -125,7 +125,7 @@ def test_what_is_required_is_asked_for(
 def test_a_store_is_of_one_teacher(distill: Run, tmp_path: Path) -> None:
     given = ["--shards", tmp_path, "--teacher", tmp_path, "--teacher", tmp_path, "--out", tmp_path / "store"]
     code, _, err = distill("label", *given)
-    assert code == 2 and "a store holds what one teacher says" in err and "--labels-from" in err
+    assert code == 2 and "a store holds the outputs of one teacher" in err and "--labels-from" in err
 
 
 NUMBERS = [
