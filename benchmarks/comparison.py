@@ -3,7 +3,7 @@
     python benchmarks/comparison.py --pool POOL --task TASK --out DIR [--metric balanced_accuracy]
 
 POOL is whatever `curate build-index` reads; TASK holds {train,val,test}/<class>/. Builds the index, draws a
-few labels a class for every seed, retrieves a random and a query-balanced transfer set with them, writes
+few labels per class for every seed, retrieves a random and a query-balanced transfer set with them, writes
 DIR/recipe.yaml and runs `distill compare` on it: labels only (tuned on val), and from either transfer set
 task-agnostic, task-oriented and pseudo-label transfer, each finetuned on the labels; with --more-totals, a
 learning curve over the size of the retrieved set too. Everything is written to DIR; the same command again

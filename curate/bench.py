@@ -27,8 +27,8 @@ SAMPLE = 512
 _SAMPLE_BYTES = 256 << 20
 _ADVICE = {
     "read": "put the pool on a faster disk, or give more --workers if its latency is high",
-    "decode": "more cores help, or smaller images: an image is decoded at the least scale that suffices",
-    "encode": "a smaller encoder or --image-size, a faster runtime or --precision, or a GPU",
+    "decode": "use more cores or smaller images: an image is decoded at the smallest scale that suffices",
+    "encode": "use a smaller encoder or --image-size, a faster runtime or --precision, or a GPU",
     "write": "put the index on a faster disk",
 }
 
@@ -106,7 +106,7 @@ class _Timing:
         decode = self.mapped("decode and render", self.prepare, data)
         prepared = [one for one in map(self.prepare, data) if isinstance(one, Prepared)]
         if not prepared:
-            raise DataError("no image of the sample can be decoded", hint="look at what the pool holds")
+            raise DataError("no image of the sample can be decoded", hint="check what the pool contains")
         encoders, left_out = self.encoders(np.stack([one.pixels for one in prepared]))
         write = self.write(prepared)
         chosen = _chosen(encoders)
@@ -149,7 +149,7 @@ class _Timing:
                 size += len(data)
         if not found:
             raise DataError(
-                "no image of the sample can be read", hint="look at the rights of the pool's files"
+                "no image of the sample can be read", hint="check the permissions of the pool's files"
             )
         return found
 

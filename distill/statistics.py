@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 REPEATS = 4_000
-ONE_SEED = "a single seed: nothing is said of others"
+ONE_SEED = "a single seed: nothing is known about others"
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class InFlightLimit:
             busy = ApiError(
                 503,
                 "busy",
-                f"{self._max} retrievals are worked on already",
+                f"{self._max} retrievals are already in progress",
                 "try again soon",
                 {"Retry-After": "1"},
             )

@@ -43,7 +43,7 @@ class RetrieveQuery(_Strict):
     text: str | None = Field(
         None,
         min_length=1,
-        description="works where the encoder has a text tower; with strategy text a class name, which is put "
+        description="works if the encoder has a text tower; with strategy text, a class name, which is put "
         "into every template",
     )
     label: Label | None = Field(
@@ -86,30 +86,34 @@ class Selecting(_Strict):
     """How many images are retrieved, and how: the options of `curate retrieve`."""
 
     per_query: int | None = Field(None, ge=1, description="images for each query; give this or `total`")
-    total: int | None = Field(None, ge=1, description="images in all, spread evenly over the queries")
-    strategy: StrategyName = "query-balanced"
-    min_similarity: float | None = Field(
-        None, ge=-1, le=1, description="a cosine; by default there is no floor"
+    total: int | None = Field(
+        None, ge=1, description="total number of images, spread evenly over the queries"
     )
+    strategy: StrategyName = "query-balanced"
+    min_similarity: float | None = Field(None, ge=-1, le=1, description="minimum cosine; none by default")
     shortfall: Shortfall = "report"
     seed: int = Field(0, ge=0, le=_SEED_LIMIT)
-    crops: bool = Field(False, description="search by five crops of each query image too")
-    class_blend: float = Field(0.0, ge=0, le=1, description="how far queries are drawn to their class's mean")
-    diversity: float | None = Field(None, ge=0, le=1, description="of strategy diverse; by default 0.2")
+    crops: bool = Field(False, description="also search with five crops of each query image")
+    class_blend: float = Field(
+        0.0, ge=0, le=1, description="how far queries are shifted towards their class's mean"
+    )
+    diversity: float | None = Field(None, ge=0, le=1, description="for strategy diverse; 0.2 by default")
     text_depth: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="of strategy text-image: candidates by name an image; by default 4",
+        description="for strategy text-image: candidates found by name, per image; 4 by default",
     )
     templates: list[Template] | None = Field(
         None,
         min_length=1,
         max_length=16,
-        description="of text strategies: sentences, {} for the name",
+        description="for text strategies: sentences, with {} for the name",
     )
-    min_side: int | None = Field(None, ge=1, description="least length of the shorter side, pixels")
-    max_aspect: float | None = Field(None, ge=1, description="largest ratio of longer to shorter side")
+    min_side: int | None = Field(None, ge=1, description="minimum length of the shorter side, in pixels")
+    max_aspect: float | None = Field(
+        None, ge=1, description="maximum ratio of the longer to the shorter side"
+    )
     caption_contains: list[Text] = Field([], max_length=16, description="what the caption must contain")
     caption_matches: Text | None = Field(None, description="a regular expression (RE2) for the caption")
     where: list[Text] = Field(
@@ -174,7 +178,7 @@ class RetrievedItem(BaseModel):
 
     item_id: str
     query: int | None = Field(
-        description="position in the request of the query it fills; null for random draws"
+        description="position in the request of the query that retrieved it; null for random draws"
     )
     score: float | None = Field(description="cosine of item and query; null for random draws")
     rank: int | None = Field(description="place in the query's ranking of the whole index, from 1")

@@ -34,10 +34,16 @@ class ServedIndex:
             fresh = self._index.reopened()
             fresh.hold()
         except TransfersetError as error:
-            say(f"note: the index has changed and can't be opened, serving its state before: {error.message}")
+            say(
+                f"note: the index has changed and can't be opened, still serving its previous state:"
+                f" {error.message}"
+            )
             return
         if fresh.encoder_fingerprint != self._index.encoder_fingerprint:
-            say("note: the index has another encoder now, serving its state before: start the service again")
+            say(
+                "note: the index now has another encoder, still serving its previous state: restart the"
+                " service"
+            )
             return
         self._index = fresh
         say(f"the index has changed: serving {fresh.distinct} images now")

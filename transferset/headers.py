@@ -105,7 +105,7 @@ def _jpeg(data: bytes) -> RawHeader:
         if position + 4 > len(data):
             raise ValueError("truncated")
         if data[position] != 0xFF:
-            raise ValueError("damaged: no JPEG marker where one belongs")
+            raise ValueError("damaged: no JPEG marker where one is expected")
         marker = data[position + 1]
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:
             position += 2

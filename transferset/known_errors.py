@@ -24,8 +24,8 @@ _MEMORY_WORDS = re.compile(
     re.IGNORECASE,
 )
 _PATH_HINTS = {
-    errno.EACCES: "give yourself the right to read and write there, or name another place",
-    errno.EPERM: "give yourself the right to read and write there, or name another place",
+    errno.EACCES: "get read and write permission there, or use another location",
+    errno.EPERM: "get read and write permission there, or use another location",
     errno.ENAMETOOLONG: "use a shorter name",
 }
 
@@ -58,9 +58,9 @@ def known_error(error: BaseException) -> TransfersetError | None:
 def _disk_hint(error: BaseException) -> str:
     code = error.errno if isinstance(error, OSError) else None
     if code == errno.EROFS:
-        return "the file system is read-only: name another place"
+        return "the file system is read-only: use another location"
     if code == errno.EIO:
-        return "the disk fails: check it, then re-run the same command"
+        return "the disk is failing: check it, then re-run the same command"
     return "free some space, then re-run the same command"
 
 

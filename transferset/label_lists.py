@@ -57,7 +57,7 @@ def parse_lists(given: Path) -> Lists | None:
         if key not in _KEYS:
             raise UsageError(f"{text}: {key}= is none of {', '.join(_KEYS)}", hint="train=…,val=…,test=…")
         if keys.count(key) > 1 or not value:
-            raise UsageError(f"{text}: {key}= {'has no file' if not value else 'stands there twice'}")
+            raise UsageError(f"{text}: {key}= {'has no file' if not value else 'is given twice'}")
     named = {key: Path(value) for key, value in zip(keys, values)}
     root = named.pop(ROOT, None)
     if not named or (ALL in named and len(named) > 1):
@@ -182,7 +182,7 @@ def _checked(path: Path, number: int, fields: list[str]) -> tuple[str, str]:
     if len(fields) != 2:
         hint = "each line is path,label"
         if len(fields) > 2:
-            hint += "; a name with a comma stands in double quotes"
+            hint += "; put a name that contains a comma in double quotes"
         elif len(fields[0].split()) > 1:
             hint += ", with a comma between them"
         columns = "1 column" if len(fields) == 1 else f"{len(fields)} columns"

@@ -122,7 +122,7 @@ def _read_folder(root: Path) -> list[LabelledImage]:
     if files and folders:
         raise DataError(
             f"{root} holds both images ({files[0].name}, …) and folders ({folders[0].name}, …)",
-            hint="move the images into a folder for each class, or into a folder of their own",
+            hint="move the images into one folder per class, or into a folder of their own",
         )
     if files:
         return [LabelledImage(file, None, None) for file in files]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _HINTS = {
     errno.EMFILE: "raise the limit (`ulimit -n 65536`), then re-run the same command",
-    errno.ENOMEM: "free some memory, or raise the limit of mapped files (`sysctl vm.max_map_count`)",
-    errno.ENFILE: "the whole machine has no more: end other programs, then re-run the same command",
+    errno.ENOMEM: "free some memory, or raise the limit on mapped files (`sysctl vm.max_map_count`)",
+    errno.ENFILE: "the whole machine has run out: close other programs, then re-run the same command",
 }
 
 

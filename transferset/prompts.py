@@ -95,7 +95,9 @@ def read_templates(path: Path) -> tuple[str, ...]:
         raise UsageError(f"--templates {path} is not a file")
     found = tuple(dict.fromkeys(filter(None, _lines(path))))
     if not found:
-        raise UsageError(f"--templates {path} holds no template", hint=f"write one a line, with {SLOT} in it")
+        raise UsageError(
+            f"--templates {path} holds no template", hint=f"write one per line, with {SLOT} in it"
+        )
     return found
 
 

@@ -84,7 +84,7 @@ def calibrate(
     if len(items) < 2:
         raise DataError(
             "calibration needs at least two images of the pool and their bytes",
-            hint="turn the near checks off: --no-near",
+            hint="turn off the near checks with --no-near",
         )
     found = calibrate_on(index, items, positions, model, seed, pipeline or PipelineOptions())
     entry = {
@@ -99,7 +99,7 @@ def calibrate(
     calibration, stored = _store(index, found.thresholds, found.whitening, entry)
     seconds = time.perf_counter() - start
     if not stored:
-        say("the index can't be written to, so the calibration is not kept")
+        say("the index can't be written to, so the calibration is not saved")
     return CalibrateReport(index.path, calibration, entry, stored, found.measured.images, seconds)
 
 

@@ -46,7 +46,7 @@ def excluded_views(
             del missing[identity]
         if stored.damaged:
             files = "file" if stored.damaged == 1 else "files"
-            say(f"note: {stored.damaged} damaged {files} of {stored.cache} passed over, embedding again")
+            say(f"note: {stored.damaged} damaged {files} of {stored.cache} skipped, embedding again")
         if missing:
             embedded = _embed(list(missing.values()), places, vectors, stored, model, pipeline)
     say(

@@ -98,7 +98,7 @@ def fetch(transfer_set: Path, index: Path | Index, options: FetchOptions | None 
 def _manifest(root: Path) -> dict[str, Any]:
     if not (root / MANIFEST).is_file():
         raise DataError(
-            f"{root} is no finished transfer set: it has no {MANIFEST}",
+            f"{root} is not a finished transfer set: it has no {MANIFEST}",
             hint="curate retrieve makes one; if it was stopped, run it again",
         )
     manifest = read_manifest(root)
@@ -131,8 +131,8 @@ def _excluded(
         if planned is not None:
             folders = ", ".join(manifest["guard"]["folders"])
             raise UsageError(
-                f"{root} was retrieved with {planned['images']} excluded images ({folders}), which only the "
-                "images themselves can be compared with",
+                f"{root} was retrieved with {planned['images']} excluded images ({folders}), which can be "
+                "compared only with the images themselves",
                 hint="give the same --exclude-dir to curate fetch",
             )
         return None
@@ -146,7 +146,7 @@ def _begin(state: FetchState, options: FetchOptions) -> bool:
     """Make the state ready; False if there is nothing to do."""
     root = state.transfer_set
     if state.begun:
-        say(f"{root}: going on with the images that were fetched before")
+        say(f"{root}: resuming with the images fetched before")
         state.resume(options.download)
         return True
     state.abandon()
@@ -157,7 +157,7 @@ def _begin(state: FetchState, options: FetchOptions) -> bool:
     damaged = damaged_files(root, manifest)
     again = _to_retry(root, options) if options.retry_failed else 0
     if not damaged and not again:
-        more = "; nothing of what failed may be otherwise now" if options.retry_failed else ""
+        more = "; none of the failures is worth retrying" if options.retry_failed else ""
         say(f"{root} is already complete{more}")
         return False
     if damaged:
@@ -283,6 +283,6 @@ def _tell(manifest: Mapping[str, Any]) -> None:
     if numbers["unchanged"]["not_told"]:
         say(
             f"note: whether {numbers['unchanged']['not_told']} images are those that were indexed could not "
-            f"be told: {numbers['threshold']['source']}"
+            f"be determined: {numbers['threshold']['source']}"
         )
     say(f"leakage: {manifest['guard']['statement']}")

@@ -20,7 +20,7 @@ from transferset.writes import atomic_path, sweep_temporaries
 
 _PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
-_AGAIN = "run the same command again: it goes on where it stopped"
+_AGAIN = "run the same command again: it resumes where it stopped"
 
 
 def download(
@@ -64,7 +64,7 @@ def _round(
     if missing:
         if pause:
             seconds = min(pause, _LONGEST_PAUSE)
-            say(f"trying {len(wanted)} images again that failed for now, in {seconds:g} s")
+            say(f"trying {len(wanted)} images again that failed temporarily, in {seconds:g} s")
             time.sleep(seconds)
         before = sum(len(places) for number, places in chunks.items() if number not in missing)
         with progress("downloading", len(wanted), "images", before) as bar:

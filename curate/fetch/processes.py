@@ -71,7 +71,7 @@ class Workers:
     def _process(self, number: int) -> "_Process":
         with self._lock:
             if self._closed:
-                raise InterruptedRun("the downloads were ended")
+                raise InterruptedRun("the downloads were stopped")
             if number not in self._started:
                 self._started[number] = _Process(self._options)
             return self._started[number]
@@ -114,8 +114,8 @@ class _Process:
         found = answer.get()
         if found is None:
             raise InterruptedRun(
-                f"a downloading process ended (code {self.popen.wait()})",
-                hint="run the same command again: it goes on where it stopped",
+                f"a download process ended (code {self.popen.wait()})",
+                hint="run the same command again: it resumes where it stopped",
             )
         return found
 

@@ -77,18 +77,19 @@ def _summary(fetched: Fetched) -> str:
         (unchanged["by_recorded_hash"], "have the hash that the pool's metadata records"),
         (
             unchanged["by_agreement"],
-            f"agree with the index's row (at least {fetched.threshold.value}, {fetched.threshold.source})",
+            f"agree with the row in the index (at least {fetched.threshold.value},"
+            f" {fetched.threshold.source})",
         ),
         (
             unchanged["not_told"],
-            f"could not be told from changed images: {fetched.threshold.source}",
+            f"could not be distinguished from changed images: {fetched.threshold.source}",
         ),
     ]
     told += [f"{count} {what}." for count, what in parts if count]
     if numbers["agreement"] is not None:
         agreement = numbers["agreement"]
         told.append(
-            f"Cosine to the index's row: {agreement['min']:.3f} least, {agreement['median']:.3f} median."
+            f"Cosine to the row in the index: {agreement['min']:.3f} least, {agreement['median']:.3f} median."
         )
     told.append(f"Leakage: {fetched.guard['statement']}.")
     return "\n".join(f"<p>{text(one)}</p>" for one in told)
@@ -125,7 +126,7 @@ def _kept_out(fetched: Fetched, pictures: _Pictures) -> str:
     figures = [
         pictures.figure(one.place, f"<b>{text(one.reason)}</b><br>{text(one.detail)}") for one in shown
     ]
-    return "<h2>Came, and kept out</h2>" + "".join(figures)
+    return "<h2>Downloaded, but kept out</h2>" + "".join(figures)
 
 
 def _classes(fetched: Fetched, pictures: _Pictures) -> str:

@@ -84,7 +84,7 @@ def _own_fault(check: Check, threshold: Threshold) -> tuple[str, str] | None:
     if check.hash_holds is False:
         return CHANGED, f"its {check.recorded} is not the recorded one"
     if threshold.value is not None and check.agreement is not None and check.agreement < threshold.value:
-        return CHANGED, f"similarity {check.agreement:.4f} to the index's row, below {threshold.value:.4f}"
+        return CHANGED, f"similarity {check.agreement:.4f} to its index row, below {threshold.value:.4f}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""build-index: from pools to an index. Run again, it goes on where it stopped and adds what is new."""
+"""build-index: from pools to an index. Run again, it resumes where it stopped and adds what is new."""
 
 import contextlib
 from collections import Counter
@@ -119,7 +119,7 @@ def _turn(index: Path) -> Iterator[None]:
     try:
         lock.__enter__()
     except BusyError as error:
-        say(f"{error.message} too: waiting for its planning or its end")
+        say(f"{error.message} too: waiting until it has planned or ended")
         lock = DirectoryLock(index, WORK_LOCK, wait=True)
         lock.__enter__()
     try:

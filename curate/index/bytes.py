@@ -17,7 +17,7 @@ from transferset.tars import TarReader
 _OPEN_TARS = 128
 _MISSING = {errno.ENOENT, errno.ENOTDIR}
 _CHANGED = (
-    "the pool was changed since it was indexed: restore this file from a copy, or build another index of"
+    "the pool has changed since it was indexed: restore this file from a copy, or build another index of"
     " what the pool holds now"
 )
 
@@ -76,8 +76,8 @@ class ByteReader:
             return "make it readable, then run the same command again"
         root = self._roots.path(item.root)
         return (
-            f"if the pool moved from {root}, say where to with --pool-root {root}=NEW, "
-            "or once for all with curate build-index --pool NEW --index …"
+            f"if the pool moved from {root}, give its new location with --pool-root {root}=NEW, "
+            "or permanently with curate build-index --pool NEW --index …"
         )
 
     def _inside(self, path: PoolPath, offset: int, size: int) -> bytes:

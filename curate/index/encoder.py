@@ -138,8 +138,8 @@ def _open_planned(backbone: Backbone, plan: RuntimePlan, device: str, obey: bool
         if not obey:
             return open_runtime(backbone, batch_size=plan.batch_size, device=device, threads=plan.threads)
         raise UsageError(
-            f"the index was begun on {plan.runtime} on {plan.device}, and here: {error.message}",
-            hint=error.hint or "go on with it on such a machine, or build another index",
+            f"the index was started on {plan.runtime} on {plan.device}, and here: {error.message}",
+            hint=error.hint or "continue on such a machine, or build another index",
         ) from error
 
 

@@ -44,7 +44,7 @@ def choose_engine(
         return EngineChoice("exact", f"{scan}, and there is no FAISS file with inverted lists")
     if depth > _DEEPEST * faiss["depth"]:
         return EngineChoice(
-            "exact", f"{scan}, but {depth:,} candidates a query are more than FAISS is good for"
+            "exact", f"{scan}, but {depth:,} candidates per query are more than FAISS is suited to"
         )
     return EngineChoice("faiss", f"{scan}; {faiss['factory']} found {faiss['recall']:.3f} of the nearest")
 

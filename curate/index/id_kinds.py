@@ -26,7 +26,7 @@ def require_images(listing: PoolListing) -> None:
     if listing.id_kind != "bytes":
         raise UsageError(
             "the pool is of ready embeddings: there are no images to try an encoder on",
-            hint="build-index copies some 10,000 rows of them a second",
+            hint="build-index copies some 10,000 rows of them per second",
         )
 
 
@@ -46,6 +46,6 @@ def notes_on_encoder(plan: Plan | None, listing: PoolListing, encoder: str | Non
     if plan is not None or listing.id_kind == "bytes" or encoder is not None:
         return []
     return [
-        f"the ready embeddings are taken for ones of {DEFAULT_ENCODER}; if another model made them, build "
+        f"the ready embeddings are assumed to be from {DEFAULT_ENCODER}; if another model made them, build "
         "another index with --encoder"
     ]

@@ -220,8 +220,8 @@ class Index:
         """
         if item.item_id in self.forgotten.ids:
             raise DataError(
-                f"item {item.item_id.hex()} was forgotten, it must not be given out",
-                hint="select again: what is retrieved into a new folder leaves it out",
+                f"item {item.item_id.hex()} was forgotten and must not be returned",
+                hint="retrieve again into a new folder: the new set leaves it out",
             )
         try:
             return self._bytes.read(item)

@@ -208,7 +208,7 @@ def follow_moved(roots: Roots, known: Known, pools: Iterable[Path | str]) -> lis
             if folder not in taken and known.lies_at(number, folder):
                 roots.move(number, folder)
                 taken.add(folder)
-                notes.append(f"the pool moved from {old} to {folder}: nothing of it is embedded again")
+                notes.append(f"the pool moved from {old} to {folder}: none of its images are embedded again")
                 break
     return notes
 

@@ -19,7 +19,7 @@ from transferset.writes import atomic_path, sweep_temporaries_of
 
 _CHECKSUM = b"sha256"
 _Stamp = tuple[int, int, int]
-REPAIR = "restore forgotten.parquet from a copy: without it, nobody knows what must not be given out"
+REPAIR = "restore forgotten.parquet from a copy: without it, it is unknown what must not be returned"
 
 
 @dataclass(frozen=True)

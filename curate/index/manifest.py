@@ -170,7 +170,7 @@ def _require_index(index: Path) -> None:
     if missing:
         raise DataError(
             f"{index} is not finished: it has a plan, but no {', '.join(missing)}",
-            hint="run the same curate build-index again: it goes on where it stopped",
+            hint="run the same curate build-index again: it resumes where it stopped",
         )
 
 

@@ -123,7 +123,7 @@ def _damaged_tars(reader: PartReader, problems: Sequence[Problem]) -> list[str]:
     images = dict(zip(reader.part.sources, reader.images, strict=True))
     return [
         f"{reader.roots.locate(problem.source)}: {problem.reason}"
-        + (f"; the {images[problem.source]} whole images in it are kept" if images[problem.source] else "")
+        + (f"; the {images[problem.source]} intact images in it are kept" if images[problem.source] else "")
         for problem in problems
         if problem.kind == "source"
     ]

@@ -156,6 +156,6 @@ def refuse(index: Path, differences: list[str]) -> None:
     """UsageError naming the differences, if there are any."""
     if differences:
         raise UsageError(
-            f"{index} was built otherwise: " + "; ".join(differences),
-            hint="leave these options out to go on with it, or give another --index",
+            f"{index} was built with other settings: " + "; ".join(differences),
+            hint="leave these options out to continue with it, or give another --index",
         )

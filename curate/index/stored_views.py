@@ -122,7 +122,7 @@ class StoredViews:
             self._is_off = True
             say(
                 f"note: {self.cache} can't be written to ({error.strerror or error}), so views are embedded "
-                "anew each time"
+                "again each time"
             )
 
 

@@ -194,7 +194,7 @@ def read_blocks(array: Path, source: Source) -> Iterator[Block]:
             raise DataError(f"cannot be read: {error.strerror}") from error
         raise InterruptedRun(
             f"{array} cannot be read: {error.strerror or error}",
-            hint="when the pool can be reached again, run the same command: it goes on where it stopped",
+            hint="when the pool can be reached again, run the same command: it resumes where it stopped",
         ) from error
 
 

@@ -127,7 +127,7 @@ class PartReader:
     def _unreachable(self, source: Source, error: OSError) -> InterruptedRun:
         return InterruptedRun(
             f"{self.roots.locate(source)} cannot be read: {error.strerror or error}",
-            hint="when the pool can be reached again, run the same command: it goes on where it stopped",
+            hint="when the pool can be reached again, run the same command: it resumes where it stopped",
         )
 
     def _read_tar(self, source: Source, path: PoolPath, offset: int, size: int) -> bytes:

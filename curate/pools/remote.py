@@ -33,7 +33,7 @@ PAUSES = (0.5, 1.0, 2.0, 4.0)
 _CONNECT_SECONDS, _READ_SECONDS = 30, 60
 _URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://")
 _AGAIN = {408, 425, 429}
-_HINT = "when it can be reached again, run the same command: it goes on where it stopped"
+_HINT = "when it can be reached again, run the same command: it resumes where it stopped"
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
@@ -126,7 +126,7 @@ class RemotePath:
         info = attempt(self.url, lambda: fs.info(path))
         if info.get("size") is None or info.get("partial") is False:
             raise UsageError(
-                f"{self.url}: the server does not tell its size, or does not answer range requests",
+                f"{self.url}: the server does not report its size, or does not answer range requests",
                 hint="copy the pool to a disk or to a server that does",
             )
         return Status(int(info["size"]), stamp(info))

@@ -60,7 +60,7 @@ def sample_images(
                 some = itertools.islice(items, first, first + _IMAGES_A_TAR)
                 found += [Sampled(item, reader) for item in some][: images - len(found)]
         if not found:
-            raise DataError("the pool holds no image that can be opened", hint="look at its tars and files")
+            raise DataError("the pool holds no image that can be opened", hint="check its tars and files")
         yield found
 
 

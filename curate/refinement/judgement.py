@@ -47,7 +47,7 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
 
     samples = transfer_set / "samples.parquet"
     if not samples.is_file():
-        raise UsageError(f"--from {transfer_set} is no transfer set: it has no samples.parquet")
+        raise UsageError(f"--from {transfer_set} is not a transfer set: it has no samples.parquet")
     if not table.exists():
         raise UsageError(f"--table {table} does not exist", hint=_HOW)
     try:
@@ -58,9 +58,9 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
         ids, entropy, probabilities = (found.column(name).to_pylist() for name in _COLUMNS)
         on_task = found.column(_ON_TASK).to_pylist() if _ON_TASK in found.column_names else None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{table} is no table of a teacher's answers: {error}", hint=_HOW) from error
+        raise DataError(f"{table} is not a table of a teacher's outputs: {error}", hint=_HOW) from error
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise DataError(f"{table} is damaged: its classes are no list of names", hint=_HOW)
+        raise DataError(f"{table} is damaged: its classes are not a list of names", hint=_HOW)
     _require_all(table, transfer_set, wanted, set(ids))
     judged = {one: place for place, one in enumerate(ids) if probabilities[place] is not None}
     rows = _rows(wanted, judged)
@@ -79,7 +79,7 @@ def read_judgement(table: Path, transfer_set: Path) -> Judgement:
     numbers = [one for one in (matrix, nats, scores, compared) if one is not None]
     finite = all(one.size and np.isfinite(one).all() for one in numbers)
     if matrix.shape != (len(rows), len(classes)) or not finite:
-        raise DataError(f"{table} is damaged: not {len(classes)} finite probabilities an image", hint=_HOW)
+        raise DataError(f"{table} is damaged: not {len(classes)} finite probabilities per image", hint=_HOW)
     return Judgement(
         ids=tuple(rows),
         probabilities=matrix,

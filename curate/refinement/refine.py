@@ -176,8 +176,8 @@ def _dropped(judgement: Judgement, refined: Refined) -> list[str]:
 def _tell_rule(rule: Rule, judgement: Judgement, refined: Refined) -> None:
     say(f"{len(judgement.ids)} images judged, {judgement.unjudged} not")
     if rule.drop is None and (judgement.on_task is None or judgement.random_on_task is None):
-        say("note: nothing is dropped as off task: the table does not say how random images of the pool look")
-        say("  distill label --table … --reject-from POOL adds that; --drop SHARE drops without")
+        say("note: nothing is dropped as off task: the table has no scores of random images of the pool")
+        say("  distill label --table … --reject-from POOL adds them; --drop SHARE works without them")
     say(f"off task: {len(refined.dropped)} dropped; uncertain: {len(refined.uncertain)} become queries")
     order = sorted(refined.weights, key=lambda name: -refined.weights[name])
     most = ", ".join(f"{name} × {refined.weights[name]:.2f}" for name in order[:3])

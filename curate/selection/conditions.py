@@ -102,7 +102,7 @@ def parse_condition(text: str) -> Condition:
     """A condition from its text; UsageError if it is none, or compares a number with something else."""
     match = _CONDITION.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     if match is None:
-        raise UsageError(f"--where {text[:80]!r} is no condition", hint=HOW)
+        raise UsageError(f"--where {text[:80]!r} is not a condition", hint=HOW)
     name, operator, value = match[1], match[2].strip().lower(), match[3]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1]

@@ -38,7 +38,7 @@ class Filters:
     """Conditions that an item must meet, all of them; checked when made (UsageError).
 
     Attributes:
-        min_side: least length of the shorter side, pixels.
+        min_side: minimum length of the shorter side, in pixels.
         max_aspect: largest ratio of the longer to the shorter side, at least 1.
         caption_contains: texts that the caption must contain, in any case of letters.
         caption_matches: a regular expression (RE2, which no pattern can make slow) that matches a piece of
@@ -55,7 +55,7 @@ class Filters:
     def __post_init__(self) -> None:
         for text in (*self.caption_contains, self.caption_matches or "", *self.where):
             if not text.isascii() and text != text.encode("utf-8", "ignore").decode("utf-8"):
-                raise UsageError(f"a filter holds characters that are no text: {text[:80]!a}")
+                raise UsageError(f"a filter holds characters that are not text: {text[:80]!a}")
         if self.min_side is not None and self.min_side < 1:
             raise UsageError(f"--min-side must be at least 1 pixel, got {self.min_side}")
         if self.max_aspect is not None and not self.max_aspect >= 1:
@@ -170,6 +170,6 @@ def _check_pattern(pattern: str) -> None:
         pc.match_substring_regex(pa.array([""]), pattern, ignore_case=True)
     except pa.ArrowInvalid as error:
         raise UsageError(
-            f"--caption-matches {pattern!r} is no regular expression: {error}",
-            hint="it is RE2's syntax: no look-around and no back-references",
+            f"--caption-matches {pattern!r} is not a regular expression: {error}",
+            hint="the syntax is RE2, without look-around and back-references",
         ) from error

@@ -32,7 +32,7 @@ def plan_quotas(
     if include_queries:
         if each < 2:
             raise UsageError(
-                f"--total {total} with --include-queries leaves no neighbour to each of {n_queries} queries",
+                f"--total {total} with --include-queries leaves no neighbour for each of {n_queries} queries",
                 hint=f"the queries themselves count; the smallest --total is {2 * n_queries}",
             )
         return [each - 1] * n_queries
@@ -76,7 +76,7 @@ def plan_class_quotas(
         share = shares[label] - (len(members) if extra else 0)
         if extra and share < 1:
             raise UsageError(
-                f"--total {total} with --include-queries leaves no neighbour to a class of "
+                f"--total {total} with --include-queries leaves no neighbour for a class of "
                 f"{len(members)} queries",
                 hint="the queries themselves count; give a larger --total",
             )

@@ -41,7 +41,7 @@ def class_phrases(labels: Sequence[str | None], names: Mapping[str, str]) -> dic
     if None in classes:
         raise UsageError(
             "texts need class names, and these queries have none",
-            hint="put the query images into a folder for each class, or give --class-names",
+            hint="put the query images into one folder per class, or give --class-names",
         )
     check_class_names(names, [str(label) for label in classes])
     return {label: phrase(str(label), names) for label in classes}

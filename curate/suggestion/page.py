@@ -28,7 +28,7 @@ def build_page(
         f'<div class="plots">{plot(drawing, "Mean coverage after each suggestion")}</div>',
         "<h2>The images</h2>",
         '<p class="quiet">The most useful first. Under each: the class of its nearest labelled image, their '
-        "similarity, and for how many candidates it stands. The class is a hint, no label.</p>",
+        "similarity, and how many candidates it represents. The class is a hint, not a label.</p>",
         _sheet(index, query_set, found),
         "<h2>By nearest class</h2>",
         _classes(outcome),
@@ -39,8 +39,8 @@ def build_page(
 def _verdict(outcome: dict[str, Any]) -> str:
     coverage = outcome["coverage"]
     return (
-        f"Label these {outcome['suggested']} images and the neighbourhood of the task is covered to "
-        f"{coverage['with_suggestions']:.3f}, up from {coverage['queries']:.3f}; as many random ones of it "
+        f"If you label these {outcome['suggested']} images, coverage of the task's neighbourhood rises to "
+        f"{coverage['with_suggestions']:.3f} from {coverage['queries']:.3f}; as many random ones from it "
         f"would give {coverage['with_random']:.3f}."
     )
 

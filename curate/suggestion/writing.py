@@ -100,7 +100,7 @@ def _write_images(
         for _ in ordered_map(finish, here, workers, 4 * workers):
             bar.advance()
     if len(here) < len(items):
-        say(f"{len(items) - len(here)} images are not in reach: {TABLE} has their URLs")
+        say(f"{len(items) - len(here)} images are not available here: {TABLE} has their URLs")
 
 
 def _table(

@@ -13,7 +13,7 @@ def balanced(reported: Reported, drawings: dict[str, bytes]) -> Answer:
     """The section with its plots (PNG by file name)."""
     question, selection, outcome = "Is it balanced?", reported.selection, reported.outcome
     if reported.drawn:
-        return Answer("balanced", question, "There is nothing to balance: no query drew these images.")
+        return Answer("balanced", question, "There is nothing to balance: no query retrieved these images.")
     filled, short = selection.filled, outcome["queries_short_of_their_quota"]
     most = max(filled)
     if not short and most - min(filled) <= 1:
@@ -65,7 +65,7 @@ def _class_table(reported: Reported) -> str:
             f"{median(closing):.3f}" if closing else "",
         ]
         rows.append((filled / max(1, quota), min(closing, default=-1.0), numbers))
-    columns = ["class", "queries", "images", "fewest for a query", "least closing similarity", "median"]
+    columns = ["class", "queries", "images", "fewest per query", "lowest closing similarity", "median"]
     if len(rows) <= MOST_ROWS:
         return table(columns, [numbers for *_, numbers in rows])
     worst = sorted(rows, key=lambda row: row[:2])[:MOST_ROWS]

@@ -131,7 +131,7 @@ class ContactSheets:
             f"{np.median(own.cosines):.3f}."
         )
         if own.odd:
-            told += f" {own.odd} stand out, marked orange."
+            told += f" {own.odd} stand out, marked in orange."
         return f'\n<p class="quiet">{told}</p>\n{self._pictures.row(row)}'
 
 

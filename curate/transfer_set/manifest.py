@@ -100,8 +100,8 @@ def guard_statement(excluded: ExcludedSet | None, near: Calibration | None, has_
         if excluded is not None:
             against = f"the queries and {len(excluded.images)} images of {', '.join(excluded.folders)}"
         return (
-            f"not checked yet: the index knows no bytes that could be compared with {against}; "
-            "curate fetch checks the bytes that it gets"
+            f"not checked yet: the index has no bytes to compare with {against}; "
+            "curate fetch checks the bytes that it downloads"
         )
     if excluded is None:
         return "not checked: no --exclude-dir with val or test images was given"

@@ -31,7 +31,7 @@ def per_query(selection: Selection) -> bytes:
         axes.hist(counts, bins=edges.tolist(), color=_SET)
         quota = median(selection.quotas)
         axes.axvline(quota, color=_MARK, linewidth=1.2, label=f"quota, {quota:g}")
-        axes.set(title="Images a query", xlabel="images", ylabel="queries")
+        axes.set(title="Images per query", xlabel="images", ylabel="queries")
         _whole_numbers(axes, "both")
         if high - low < 4:
             axes.set(xlim=(low - 2.5, high + 2.5), xticks=range(max(0, low - 2), high + 3))
@@ -50,12 +50,12 @@ def per_class(classes: Sequence[str | None], counts: Sequence[int]) -> bytes:
         )
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set(title="Images a class", xlabel="images")
+        axes.set(title="Images per class", xlabel="images")
         _whole_numbers(axes, "x")
 
     def curve(axes: "Axes") -> None:
         axes.stairs(sorted(counts), fill=True, color=_SET)
-        axes.set(title="Images a class, sorted", xlabel="classes", ylabel="images", ylim=(0, None))
+        axes.set(title="Images per class, sorted", xlabel="classes", ylabel="images", ylim=(0, None))
         _whole_numbers(axes, "both")
 
     return _png(bars, max(_HEIGHT, 0.7 + 0.19 * len(counts))) if len(counts) <= BARS else _png(curve)
@@ -116,7 +116,7 @@ def spans(own: Span, pool: Span) -> bytes:
             held = np.cumsum(span.spectrum)
             label = f"{name}: {span.effective_rank:g}"
             axes.plot(np.arange(1, len(held) + 1), held, color=colour, linewidth=1.8, label=label)
-        axes.set(title="Variance held by the first directions", xlabel="directions", ylabel="share")
+        axes.set(title="Variance explained by the first directions", xlabel="directions", ylabel="share")
         axes.set(xscale="log", ylim=(0, 1.03))
         axes.legend(title="effective rank", alignment="left", loc="upper left")
 

@@ -18,7 +18,7 @@ _REASONS = {
     "exact bytes": "The bytes of an excluded image",
     "same pixels": "The pixels of an excluded image",
     "near copy": "A near copy of an excluded image",
-    "near duplicate": "A near-duplicate of an image that is taken",
+    "near duplicate": "A near-duplicate of a selected image",
     "query": "Is a query",
 }
 

@@ -128,7 +128,7 @@ def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Picture
         else "near-duplicates were not looked for."
     )
     body = f"<p>{text(told)}</p>" + show(
-        drawings, directions="Variance held by the first directions, of the set and of the pool"
+        drawings, directions="Variance explained by the first directions, of the set and of the pool"
     )
     return Answer(
         "redundant",
@@ -170,7 +170,7 @@ def _kept_out(reported: Reported, removed: Sequence[Removed], pictures: Pictures
 def _more(reported: Reported, drawings: dict[str, bytes]) -> Answer:
     question = "Would more help?"
     if reported.drawn:
-        return Answer("more", question, "That can't be told: no query drew these images.")
+        return Answer("more", question, "That can't be told: no query retrieved these images.")
     found = saturation_of(reported.selection)
     shown = show(
         drawings,

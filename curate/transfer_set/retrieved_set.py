@@ -70,7 +70,7 @@ def write_set(
             selection = choose()
             plan.begin(arguments, selection)
         else:
-            say(f"{out}: going on with the selection of {len(selection.picks)} images made before")
+            say(f"{out}: resuming with the selection of {len(selection.picks)} images made before")
         if also is not None:
             also()
         manifest = write_transfer_set(out, made_of(selection), arguments, shard_size, plan, threads)

@@ -74,7 +74,7 @@ def _curves(groups: Sequence[list[Row]], over: str) -> list[Curve]:
 
 
 def _budget(labels: str) -> str:
-    return "all labels" if labels == ALL else f"{labels} labels a class"
+    return "all labels" if labels == ALL else f"{labels} labels per class"
 
 
 def _label_images(row: Row) -> float:
@@ -109,7 +109,7 @@ def _answer(over: str, curves: Sequence[Curve], advice: str) -> Answer:
     doublings = math.log2(after / before)
     gap = step.difference
     slope = (gap.mean / doublings, gap.low / doublings, gap.high / doublings)
-    points = f"{100 * slope[0]:+.1f} points a doubling [{100 * slope[1]:+.1f}, {100 * slope[2]:+.1f}]"
+    points = f"{100 * slope[0]:+.1f} points per doubling [{100 * slope[1]:+.1f}, {100 * slope[2]:+.1f}]"
     what = f"from {before:,.0f} to {after:,.0f} {over}, {curve.name} changed by {points}"
     what += "" if gap.knows_runs else f" ({ONE_SEED})"
     if gap.above:

@@ -75,7 +75,7 @@ def tell_short(task: LabelledSet, budgets: Sequence[str]) -> None:
         if short:
             say(
                 f"note: {budget(labels)}: {short} of {len(counts)} classes have fewer training images and "
-                f"give all, {count_drawn(task, labels):,} labels together"
+                f"give all they have, {count_drawn(task, labels):,} labels in total"
             )
 
 

@@ -164,7 +164,7 @@ def reliability(rows: Sequence[Row]) -> bytes:
             error = np.abs(np.bincount(bins, confidence - right, CALIBRATION_BINS)).sum() / len(right)
             label = f"{row.name}: error {error:.3f}"
             axes.plot(x, y, marker="o", markersize=3.5, color=_shade(rows, number), label=label)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share that is right")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share classified correctly")
         axes.set(title="Calibration")
 
     return _png(draw, entries=len(rows))

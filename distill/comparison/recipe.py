@@ -16,7 +16,7 @@ STAGED, FULL = "staged", "full"
 
 def budget(labels: str) -> str:
     """A label budget in words."""
-    return "all" if labels == ALL else f"{labels} a class"
+    return "all" if labels == ALL else f"{labels} per class"
 
 
 @dataclass(frozen=True)

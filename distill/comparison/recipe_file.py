@@ -58,8 +58,8 @@ class _Loader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in known and key.value != "<<":
                 raise UsageError(
-                    f"line {key.start_mark.line + 1}: the key {key.value} is there a second time",
-                    hint="leave one of them: only the last would count",
+                    f"line {key.start_mark.line + 1}: the key {key.value} is given twice",
+                    hint="remove one of them: only the last would count",
                 )
             known.add(key.value)
         return node
@@ -85,7 +85,9 @@ def read_recipe(path: Path, values: Any) -> Recipe:
     schedule = _schedule(top.section("train"))
     student = _student(top.section("student"))
     usual = tuple(one for one in METHODS if one != PRETRAINED or student.pretrained)
-    methods = top.take("methods", several(one_of(*METHODS)), f"a list out of {', '.join(METHODS)}", usual)
+    methods = top.take(
+        "methods", several(one_of(*METHODS)), f"a list chosen from {', '.join(METHODS)}", usual
+    )
     if PRETRAINED in methods and student.pretrained is None:
         raise UsageError(
             f"{path}: the method pretrained needs student.pretrained",
@@ -94,7 +96,7 @@ def read_recipe(path: Path, values: Any) -> Recipe:
     recipe = Recipe(
         source=path,
         task=_task(path, top),
-        labels=top.take("labels", several(_budget), "images a class (a number of at least 1), or all"),
+        labels=top.take("labels", several(_budget), "images per class (a number of at least 1), or all"),
         seeds=top.take("seeds", several(whole), "a list of numbers of at least 0", (0, 1, 2)),
         metric=metric,
         teachers=read_teachers(top, metric),
@@ -152,7 +154,9 @@ def _transfer_set(section: Section, name: str) -> TransferSet:
             name,
             inner.take("path", words, "a path"),
             inner.take("series", words, "a name", None),
-            inner.take("methods", several(one_of(*TRANSFERS)), f"a list out of {', '.join(TRANSFERS)}", None),
+            inner.take(
+                "methods", several(one_of(*TRANSFERS)), f"a list chosen from {', '.join(TRANSFERS)}", None
+            ),
         )
         inner.done()
         return found
@@ -210,7 +214,7 @@ def _grid(section: Section, schedule: Schedule, lrs: tuple[float, ...]) -> Grid:
     """By default schedules of a sixteenth, a quarter and all of the steps of a transfer."""
     longest = schedule.steps or 1600
     steps = tuple(sorted({max(1, longest // 16), max(1, longest // 4), longest}))
-    some = f"a list out of {', '.join(AUGMENTS)}"
+    some = f"a list chosen from {', '.join(AUGMENTS)}"
     usual = tuple(one for one in AUGMENTS if one != "none")
     found = Grid(
         tuple(sorted(section.take("steps", several(count), "a list of numbers of steps", steps))),

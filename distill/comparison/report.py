@@ -59,7 +59,7 @@ def _table(comparison: Comparison) -> str:
         rows.append([text(cell) for cell in cells])
     metric = plots.metric_name(comparison.recipe.metric)
     note = (
-        "Every student as it is in the end, finetuned on the labels if the recipe says so; ± is the standard "
+        "Every student in its final state, finetuned on the labels if the recipe says so; ± is the standard "
         "deviation over seeds. FLOPs and seconds are those of one cell (mean over seeds), its teacher and "
         "what else it shares included in full."
     )
@@ -85,18 +85,18 @@ def _answers(found: Sequence[Answer]) -> str:
 def _differences(comparison: Comparison) -> str:
     lines = [_difference(compared_line(one), one.difference) for one in comparison.differences]
     note = (
-        "In points, with the interval that holds the true difference 95 times in 100, for other test images "
-        "and other seeds. Rows are paired: the same images, and under one seed the same labels drawn. The "
-        "interval joins a bootstrap over images with Student's t of the differences of the seeds, which is "
-        "wide where there are two or three; with one seed it knows of images alone. Above and below: it "
-        "excludes 0."
+        "In points, with the interval that contains the true difference 95 times in 100, over other test"
+        " images "
+        "and other seeds. Rows are paired: the same images and, for each seed, the same labels. The interval "
+        "combines a bootstrap over images with Student's t over the per-seed differences, which is wide with "
+        "two or three seeds; with one seed it accounts for images only. Above and below: it excludes 0."
     )
     columns = ["row", "against", "labels", "difference", "verdict", "seeds"]
     lacking = "; ".join(
         f"{one.name} and {other.name} ({budget(one.labels)})"
         for one, other in without_common_seed(comparison.rows, comparison.recipe)
     )
-    told = f"<p>{text(f'Not compared, for they have no seed in common: {lacking}.')}</p>" if lacking else ""
+    told = f"<p>{text(f'Not compared, since they have no seed in common: {lacking}.')}</p>" if lacking else ""
     return f"<h2>Is it more than noise?</h2><p>{text(note)}</p>" + table(columns, lines) + told
 
 
@@ -135,7 +135,7 @@ def _plots(comparison: Comparison) -> _Plots:
         return {}
     costs = [mean_cost(row) for row in rows]
     spread = "mean ± standard deviation over seeds"
-    beside = " Numbers beside the points: labels a class." if len({row.labels for row in rows}) > 1 else ""
+    beside = " Numbers beside the points: labels per class." if len({row.labels for row in rows}) > 1 else ""
     words = f"Test {plots.metric_name(recipe.metric)} of the students, {spread}, against the FLOPs of a cell;"
     words += f" the teacher is a line.{beside}"
     found = {"cost": (plots.accuracy_against_cost(rows, costs), words)}
@@ -144,14 +144,14 @@ def _plots(comparison: Comparison) -> _Plots:
             words = f"Learning curves over {curves[0].over}, {spread}; points of one size stand side by side."
             found[name] = (plots.learning_curves(curves), words)
     shown = _shown(comparison)
-    words = "The share of every class's test images that is told right, mean over seeds; no bar: none."
+    words = "Share of each class's test images that is classified correctly, mean over seeds; no bar: none."
     found["classes"] = (plots.per_class(shown), words)
     words = (
         "How often answers of a given confidence are right, all seeds together, where there are at least 5. "
-        "Below the dashed line: too sure. The error is the mean distance from it."
+        "Below the dashed line: overconfident. The error is the mean distance from it."
     )
     found["calibration"] = (plots.reliability(shown), words)
-    words = "What the images of each class (rows) were called, all seeds together."
+    words = "What the images of each class (rows) were classified as, all seeds together."
     found["confusion"] = (plots.confusion(shown[0]), words)
     return found
 

@@ -59,7 +59,7 @@ def outcome_of(out: Path, cell: Cell) -> Outcome:
     except (DataError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
         reason = None if not (folder / RESULT).exists() else f"{folder / RESULT} is damaged: {error}"
     if reason is not None:
-        say(f"note: {reason}; it is made again")
+        say(f"note: {reason}; it is run again")
         return Outcome(cell, folder, WAITING, reason=reason)
     try:
         failed = read_json(folder / FAILED)

@@ -13,8 +13,9 @@ def summary(comparison: Comparison) -> list[str]:
     """The measure and what it was taken on; models and sets; how far the comparison is."""
     recipe = comparison.recipe
     return [
-        f"Measured: {metric_name(recipe.metric)} on {_test(comparison.rows)} ({recipe.task.name}), of models "
-        "that were done; val alone has chosen steps and settings.",
+        f"Measured: {metric_name(recipe.metric)} on {_test(comparison.rows)} ({recipe.task.name}), of"
+        f" finished "
+        "models; steps and settings were chosen on val alone.",
         f"{_models(recipe)} {_labels(recipe)}{_short(comparison.rows, recipe)}",
         _progress(comparison),
     ]
@@ -48,10 +49,10 @@ def _size(pixels: int | None) -> str:
 
 def _labels(recipe: Recipe) -> str:
     numbers = [one for one in recipe.labels if one != ALL]
-    budgets = [f"{' and '.join(numbers)} a class"] if numbers else []
+    budgets = [f"{' and '.join(numbers)} per class"] if numbers else []
     budgets += ["all there are"] if ALL in recipe.labels else []
     seeds = len(recipe.seeds)
-    drawn = f"drawn anew under each of {seeds} seeds" if seeds > 1 else "of a single seed"
+    drawn = f"drawn anew for each of {seeds} seeds" if seeds > 1 else "for a single seed"
     return f"Labels: {', and '.join(budgets)}, {drawn}."
 
 
@@ -66,7 +67,7 @@ def _short(rows: Sequence[Row], recipe: Recipe) -> str:
         classes = len(next(iter(row.answers.values())).classes)
         if work.label_images < int(labels) * classes:
             found += f" Not every class has {labels} training images: {budget(labels)} is "
-            found += f"{work.label_images:,} labels together."
+            found += f"{work.label_images:,} labels in total."
     return found
 
 

@@ -90,7 +90,7 @@ def require_same_pixels(store: Path, config: Mapping[str, Any], here: Mapping[st
     there = decoder.get("pixels")
     if not there:
         raise UsageError(
-            f"{store} was begun by an earlier version, which did not record what images looked like",
+            f"{store} was started by an earlier version, which did not record what images looked like",
             hint="label into another directory",
         )
     other = [name for name in here if there.get(name) != here[name]]
@@ -102,7 +102,8 @@ def require_same_pixels(store: Path, config: Mapping[str, Any], here: Mapping[st
             if versions.get(name) != version
         )
         raise UsageError(
-            f"{store} was labelled where images look otherwise: other pixels of {', '.join(other)}"
+            f"{store} was labelled on a system where images look different: other pixels for"
+            f" {', '.join(other)}"
             f" ({changed or 'the same libraries, built otherwise'})",
             hint="install the versions that labelled it, or label into another directory",
         )

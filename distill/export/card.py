@@ -21,7 +21,7 @@ tags:
 - transferset
 ---"""
 _UNKNOWN = "not recorded by the run"
-_LOST = "a run that is gone or was changed since"
+_LOST = "a run that is missing or has changed since"
 
 
 def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[Ancestor], input_: str) -> str:
@@ -32,7 +32,7 @@ def model_card(report: dict[str, Any], classes: Sequence[str], runs: Sequence[An
         f"# {code(report['spec'])}, {len(classes)} classes",
         f"An image classifier with {report['parameters']:,} parameters that takes"
         f" {report['image_size']} × {report['image_size']} pixels"
-        f" ({report['flops_per_image'] / 1e6:.0f} MFLOPs an image), exported by transferset"
+        f" ({report['flops_per_image'] / 1e6:.0f} MFLOPs per image), exported by transferset"
         f" {report['versions']['transferset']}.",
         "## Classes",
         ", ".join(map(code, classes)),
@@ -50,13 +50,11 @@ def _use(files: dict[str, Any], classes: int, input_: str) -> str:
     lines = ["## Use", "", "    distill predict --model DIR --images PATH", ""]
     graphs = ", or a graph in it" if input_ else ""
     lines += [f"`DIR` is this folder, for the weights in `{MODEL}`{graphs}. `preprocessing.json` says how an"]
-    lines += [
-        "image is resized, cropped and normalised, after it was turned as its EXIF orientation says and"
-    ]
-    lines += ["what is transparent laid over white; `labels.json` names the logits.", ""]
+    lines += ["image is resized, cropped and normalised, after it was rotated by its EXIF orientation and"]
+    lines += ["transparent areas were laid over white; `labels.json` names the logits.", ""]
     for name in (ONNX, INT8):
         if name in files:
-            lines.append(f"- `{name}`: `images` {input_} → `logits` float32, {classes} an image.")
+            lines.append(f"- `{name}`: `images` {input_} → `logits` float32, {classes} per image.")
     return "\n".join(lines).rstrip()
 
 
@@ -88,7 +86,7 @@ def _start(run: Ancestor, is_known: bool) -> str:
 def _method(run: Ancestor) -> str:
     arguments = part(run.config, "arguments")
     weight = arguments.get("feature_weight")
-    beside = f", features beside it (weight {weight:g})" if weight else ""
+    beside = f", with features (weight {weight:g})" if weight else ""
     return f"{arguments.get('method', 'labels')}{beside}"
 
 
@@ -188,7 +186,8 @@ def _resized(report: dict[str, Any]) -> str:
         told += (
             " Graphs were shown images decoded in full. On the same pixels, resized by Pillow, the run's"
             f" logits differ by up to {pillow['max_difference']:.2g}, and answers changed:"
-            f" {changed_answers(pillow)}; for the run itself torch resizes, which rounds otherwise, and JPEGs"
+            f" {changed_answers(pillow)}; for the run itself torch resizes, which rounds differently, and"
+            f" JPEGs"
             " at least twice as large as needed are decoded at a reduced scale."
         )
     return told

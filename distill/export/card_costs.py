@@ -24,7 +24,7 @@ def costs(runs: Sequence[Ancestor]) -> str:
         if together.get("number"):
             notes.append(
                 f"This student is one of {together.get('students')} that one `distill {run.command}` taught;"
-                " what reading and the teacher cost stands with the first of them."
+                " what reading and the teacher cost is listed with the first of them."
             )
     return "\n\n".join(["## Cost", "\n".join(rows), *([" ".join(notes)] if notes else [])])
 

@@ -15,7 +15,7 @@ def licences(runs: Sequence[Ancestor]) -> str:
     start = start_spec(runs[0])
     if part(runs[0].config, "student").get("from"):
         lines.append(
-            "- the run that it started from, which is gone or was changed, and what that depends on;"
+            "- the run that it started from, which is missing or has changed, and what that depends on;"
         )
     elif start is None or not start.is_random:
         told = "not recorded by the run" if start is None else code(start)

@@ -20,7 +20,7 @@ UNFINISHED = "run distill export again until it is done"
 def locate(model: Path) -> tuple[Path, str]:
     """The directory of `--model` and the file in it that is meant: a directory means its safetensors file.
 
-    Raises UsageError for a file that is no model of an export.
+    Raises UsageError for a file that is not a model of an export.
     """
     if model.is_dir():
         return model, MODEL
@@ -28,13 +28,14 @@ def locate(model: Path) -> tuple[Path, str]:
         if not model.exists():
             return model, MODEL  # told as a directory that is missing
         raise UsageError(
-            f"--model {model} is no model of an export", hint=f"give its directory, or {ONNX} or {INT8} in it"
+            f"--model {model} is not a model of an export",
+            hint=f"give its directory, or {ONNX} or {INT8} in it",
         )
     return model.parent, model.name
 
 
 def is_export(directory: Path) -> bool:
-    """Whether `distill export` wrote (or began) the directory; DataError where it is no run of distill at
+    """Whether `distill export` wrote (or began) the directory; DataError where it is not a run of distill at
     all."""
     return read_config(directory).get("command") == "export"
 

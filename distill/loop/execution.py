@@ -42,8 +42,8 @@ class Execution:
                 resolve_device(str(begun["device"]))
             except UsageError as error:
                 raise UsageError(
-                    f"the run was begun on {begun['device']}, which is not here",
-                    hint="go on where it is, or give --out a new directory",
+                    f"the run was started on {begun['device']}, which is not here",
+                    hint="continue where it is available, or give --out a new directory",
                 ) from error
             return dict(begun)
         return {"device": resolve_device(self.device), "threads": self.threads or available_cores()}
@@ -59,7 +59,10 @@ class Execution:
         )
         kept = [f"{name} {old}, not {given}" for name, given, old in told if given not in (None, "auto", old)]
         if kept:
-            say(f"note: goes on as it was begun, since this decides the last bits: {'; '.join(kept)}")
+            say(
+                f"note: continues with its original settings, since they decide the last bits:"
+                f" {'; '.join(kept)}"
+            )
 
     @property
     def readers(self) -> int:

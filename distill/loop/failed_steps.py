@@ -111,10 +111,10 @@ def loss_from_facts(facts: Any) -> Callable[..., Any]:
     try:
         module, _, name = str(facts["class"]).partition(":")
         if not module.startswith(_METHODS):
-            raise DataError(f"{facts['class']} is no loss of distill")
+            raise DataError(f"{facts['class']} is not a loss of distill")
         kind = getattr(import_module(module), name)
         if not isinstance(kind, type) or not is_dataclass(kind):
-            raise DataError(f"{facts['class']} is no loss of distill")
+            raise DataError(f"{facts['class']} is not a loss of distill")
         values = {key: _value(value) for key, value in facts["fields"].items()}
         return cast("Callable[..., Any]", kind(**values))
     except (ImportError, AttributeError, KeyError, TypeError) as error:

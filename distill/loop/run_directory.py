@@ -46,7 +46,7 @@ class RunDirectory:
             foreign = sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
             if foreign:
                 raise UsageError(
-                    f"{self.path} is not empty and no run of distill: it holds {', '.join(foreign[:3])}",
+                    f"{self.path} is not empty and not a run of distill: it holds {', '.join(foreign[:3])}",
                     hint="give --out a new directory",
                 )
             write_json(self.path / CONFIG, given)
@@ -113,7 +113,7 @@ def read_config(run: Path, command: str | None = None) -> dict[str, Any]:
     """The configuration of a run; DataError where the directory is none (or not one of `command`)."""
     if not (run / CONFIG).is_file():
         raise DataError(
-            f"{run} is no run of distill: {CONFIG} is missing",
+            f"{run} is not a run of distill: {CONFIG} is missing",
             hint="give a directory that distill adapt, train or finetune has written with --out",
         )
     config = read_object(run / CONFIG)

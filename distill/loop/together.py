@@ -42,7 +42,7 @@ def train_together(trainers: Sequence[Trainer], stream: Callable[[int], Generato
                 for trainer in trainers:
                     trainer.save()
                 raise InterruptedRun(
-                    f"stopped at step {step + 1} of {end}", hint="re-run the same command to go on"
+                    f"stopped at step {step + 1} of {end}", hint="re-run the same command to resume"
                 )
 
 

@@ -96,7 +96,7 @@ class Trainer:
         """Save and leave."""
         self.save()
         where = f"stopped at step {self.at.step} of {self.recipe.end}"
-        raise InterruptedRun(where, hint="re-run the same command to go on")
+        raise InterruptedRun(where, hint="re-run the same command to resume")
 
     def _next(self, batches: Generator[Batch]) -> Batch:
         start = time.perf_counter()

@@ -193,7 +193,7 @@ def why_val_does_not_suffice(labels: np.ndarray, classes: int, class_weight: str
         return f"it has only {len(labels)} images for {classes} classes"
     smallest = int(counts[counts > 0].min())
     if class_weight == "balanced" and smallest < MIN_BALANCED:
-        return f"its smallest class has {smallest} images, too few where every class counts the same"
+        return f"its smallest class has {smallest} images, too few where every class counts equally"
     return None
 
 
@@ -216,7 +216,7 @@ def check_foldable(labels: np.ndarray) -> int:
     if largest < 2:
         raise DataError(
             "every class has one training image: nothing can be held out to choose by",
-            hint="give at least two images a class, or a val split with every class",
+            hint="give at least two images per class, or a val split with every class",
         )
     return largest
 

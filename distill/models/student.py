@@ -118,7 +118,7 @@ def linear_classifier(student: Student) -> "nn.Linear":
     layer = cast(Any, student.module).get_classifier()
     if not isinstance(layer, nn.Linear):
         raise UsageError(
-            f"the classifier of {student.spec} is no single linear layer", hint="choose another student"
+            f"the classifier of {student.spec} is not a single linear layer", hint="choose another student"
         )
     return layer
 
@@ -180,7 +180,7 @@ def read_classes(directory: Path) -> tuple[str, ...]:
     """The classes of a teacher or a run, in the order of its logits; DataError where the file is damaged."""
     found = read_json(directory / LABELS)
     if not isinstance(found, list) or not found or len(set(map(str, found))) < len(found):
-        raise DataError(f"{directory / LABELS} is damaged: it is no list of different class names")
+        raise DataError(f"{directory / LABELS} is damaged: it is not a list of distinct class names")
     return tuple(map(str, found))
 
 

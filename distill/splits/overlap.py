@@ -95,8 +95,8 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A set without copies: `labelled`, the images that were `dropped`, with their copy that stayed, and what
-    of it could `not` be dropped, because a class would have had no training image left."""
+    """A set without copies: `labelled`; the pairs `dropped`, each with the copy that stayed; and
+    `kept_for_class`: copies that stayed because a class would have had no training image left."""
 
     labelled: LabelledSet
     dropped: tuple[Pair, ...]

@@ -209,7 +209,7 @@ class Adapting:
         if options.class_weight == "none" and counts.max() > _IMBALANCE * counts.min():
             say(
                 f"classes are imbalanced ({counts.min()} to {counts.max()} images): "
-                "--class-weight balanced makes every class count the same"
+                "--class-weight balanced makes every class count equally"
             )
 
     def report(

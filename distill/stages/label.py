@@ -68,8 +68,8 @@ def _resolve(options: LabelOptions, begun: dict[str, Any] | None) -> dict[str, A
     asked = {"batch_size": options.batch_size, "runtime": runtime, "precision": precision}
     resolved = {**asked, **options.execution.resolve(begun)}
     if begun is not None and begun.get("batch_size", options.batch_size) != options.batch_size:
-        kept = f"--batch-size {begun['batch_size']}, which the store was begun with"
-        say(f"note: goes on with {kept}, not {options.batch_size}")
+        kept = f"--batch-size {begun['batch_size']}, which the store was started with"
+        say(f"note: continues with {kept}, not {options.batch_size}")
     told = (
         ("--runtime", runtime, runtime, resolved["runtime"]),
         ("--precision", precision, PRECISIONS.get(precision, precision), resolved["precision"]),
@@ -81,8 +81,8 @@ def _resolve(options: LabelOptions, begun: dict[str, Any] | None) -> dict[str, A
     ]
     if changes:
         raise UsageError(
-            f"{options.out} was begun otherwise: " + "; ".join(changes),
-            hint="leave these options out to go on with it, or give another --out",
+            f"{options.out} was started with other settings: " + "; ".join(changes),
+            hint="leave these options out to continue with it, or give another --out",
         )
     return resolved
 
@@ -121,9 +121,9 @@ def _open_teacher(options: LabelOptions, resolved: dict[str, Any], begun: bool) 
         if not begun:
             raise
         raise UsageError(
-            f"{options.out} was begun on {resolved['runtime']} ({resolved['precision']}) on "
+            f"{options.out} was started on {resolved['runtime']} ({resolved['precision']}) on "
             f"{resolved['device']}, and here: {error.message}",
-            hint="go on with it on such a machine, or label into another --out",
+            hint="continue on such a machine, or label into another --out",
         ) from error
 
 

@@ -115,7 +115,7 @@ class StoreWriter:
             if stop.asked:
                 raise InterruptedRun(
                     f"stopped in {unit.name}, at most {PIECE} images are lost",
-                    hint="re-run the same command to go on",
+                    hint="re-run the same command to resume",
                 )
         raise AssertionError("a piece ends with its tensors")
 

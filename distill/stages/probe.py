@@ -101,7 +101,7 @@ def set_classifier(student: Student, head: LinearHead) -> Student:
     import torch
 
     if head.unit_length:
-        raise ValueError("a head for features of unit length is no linear layer")
+        raise ValueError("a head for features of unit length is not a linear layer")
     layer, module = linear_classifier(student), student.module
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weight / np.float32(head.temperature)))

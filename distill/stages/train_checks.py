@@ -67,7 +67,7 @@ def _check_teachers(options: TrainOptions, method: Transfer) -> None:
     _check_labels(options, method)
     if options.teacher_flip and options.stores:
         raise UsageError(
-            "--teacher-flip with --labels-from: the teacher has looked already",
+            "--teacher-flip with --labels-from: the teacher's outputs are already stored",
             hint="leave it out; what distill label --teacher-flip stored is averaged over mirror images",
         )
     if method.feature_weight:
@@ -133,7 +133,7 @@ def _check_features(options: TrainOptions) -> None:
 def _check_start(options: TrainOptions) -> None:
     if (options.student is None) == (options.from_run is None):
         raise UsageError(
-            "train starts from a --student or goes on --from a run", hint="give exactly one of the two"
+            "train starts from a --student or continues --from a run", hint="give exactly one of the two"
         )
     if options.from_run is not None and options.image_size is not None:
         raise UsageError("--image-size with --from: the size is the run's", hint="leave it out")
@@ -145,5 +145,5 @@ def _check_start(options: TrainOptions) -> None:
     if gentle and options.student is not None and parse_spec(options.student).is_random:
         raise UsageError(
             f"--head-epochs and --backbone-lr-scale spare what a backbone knows: {options.student} is random",
-            hint="leave them out, or go on --from a run or from a student with weights",
+            hint="leave them out, or continue --from a run or from a student with weights",
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Candidate:
     """A teacher that was tried: `step` of finetuning (0: the frozen one), what held-out images say of it at
     its own best `temperature` (`loss` is what is minimised), and `score`, that must not fall below the frozen
-    teacher's: top-1, or balanced accuracy where every class counts the same."""
+    teacher's: top-1, or balanced accuracy where every class counts equally."""
 
     step: int
     loss: float

@@ -68,7 +68,7 @@ class OnlineTeaching:
         answers = self._answers()
         gigabytes = views * samples * answers.bytes_per_view / 1e9
         if gigabytes > 1:
-            say(f"note: {gigabytes:.1f} GB of the teacher's answers are kept meanwhile; --views 0 keeps none")
+            say(f"note: {gigabytes:.1f} GB of the teacher's outputs are kept meanwhile; --views 0 keeps none")
         return TeacherOutputs(
             answers,
             path=path if views else None,

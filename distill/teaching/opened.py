@@ -26,8 +26,8 @@ def open_teaching(options: "TrainOptions", method: Transfer, resolved: dict[str,
     if options.stores:
         if options.precision != "auto":
             say(
-                "note: --precision is the teacher's, which has looked already: it changes nothing;"
-                " --student-precision is the student's"
+                "note: --precision is for the teacher, whose outputs are already stored: it has no effect;"
+                " --student-precision is for the student"
             )
         paths = options.stores
         teacher = options.teachers[0] if options.teachers else None
@@ -53,7 +53,7 @@ def _open(
         found = resolved.get(name, given)
         kept = str(found[place] if isinstance(found, list) else found)
         if given not in ("auto", kept) and PRECISIONS.get(given) != kept:
-            say(f"note: goes on with --{name} {kept}, as it was begun, not {given}")
+            say(f"note: continues with --{name} {kept}, as it was started, not {given}")
         return kept
 
     teacher = open_teacher(

@@ -110,7 +110,7 @@ def stored_teaching(path: Path, plan: ViewPlan, asked: "Asked", method: Transfer
         fewer = "leave it out, give fewer, or label more into another directory"
         raise UsageError(
             f"--views {asked.views}: {path} holds {store.views} views of every image",
-            hint=fewer if views else "leave it out; new views in every epoch take a --teacher",
+            hint=fewer if views else "leave it out; new views in every epoch need a --teacher",
         )
     stored = ViewPlan(_views_of(store), plan.seed, plan.batch_size, views, store.seed)
     return StoredTeaching(store, method, stored)

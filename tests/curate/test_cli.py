@@ -87,7 +87,7 @@ def test_damaged_tars_are_told_by_name_and_by_info(tmp_path, picture, encode, wr
     (folder / "no.tar").write_bytes(b"x" * 600)
     code, _, err = curate("build-index", "--pool", folder, "--index", tmp_path / "index", *TINY)
     assert code == 0, err
-    assert f"note: {folder}/cut\\n<b>.tar: " in err and "whole images in it are kept" in err
+    assert f"note: {folder}/cut\\n<b>.tar: " in err and "intact images in it are kept" in err
     (none,) = [line for line in err.splitlines() if "no.tar" in line]
     assert "kept" not in none
     described = json.loads(curate("info", "--index", tmp_path / "index", "--json")[1])

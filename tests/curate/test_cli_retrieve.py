@@ -142,8 +142,8 @@ def test_options_of_strategies_and_filters_reach_the_library(retrieve: Run) -> N
     ("arguments", "told"),
     [
         (("--where", "licens == CC0"), "no image has 'licens'"),
-        (("--where", "license"), "no condition"),
-        (("--caption-matches", "(x"), "no regular expression"),
+        (("--where", "license"), "not a condition"),
+        (("--caption-matches", "(x"), "not a regular expression"),
         (("--strategy", "text"), "no text tower"),
         (("--strategy", "text", "--class-names", "a,a"), "twice"),
         (("--diversity", 0.9), "has no meaning with --strategy query-balanced"),

@@ -229,16 +229,16 @@ def test_the_wrong_order(distill: Run, shards: Path, teacher: Path, labelled: Pa
     nowhere, out = tmp_path / "nowhere", tmp_path / "out"
     code, _, err = distill(*training(shards, nowhere, out))
     assert code == 3
-    assert "no run of distill" in err and "distill adapt" in err
+    assert "not a run of distill" in err and "distill adapt" in err
     code, _, err = distill(*labelling(shards, nowhere, out))
-    assert code == 3 and "no run of distill" in err
+    assert code == 3 and "not a run of distill" in err
     untaught = [word for word in training(shards, nowhere, out) if word not in ("--teacher", nowhere)]
     code, _, err = distill(*untaught)
     assert code == 2 and "--teacher" in err and "--labels-from" in err
     code, _, err = distill(*untaught, "--labels-from", teacher)
     assert code == 3 and "not a run of distill label" in err
     code, _, err = distill(*evaluating(nowhere, labelled))
-    assert code == 3 and "no run of distill" in err
+    assert code == 3 and "not a run of distill" in err
     finetune_from = [word for word in finetuning(labelled, out) if word not in ("--student", TINY)]
     finetune_from = [word for word in finetune_from if word not in ("--image-size", 32)]
     code, _, err = distill(*finetune_from, "--from", nowhere)
@@ -355,7 +355,7 @@ def test_other_arguments_than_those_of_the_folder(
         assert code == 2, err
         assert "was written by other arguments" in err and difference in err
     code, _, err = distill(*adapting(labelled, labelled))
-    assert code == 2 and "is not empty and no run of distill" in err
+    assert code == 2 and "is not empty and not a run of distill" in err
 
 
 def test_two_writers_of_one_folder(

@@ -156,7 +156,7 @@ def test_words() -> None:
 def test_a_single_seed_is_told_of(runs: tuple[int, int]) -> None:
     first, second = answers(0.7, 1, runs[0]), answers(0.3, 2, runs[1])
     found = paired_difference(first, second, same_seeds=False)
-    assert found.verdict == "above" and found.told == "above (a single seed: nothing is said of others)"
+    assert found.verdict == "above" and found.told == "above (a single seed: nothing is known about others)"
 
 
 def test_a_difference_is_at_most_one() -> None:

@@ -135,7 +135,7 @@ def test_a_killed_run_goes_on(
     before = task.site.hits.total()
 
     resumed = succeeded(run_python(["-m", "curate.cli", *task.command, "--transfer-set", str(out)]))
-    assert "going on with the images that were fetched before" in resumed.stderr
+    assert "resuming with the images fetched before" in resumed.stderr
     assert task.site.hits.total() - before == hits, "what is there is not downloaded again"
     assert tree(out) == unbroken
 

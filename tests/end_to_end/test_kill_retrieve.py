@@ -89,7 +89,7 @@ def test_a_killed_run_goes_on(
     assert len(whole) in finished
 
     resumed = succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
-    assert "going on with the selection" in resumed.stderr, "searching again would be doing what was done"
+    assert "resuming with the selection" in resumed.stderr, "searching again would be doing what was done"
     assert tree(out) == unbroken
     assert {path: path.stat().st_mtime_ns for path in whole} == whole, "finished shards are kept"
 

@@ -104,7 +104,7 @@ def test_filters_in_a_form(client: TestClient, query_images: list[bytes]) -> Non
     ("fields", "told"),
     [
         ({"where": ["licens == CC0"]}, "licens"),
-        ({"where": ["what"]}, "no condition"),
+        ({"where": ["what"]}, "not a condition"),
         ({"caption_matches": "("}, "regular expression"),
         ({"strategy": "text"}, "takes queries that are texts"),
         ({"strategy": "text-image"}, "no text tower"),

@@ -45,7 +45,7 @@ def test_a_full_device_is_a_disk_error_from_arrow_too() -> None:
         (errno.ENOSPC, errors.DiskError, "free some space"),
         (errno.EROFS, errors.DiskError, "read-only"),
         (errno.EIO, errors.DiskError, "disk fails"),
-        (errno.EACCES, errors.DataError, "the right to read and write"),
+        (errno.EACCES, errors.DataError, "read and write permission"),
     ],
 )
 def test_a_hint_fits_what_the_system_said(code: int, kind: type[errors.TransfersetError], hint: str) -> None:

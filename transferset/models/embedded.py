@@ -67,6 +67,6 @@ def _wheel_tensors() -> dict[str, Tensor]:
     except OSError as error:
         raise DataError(f"cannot read embedded weights {path}: {error.strerror}", _INSTALL_HINT) from error
     if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
-        raise DataError(f"embedded weights {path}: not the SHA-256 that is expected", _INSTALL_HINT)
+        raise DataError(f"embedded weights {path}: its SHA-256 is not the expected one", _INSTALL_HINT)
     tensors: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return tensors

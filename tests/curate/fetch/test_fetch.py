@@ -334,7 +334,7 @@ def test_without_a_threshold_nothing_is_guessed_and_what_was_forgotten_is_not_as
     assert url_pool.site.hits[path_of(chosen[3])] == hits
     assert numbers["threshold"]["value"] is None
     assert numbers["unchanged"]["not_told"] > 0 and not numbers["unchanged"]["by_agreement"]
-    assert "could not be told" in capsys.readouterr().err
+    assert "could not be determined" in capsys.readouterr().err
 
 
 def test_nothing_at_all_leaves_the_set_as_it_was(url_pool, queries, tmp_path) -> None:
@@ -358,7 +358,7 @@ def test_one_writer_at_a_time(url_pool, queries, tmp_path) -> None:
 
 
 def test_what_cannot_be_fetched_at_all(url_pool, small_pool, queries, tmp_path, case) -> None:
-    with pytest.raises(DataError, match="no finished transfer set"):
+    with pytest.raises(DataError, match="not a finished transfer set"):
         fetch(tmp_path, url_pool.index)
     retrieve(small_pool.index, queries, tmp_path / "bytes", RetrieveOptions(SelectOptions(total=8)))
     with pytest.raises(UsageError, match="holds its images already"):

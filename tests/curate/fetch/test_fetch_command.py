@@ -32,7 +32,7 @@ def test_it_tells_and_exits(url_pool, unfetched, capsys) -> None:
     assert run(*common, "--allow-private-hosts") == 0
     told = capsys.readouterr()
     assert "8 of 8 images" in told.out and "distill train" in told.err
-    assert "could not be told" in told.err and "not checked: no --exclude-dir" in told.err
+    assert "could not be determined" in told.err and "not checked: no --exclude-dir" in told.err
 
     assert run(*common, "--allow-private-hosts", "--json") == 0
     told = capsys.readouterr()

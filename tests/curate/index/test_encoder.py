@@ -22,7 +22,7 @@ def test_resuming_gives_what_was_begun():
 def test_a_runtime_that_is_not_here_stops_builds_but_not_queries():
     plan = begin(TINY).plan
     elsewhere = replace(plan, runtime=replace(plan.runtime, device="cuda:7"))
-    with pytest.raises(UsageError, match="was begun on eager on cuda:7, and here"):
+    with pytest.raises(UsageError, match="was started on eager on cuda:7, and here"):
         resume(elsewhere, BuildOptions())
     queries = resume(elsewhere, BuildOptions(), obey_runtime=False)
     assert "(was cuda:7)" in queries.notes[0]
@@ -41,7 +41,7 @@ def test_the_plans_precision_is_obeyed_and_another_version_is_noted():
 def test_a_precision_that_is_not_here_stops_builds_but_not_queries():
     plan = begin(TINY).plan
     other = replace(plan, runtime=replace(plan.runtime, precision="i4"))
-    with pytest.raises(UsageError, match="was begun on eager"):
+    with pytest.raises(UsageError, match="was started on eager"):
         resume(other, BuildOptions())
     assert "(was i4)" in resume(other, BuildOptions(), obey_runtime=False).notes[0]
 

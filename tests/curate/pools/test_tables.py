@@ -118,7 +118,7 @@ def test_a_table_that_changed_is_seen_and_a_copy_is_not(tmp_path, images):
     index = open_index(tmp_path / "index")
     with pytest.raises(DataError, match="no row 9: it was replaced") as caught:
         index.read_bytes(items_of(tmp_path / "index")[9])
-    assert "was changed since it was indexed" in caught.value.hint
+    assert "has changed since it was indexed" in caught.value.hint
     report = build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
     assert (report.new_images, report.changed) == (6, [str(path)])
     assert compact(tmp_path / "index").images == 6

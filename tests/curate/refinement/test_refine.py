@@ -203,13 +203,13 @@ def test_a_table_that_does_not_say_what_is_on_task(
 def test_tables_that_are_none(
     small_pool: Any, queries: Path, first: Path, table: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="no transfer set"):
+    with pytest.raises(UsageError, match="not a transfer set"):
         read_judgement(table, tmp_path)
     (tmp_path / "text.parquet").write_text("no table")
     with pytest.raises(UsageError, match=r"none\.parquet does not exist"):
         read_judgement(tmp_path / "none.parquet", first)
     for bad in (tmp_path / "text.parquet", first / "queries.parquet"):
-        with pytest.raises(DataError, match="no table of a teacher's answers"):
+        with pytest.raises(DataError, match="not a table of a teacher's outputs"):
             read_judgement(bad, first)
     whole = pq.read_table(table)
     strange = whole.set_column(0, "item_id", pa.array(["00" * 16] * 20))

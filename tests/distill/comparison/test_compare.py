@@ -324,10 +324,10 @@ def test_a_budget_that_is_larger_than_the_data_is_told(
     """Before it is run, once when it is, and in the report."""
     recipe, only = write_recipe(labels=[50], methods=["labels-only"], transfer_sets=None), "labels-only/*"
     estimate(CompareOptions(recipe, only=only, execution=ONE_THREAD))
-    assert capsys.readouterr().err.count("note: 50 a class: 3 of 3 classes have fewer") == 1
+    assert capsys.readouterr().err.count("note: 50 per class: 3 of 3 classes have fewer") == 1
     found = run(recipe, only)
-    assert capsys.readouterr().err.count("note: 50 a class: 3 of 3 classes have fewer") == 1
-    assert "50 a class is 18 labels together" in (found.out / "report.html").read_text()
+    assert capsys.readouterr().err.count("note: 50 per class: 3 of 3 classes have fewer") == 1
+    assert "50 per class is 18 labels in total" in (found.out / "report.html").read_text()
 
 
 def test_no_cell_matches(write_recipe: Write) -> None:

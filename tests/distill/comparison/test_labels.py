@@ -42,7 +42,10 @@ def test_a_budget_that_is_larger_than_a_class(
     assert draw_labels(whole, "500", 0, tmp_path / "drawn.parquet").images == 18
     tell_short(whole, ["4", "6", "500", "all"])
     told = capsys.readouterr().err.splitlines()
-    expected = "note: 500 a class: 3 of 3 classes have fewer training images and give all, 18 labels together"
+    expected = (
+        "note: 500 per class: 3 of 3 classes have fewer training images and give all they have, 18 labels in "
+        "total"
+    )
     assert told == [expected]
 
 

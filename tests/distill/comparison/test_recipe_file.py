@@ -121,7 +121,7 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"labels": [0]}, "labels must be images a class"),
+        ({"labels": [0]}, "labels must be images per class"),
         ({"labels": [5, 5]}, "labels must be"),
         ({"seeds": "x"}, "seeds must be a list of numbers"),
         ({"seeds": [99999999999]}, "seeds: the number is larger than 2147483647"),
@@ -160,11 +160,11 @@ def test_finetuning_can_be_left_out(write_recipe: Write) -> None:
         ({"train": {"feature_weight": -1}}, "train.feature_weight must be a number of at least 0"),
         ({"train": {"feature_weight": float("inf")}}, "train.feature_weight must be a number of at least 0"),
         ({"train": [1]}, "train must be a mapping"),
-        ({"methods": ["magic"]}, "methods must be a list out of"),
+        ({"methods": ["magic"]}, "methods must be a list chosen from"),
         ({"methods": ["pretrained"]}, "needs student.pretrained"),
         ({"transfer_sets": None}, "transfer_sets is missing"),
         ({"transfer_sets": {"../up": "x"}}, "transfer_sets.../up"),
-        ({"labels_only": {"augments": ["wild"]}}, "labels_only.augments must be a list out of"),
+        ({"labels_only": {"augments": ["wild"]}}, "labels_only.augments must be a list chosen from"),
         ({"finetune": "yes"}, "finetune must be a mapping"),
         ({"finetune": {"backbone_lr_scale": 5}}, "a number above 0, at most 1"),
     ],
@@ -191,10 +191,10 @@ def test_a_key_stands_once(write_recipe: Write) -> None:
     path = write_recipe(train=None)
     plain = path.read_text()
     path.write_text(f"{plain}train: {{steps: 4, 'steps': 5}}\n")
-    with pytest.raises(UsageError, match=r"recipe\.yaml: line \d+: the key steps is there a second time"):
+    with pytest.raises(UsageError, match=r"recipe\.yaml: line \d+: the key steps is given twice"):
         load_recipe(path)
     path.write_text(f"{plain}train: &usual {{steps: 4, views: 3}}\nlabels: [9]\n")
-    with pytest.raises(UsageError, match="the key labels is there a second time"):
+    with pytest.raises(UsageError, match="the key labels is given twice"):
         load_recipe(path)
     merged = "teacher: &model {spec: embedded, image_size: 32}\nstudent: {<<: *model, image_size: 24}\n"
     path.write_text(write_recipe(teacher=None, student=None).read_text() + merged)

@@ -115,7 +115,7 @@ def test_seeds_that_one_row_lacks_are_told(tmp_path: Path) -> None:
     one = compared(of_seeds(ours, 1), other)
     assert one is not None and one.difference.runs == (1, 1)
     assert compared_line(one)[-2:] == [
-        "above (a single seed: nothing is said of others)",
+        "above (a single seed: nothing is known about others)",
         "1 (not in both: 0, 2)",
     ]
     apart = [of_seeds(ours, 0), of_seeds(other, 1)]
@@ -123,7 +123,7 @@ def test_seeds_that_one_row_lacks_are_told(tmp_path: Path) -> None:
     outcomes = [outcome for row in apart for outcome in row.outcomes.values()]
     write_report(Comparison(tmp_path, a_recipe([10]), outcomes, apart, []))
     html = (tmp_path / "report.html").read_text()
-    assert "no seed in common: task-oriented + retrieved and labels-only (10 a class)" in html
+    assert "no seed in common: task-oriented + retrieved and labels-only (10 per class)" in html
 
 
 def test_one_seed_has_no_spread_and_its_learning_curve_says_so() -> None:
@@ -132,7 +132,7 @@ def test_one_seed_has_no_spread_and_its_learning_curve_says_so() -> None:
         for labels, share in (("5", 0.4), ("20", 0.7))
     ]
     assert rows[0].spread.std is None and "±" not in rows[0].spread.percent
-    assert "a single seed: nothing is said of others" in answers(rows, a_recipe([5, 20]))[0].sentence
+    assert "a single seed: nothing is known about others" in answers(rows, a_recipe([5, 20]))[0].sentence
 
 
 def test_balanced_differences_count_every_class_the_same() -> None:
@@ -235,7 +235,7 @@ def test_the_report_says_what_was_measured(tmp_path: Path) -> None:
     assert (
         "Student: timm:test_efficientnet@none. Teacher: embedded. Transfer sets: random, retrieved." in given
     )
-    assert "Labels: 10 a class, drawn anew under each of 3 seeds." in given
+    assert "Labels: 10 per class, drawn anew for each of 3 seeds." in given
     assert progress.startswith("6 of 7 cells") and "listed at the end" in progress
     write_report(comparison)
     html = (tmp_path / "report.html").read_text()
@@ -251,7 +251,7 @@ def test_the_report_says_which_budgets_are_larger_than_the_data(tmp_path: Path) 
     }
     rows = [row, Row(large.key, outcomes, large.answers, "top1")]
     _, given, _ = summary(Comparison(tmp_path, a_recipe([10, 500]), [], rows, []))
-    assert given.endswith(" Not every class has 500 training images: 500 a class is 36 labels together.")
+    assert given.endswith(" Not every class has 500 training images: 500 per class is 36 labels in total.")
     assert given.count("Not every class") == 1
 
 

@@ -76,7 +76,7 @@ def test_other_versions_that_give_the_same_pixels_will_do() -> None:
     here, versions = _pixels(), {**decoder_versions(), "pillow": "9.0"}
     require_same_pixels(STORE, {"decoder": {"pixels": here, "versions": versions}}, _pixels())
     there = {**here, "webp": "0" * 16}
-    with pytest.raises(UsageError, match=r"other pixels of webp \(pillow 9\.0 there, .* here\)") as caught:
+    with pytest.raises(UsageError, match=r"other pixels for webp \(pillow 9\.0 there, .* here\)") as caught:
         require_same_pixels(STORE, {"decoder": {"pixels": there, "versions": versions}}, here)
     assert "label into another directory" in str(caught.value.hint)
     with pytest.raises(UsageError, match="built otherwise"):

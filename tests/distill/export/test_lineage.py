@@ -90,7 +90,7 @@ def test_a_start_that_was_trained_again_is_not_taken_for_it(own: Path, older: bo
     assert [run.command for run in lineage(own / "final")] == ["finetune"]
     export(ExportOptions(own / "final", tmp_path / "out", execution=ONE_THREAD))
     card = (tmp_path / "out/README.md").read_text()
-    assert "| student started from | a run that is gone or was changed since |" in card
+    assert "| student started from | a run that is missing or has changed since |" in card
 
 
 def test_a_run_that_began_before_the_hash_was_recorded_is_taken_up(own: Path, labelled: Path) -> None:

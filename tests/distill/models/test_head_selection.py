@@ -122,7 +122,7 @@ def test_no_more_folds_than_images_of_the_largest_class() -> None:
 def test_one_image_a_class_cannot_be_judged() -> None:
     with pytest.raises(DataError, match="nothing can be held out") as error:
         choose(clouds([1, 1, 1], seed=0))
-    assert "two images a class" in str(error.value.hint)
+    assert "two images per class" in str(error.value.hint)
     assert choose(clouds([1, 1, 1], seed=0), clouds([10, 10, 10], seed=1)).judged_on == "val"
 
 

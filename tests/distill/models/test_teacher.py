@@ -109,7 +109,7 @@ def test_an_unfinished_teacher_is_told_from_none(copy: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match="not finished") as error:
         open_teacher(copy)
     assert "run distill adapt again" in str(error.value.hint)
-    with pytest.raises(DataError, match="no run of distill") as error:
+    with pytest.raises(DataError, match="not a run of distill") as error:
         open_teacher(tmp_path / "nowhere")
     assert "distill adapt" in str(error.value.hint)
     config = json.loads((copy / "config.json").read_text())

@@ -157,7 +157,7 @@ def test_a_store_keeps_the_batch_size_it_was_begun_with(
 ) -> None:
     before = _files(store)
     label(label_options(shards, teacher, store, batch_size=16))
-    assert "--batch-size 8, which the store was begun with, not 16" in capsys.readouterr().err
+    assert "--batch-size 8, which the store was started with, not 16" in capsys.readouterr().err
     assert _files(store) == before
 
 
@@ -185,7 +185,7 @@ def test_a_store_is_not_gone_on_with_where_images_look_otherwise(
     (out / ".lock").unlink()
     before, decode_jpeg = _files(out), simplejpeg.decode_jpeg
     monkeypatch.setattr(simplejpeg, "decode_jpeg", partial(decode_jpeg, fastdct=True))
-    with pytest.raises(UsageError, match=r"labelled where images look otherwise: other pixels of jpeg \("):
+    with pytest.raises(UsageError, match=r"images look different: other pixels for jpeg \("):
         label(label_options(shards, teacher, out))
     assert _files(out) == before
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)

@@ -156,7 +156,7 @@ def test_options_that_do_not_fit(model: Path, pool: Path) -> None:
     for values in ({"reject_from": (str(pool),), "reject": False}, {"reject_quantile": 1.5}):
         with pytest.raises(UsageError):
             predict(_options(model, pool, **values))
-    with pytest.raises(UsageError, match="no model of an export"):
+    with pytest.raises(UsageError, match="not a model of an export"):
         predict(_options(model / "report.json", pool))
     with pytest.raises(DataError, match=r"has no model\.onnx"):
         predict(_options(model / "model.onnx", pool))

@@ -102,7 +102,7 @@ def test_the_final_student_has_no_projection(undisturbed: Path, teacher: Path) -
 def test_the_card_of_an_export_tells_it(undisturbed: Path, tmp_path: Path) -> None:
     export(ExportOptions(undisturbed, tmp_path / "export"))
     card = (tmp_path / "export" / "README.md").read_text()
-    assert "| method | task-oriented, features beside it (weight 2) |" in card
+    assert "| method | task-oriented, with features (weight 2) |" in card
 
 
 def test_the_projection_learns_the_teachers_features(
@@ -243,7 +243,7 @@ def test_options_that_do_not_fit(shards: Path, teacher: Path, tmp_path: Path) ->
         ({"method": "task-agnostic"}, "--feature-weight with --method task-agnostic"),
         ({"teacher": (teacher, teacher)}, "with 2 teachers"),
         ({"teacher": (teacher, teacher), "combine": "heads"}, "with 2 teachers"),
-        ({"student": "timm:deit_tiny_distilled_patch16_224@none"}, "no single linear layer"),
+        ({"student": "timm:deit_tiny_distilled_patch16_224@none"}, "not a single linear layer"),
     ):
         with pytest.raises(UsageError, match=message):
             train(replace(options, **values))  # type: ignore[arg-type]

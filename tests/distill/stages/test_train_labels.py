@@ -144,7 +144,7 @@ def test_options_that_do_not_fit(shards: Path, teacher: Path, labelled: Path, tm
         ({"labelled_share": 0.0}, "without labelled images"),
         ({"label_weight": -1.0}, "must not be negative"),
         ({"method": "task-agnostic"}, "fitted on the labels anyway"),
-        ({"student": "timm:deit_tiny_distilled_patch16_224@none"}, "no single linear layer"),
+        ({"student": "timm:deit_tiny_distilled_patch16_224@none"}, "not a single linear layer"),
     ):
         with pytest.raises(UsageError, match=message):
             train(replace(options, **values))  # type: ignore[arg-type]

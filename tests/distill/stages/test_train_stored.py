@@ -207,7 +207,7 @@ def test_the_precision_of_a_teacher_that_has_looked_means_nothing(
     undisturbed: Path, shards: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(_options(shards, tmp_path / "run", labels_from=store, precision="bf16"))
-    assert "--student-precision is the student's" in capsys.readouterr().err
+    assert "--student-precision is for the student" in capsys.readouterr().err
     assert _weights(tmp_path / "run") == _weights(undisturbed)
 
 
@@ -250,7 +250,7 @@ def test_a_store_whose_views_would_look_otherwise_is_refused(
             train(_options(shards, out, labels_from=store))
     with monkeypatch.context() as changed:
         changed.setattr(simplejpeg, "decode_jpeg", partial(simplejpeg.decode_jpeg, fastdct=True))
-        with pytest.raises(UsageError, match="labelled where images look otherwise: other pixels of jpeg"):
+        with pytest.raises(UsageError, match="images look different: other pixels for jpeg"):
             train(_options(shards, out, labels_from=store))
     assert not (out / "config.json").exists()
     moved = shutil.copytree(store, tmp_path / "moved")
