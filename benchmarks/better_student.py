@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--index", type=Path, help="a ready index instead of --pool")
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--labels", type=int, default=10, help="labelled images a class")
+    parser.add_argument("--labels", type=int, default=10, help="labelled images per class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     ladder = [variant.name for variant in LADDER]
     described = "\n".join(f"{one.name}: {one.base or ''} + {one.change}" for one in VARIANTS.values())

@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--index", type=Path, help="a ready index instead of --pool")
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--labels", type=int, nargs="+", default=[10], help="labelled images a class")
+    parser.add_argument("--labels", type=int, nargs="+", default=[10], help="labelled images per class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--total", type=int, default=2_000, help="images of a transfer set")
     parser.add_argument("--more-totals", type=int, nargs="+", default=[], help="for a learning curve")

@@ -7,7 +7,7 @@ of 10,000 beside it (150,000 for the full size). Draws TOTAL items (default 4,00
 writes them twice, in turns: with what `curate retrieve` uses (look up the items, read their bytes from the
 pool, check them against their ids, make the provenance, write shards atomically with checksums) and with a
 loop over the standard library's `tarfile` that has the very same members in memory already. Both write real
-files with an fsync each. Prints samples a second of each, the ratio (aim: at least 0.8), and by how much
+files with an fsync each. Prints samples per second of each, the ratio (aim: at least 0.8), and by how much
 the export raises the anonymous memory of the process (which holds the members for the bare loop already).
 """
 

@@ -89,7 +89,7 @@ class Elsewhere:
 
 def overlap(model: FrozenModel, tars: list[Path], host: float, workers: int) -> str:
     """How near the pipeline over all parts comes to both at once, where `host` is what reading and decoding
-    give alone, images a second."""
+    give alone, images per second."""
     roots = Roots(Path.cwd())
     parts = plan_parts(list_pools(tars, roots).sources, lambda source: count_images(roots.locate(source)))
     readers = (PartReader(part, roots) for part in parts)

@@ -8,7 +8,7 @@ look at EPOCHS new views of every image. Ours runs with an online teacher, and f
 with as many views. Steady rates are those of the training loop without its beginning; whole times are those
 of the commands, and the store's includes labelling only where it says so.
 
-Aims: 1.5 times as many images a second online, 3 times from a store.
+Aims: 1.5 times as many images per second online, 3 times from a store.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def folder_of(tars: list[Path], folder: Path) -> Path:
 
 
 def run_theirs(images: Path, given: argparse.Namespace) -> tuple[Peak, float]:
-    """The whole call; images a second in its steady part."""
+    """The whole call; images per second in its steady part."""
     work = given.work / "theirs"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -100,7 +100,7 @@ def distill(*arguments: object) -> Peak:
 def run_ours(
     shards: list[Path], way: list[object], given: argparse.Namespace, name: str
 ) -> tuple[Peak, float]:
-    """`distill train`; images a second in its steady part."""
+    """`distill train`; images per second in its steady part."""
     out = given.work / name
     shutil.rmtree(out, ignore_errors=True)
     student = ["--student", f"timm:{given.student}@none", "--image-size", given.size]
@@ -149,7 +149,7 @@ def main() -> None:
     chosen = json.loads((given.work / "online" / "config.json").read_text())["resolved"]
     both = stored[0].seconds + labelling.seconds
     print(
-        f"teacher on {chosen['runtime']} {chosen['precision']}: images a second"
+        f"teacher on {chosen['runtime']} {chosen['precision']}: images per second"
         f" {online[1] / theirs[1]:.2f} times"
         f" online, {stored[1] / theirs[1]:.2f} times from a store; whole commands"
         f" {theirs[0].seconds / online[0].seconds:.2f} and {theirs[0].seconds / stored[0].seconds:.2f}, with"

@@ -1,4 +1,4 @@
-"""The chosen runtime against eager torch on this machine: images a second and cosine.
+"""The chosen runtime against eager torch on this machine: images per second and cosine.
 
     python benchmarks/runtime_rate.py [--images FOLDER] [--encoder embedded --encoder open_clip:ViT-B-32/none]
 
@@ -40,7 +40,7 @@ def features(model: FrozenModel, images: np.ndarray) -> np.ndarray:
 
 
 def rate(model: FrozenModel, batch: np.ndarray, seconds: float) -> float:
-    """Images a second for about so long."""
+    """Images per second for about so long."""
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         done += len(model(batch))

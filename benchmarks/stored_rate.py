@@ -5,7 +5,7 @@ ratio over the whole run.
         [--student timm:mobilenetv3_small_075@none] [--image-size 96] [--steps 100] [--views 4] [--students 1]
 
 `distill plan` measures the stages alone. Then the teacher's outputs are labelled into a store, STUDENTS
-students are trained online for STEPS steps with K views an image, and as many from the store, one after
+students are trained online for STEPS steps with K views per image, and as many from the store, one after
 another; two or more also in one pass with an online teacher. The online rate is that of the part of the run
 in which the teacher still looks at views; the whole-run times are what a user waits for.
 """
@@ -124,7 +124,7 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def _steady(run: Path, until: int) -> tuple[float, float]:
-    """Images a second and data wait (%) up to the step `until`, but for the first window."""
+    """Images per second and data wait (%) up to the step `until`, but for the first window."""
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     windows = [entry for entry in entries if "images_per_second" in entry and entry["step"] <= max(until, 1)]
     windows = windows[1:] or windows

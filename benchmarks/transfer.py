@@ -89,7 +89,7 @@ class Baseline:
 
 
 def few_labels(setting: Setting, seed: int) -> Path:
-    """A folder with `labels` images a class in train, drawn by `seed`, and all of val and test, as links."""
+    """A folder with `labels` images per class in train, drawn by `seed`, and val and test whole, as links."""
     folder = setting.out / f"seed{seed}" / "labels"
     for directory in sorted((setting.task / "train").iterdir()):
         images = sorted(path for path in directory.iterdir() if path.is_file())
@@ -268,7 +268,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, action="append", required=True)
     parser.add_argument("--task", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--labels", type=int, default=10, help="labelled images a class")
+    parser.add_argument("--labels", type=int, default=10, help="labelled images per class")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--totals", type=int, nargs="+", default=[1_000, 4_000])
     parser.add_argument("--steps", type=int, default=2_400, help="of the largest transfer")

@@ -52,7 +52,7 @@ class BenchOptions:
 @dataclass(frozen=True)
 class BenchReport:
     """Rates of the stages alone, `encoders` by runtime; `chosen` is what `--runtime auto` takes and what
-    `predicted`, in images a second, and `bottleneck`, with its `share` of the time, are for. `left_out`:
+    `predicted`, in images per second, and `bottleneck`, with its `share` of the time, are for. `left_out`:
     runtimes that can't be used here, and why."""
 
     images: int

@@ -49,7 +49,7 @@ class RetrieveOptions:
         selection: how many images and which strategy.
         exclude_dirs: folders (val, test) whose images must not be retrieved.
         near: whether near-duplicates, and near copies of excluded images, are kept out too.
-        shard_size: samples a shard, 1 to 100,000; shards end before 1 GiB in any case.
+        shard_size: samples per shard, 1 to 100,000; shards end before 1 GiB in any case.
         pool_roots: where pools are now, as {old path: new path}.
         max_pixels: larger query images are unreadable.
         max_error_rate: share of unreadable query images above which nothing is retrieved (None: no limit).

@@ -48,7 +48,7 @@ class TableWriter(Protocol):
 
 @contextlib.contextmanager
 def table_writer(path: Path, classes: tuple[str, ...]) -> Iterator[TableWriter]:
-    """A table of predictions, one row an image, that stands at `path` when all of it is written.
+    """A table of predictions, one row per image, that stands at `path` when all of it is written.
 
     `.parquet`: the fields of `Prediction`, `probabilities` as a list in the order of the classes, which are
     in the schema's metadata as JSON. `.csv`: the same without `probabilities`.

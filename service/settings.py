@@ -1,4 +1,4 @@
-"""What the service accepts at most."""
+"""Upper limits of the service."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,17 +13,19 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRANSFERSET_", frozen=True, extra="forbid")
 
     max_body_bytes: int = Field(
-        32 * MEBIBYTE, ge=1, description="of a request, sent in one piece or in chunks"
+        32 * MEBIBYTE, ge=1, description="size of a request body, sent in one piece or in chunks"
     )
-    max_body_seconds: float = Field(60.0, gt=0, description="until a request's body has arrived")
+    max_body_seconds: float = Field(60.0, gt=0, description="time until a request's body must have arrived")
     max_in_flight: int = Field(
-        8, ge=1, description="retrievals received or worked on at a time; more are told to wait"
+        8, ge=1, description="concurrent retrievals, received or in progress; further ones are told to wait"
     )
-    max_queries: int = Field(256, ge=1, description="queries of one request")
-    max_pixels: int = Field(40_000_000, ge=1, description="of one query image")
+    max_queries: int = Field(256, ge=1, description="queries per request")
+    max_pixels: int = Field(40_000_000, ge=1, description="pixels per query image")
     max_total_pixels: int = Field(
-        400_000_000, ge=1, description="of all query images of one request together"
+        400_000_000, ge=1, description="pixels of all query images of one request together"
     )
-    max_results: int = Field(10_000, ge=1, description="of one request: total, or per_query times queries")
+    max_results: int = Field(
+        10_000, ge=1, description="results per request: total, or per_query times queries"
+    )
     max_text_length: int = Field(1_000, ge=1, description="characters of a text query")
     max_thumbnail: int = Field(1_024, ge=16, description="largest ?size= of an image, in pixels")

@@ -89,7 +89,7 @@ def progress(description: str, total: int | None, unit: str, initial: int = 0) -
     from rich.text import Text
 
     class RateColumn(ProgressColumn):
-        """Units a second."""
+        """Units per second."""
 
         def render(self, task: Task) -> Text:
             rate = task.finished_speed or task.speed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rate:
-    """One stage alone on all cores: images a second, and core-milliseconds an image."""
+    """One stage alone on all cores: images per second, and core-milliseconds per image."""
 
     stage: str
     per_second: float
@@ -27,12 +27,12 @@ def measure(stage: str, run: Callable[[], int], seconds: float = 0.0) -> Rate:
 
 
 def joint(rates: Iterable[Rate]) -> float:
-    """Images a second of stages that share the same cores: the times of an image add up."""
+    """Images per second of stages that share the same cores: the times of an image add up."""
     return 1 / sum(1 / rate.per_second for rate in rates)
 
 
 def joint_with_device(host: Iterable[Rate], device: Rate) -> float:
-    """Images a second where one stage runs on a device of its own: the slower of host and device."""
+    """Images per second where one stage runs on a device of its own: the slower of host and device."""
     return min(joint(host), device.per_second)
 
 

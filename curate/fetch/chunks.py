@@ -1,7 +1,7 @@
 """What a download leaves on disk: for each chunk of URLs the bytes in one file, and a table of outcomes.
 
-`<name>.bin` holds the images one after the other, `<name>.parquet` a row a URL. The table comes last, by a
-rename: a chunk without one has not ended.
+`<name>.bin` holds the images one after the other, `<name>.parquet` one row per URL. The table comes last, by
+a rename: a chunk without one has not ended.
 """
 
 import contextlib

@@ -44,8 +44,8 @@ class BuildEstimate:
         rows: of the whole index afterwards, unreadable images not taken off.
         encoder, runtime: what would run.
         disk_bytes: of the whole index; memory_bytes: at the peak, of one process.
-        rate: images a second of the whole pipeline on a sample; seconds: for `new_images`, the FAISS file not
-            included.
+        rate: images per second of the whole pipeline on a sample; seconds: for `new_images`, without the
+            FAISS file.
         unreadable: share of the sample.
         faiss: factory string, bytes and the reason for it; None with BuildOptions.faiss off.
     """

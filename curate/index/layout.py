@@ -104,7 +104,7 @@ def parts_schema() -> "pa.Schema":
 
 @cache
 def work_schema() -> "pa.Schema":
-    """Columns of building.parquet: a row a source; `images` are those of the whole part."""
+    """Columns of building.parquet: one row per source; `images` are those of the whole part."""
     import pyarrow as pa
 
     columns = {

@@ -20,7 +20,7 @@ class BuildOptions:
         image_size: side of the encoder's input in pixels (default: the model's own).
         runtime: auto, eager, compile or openvino.
         precision: auto, fp32, bf16 or fp16.
-        batch_size: images a run of the encoder (default 64); part of the plan, because it can change bits.
+        batch_size: images per run of the encoder (default 64); part of the plan, because it can change bits.
         max_pixels: larger images are errors (default 100 million).
         seed: of an encoder with random weights (default 0).
         threads: CPU threads of the encoder (default: the number of cores); part of the plan too.

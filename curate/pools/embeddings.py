@@ -1,6 +1,6 @@
 """Ready embeddings: the folder that clip-retrieval's inference writes, as LAION publishes it.
 
-    img_emb/img_emb_0.npy …            (n, d) float16 or float32, an image a row
+    img_emb/img_emb_0.npy …            (n, d) float16 or float32, one image per row
     metadata/metadata_0.parquet …      the same rows: url, caption, image_path, …
 
 Files belong together by the number that their names end with. There are no images: an item is named by its

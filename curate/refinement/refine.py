@@ -186,7 +186,7 @@ def _tell_rule(rule: Rule, judgement: Judgement, refined: Refined) -> None:
 
 
 def _refined_table(judgement: Judgement, refined: Refined) -> Any:
-    """A row an image that was dropped or became a query: what the teacher said of it."""
+    """One row per image that was dropped or became a query: what the teacher said of it."""
     import pyarrow as pa
 
     rows = [

@@ -128,7 +128,7 @@ def clusters_of(index: "Index") -> Clusters:
     seeded sample of its distinct items, then each row to its nearest centroid.
 
     There are about as many clusters as a cluster has rows: k = √n, at most `MOST_CLUSTERS`. Memory: the
-    sample, 32 k rows in float32, and two bytes a row.
+    sample, 32 k rows in float32, and two bytes per row.
     """
     with _lock:
         if index not in _known:

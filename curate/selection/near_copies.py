@@ -146,7 +146,7 @@ class NearCopies:
 
 
 def _largest(cosines: np.ndarray, threshold: float) -> list[tuple[int, int]]:
-    """Places (row, column) of at most MOST_IMAGES values a row from `threshold` on."""
+    """Places (row, column) of at most MOST_IMAGES values per row from `threshold` on."""
     most = min(MOST_IMAGES, cosines.shape[1])
     columns = np.argsort(-cosines, axis=1, kind="stable")[:, :most]
     rows = np.repeat(np.arange(len(cosines)), most)

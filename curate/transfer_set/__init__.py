@@ -1,8 +1,8 @@
 """What retrieval writes: shards with provenance, tables, a manifest and a report.
 
     shards/000000.tar …   <item id>.<ext> (the pool's own bytes) and <item id>.json (provenance)
-    samples.parquet       a row a sample, with the place of its image's bytes
-    queries.parquet       a row a query: quota, what it got, the similarity at which it closed
+    samples.parquet       one row per sample, with the place of its image's bytes
+    queries.parquet       one row per query: quota, what it got, the similarity at which it closed
     removed.parquet       what was kept out, and why
     report.html           to look at; plots/*.png are its plots
     manifest.json         written last: arguments, numbers, what was checked against leakage, checksums

@@ -156,7 +156,7 @@ class StoredPlan:
 
 
 def write_selection(path: Path, selection: Selection) -> None:
-    """Store a selection as Parquet: a row a pick, the rest in the schema's metadata."""
+    """Store a selection as Parquet: one row per pick, the rest in the schema's metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @cache
 def samples_schema() -> "pa.Schema":
-    """Columns of samples.parquet, a row a sample in shard order. Ids are text (32 hex digits), as in the
+    """Columns of samples.parquet, one row per sample in shard order. Ids are text (32 hex digits), as in the
     shards."""
     import pyarrow as pa
 
@@ -67,9 +67,9 @@ def unfetched_table(samples: Sequence[Sample]) -> "pa.Table":
 
 
 def queries_table(query_set: QuerySet, selection: Selection, written: bool) -> "pa.Table":
-    """A row a query: its quota, how much of it was filled, at which similarity it closed and the mean one of
-    a random image of the pool; then the unreadable files with the reason. `written` says whether the queries
-    are samples too."""
+    """One row per query: its quota, how much of it was filled, the similarity at which it closed and the mean
+    one of a random image of the pool; then the unreadable files with the reason. `written` says whether the
+    queries are samples too."""
     import pyarrow as pa
 
     schema = pa.schema(

@@ -101,7 +101,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that is compared. `labels`: images a class, or `all`; `costs`: of what is shared beyond
+    """Everything that is compared. `labels`: images per class, or `all`; `costs`: of what is shared beyond
     this comparison, such as embedding the pool, by name."""
 
     source: Path

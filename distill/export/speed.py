@@ -1,4 +1,4 @@
-"""How fast a model answers here: latency of one image, images a second in batches."""
+"""How fast a model answers here: latency of one image, images per second in batches."""
 
 import os
 import platform

@@ -266,8 +266,9 @@ def _write_predictions(
     logits: np.ndarray,
     classes: tuple[str, ...],
 ) -> None:
-    """One row an image, in the set's order: image (path relative to the set), label, predicted, probabilities
-    (a list of C float32 in the order of the classes, which are in the schema's metadata as JSON)."""
+    """One row per image, in the set's order: image (path relative to the set), label, predicted,
+    probabilities (a list of C float32 in the order of the classes, which the schema's metadata has as
+    JSON)."""
     import pyarrow as pa
 
     assert options.predictions is not None

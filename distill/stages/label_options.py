@@ -19,7 +19,7 @@ class LabelOptions:
     to 256, else 64). `features`: keep the teacher's features too, which `feature_weight` and matching
     features take. `teacher_flip`: keep the mean answer for a view and its mirror image, as `train` with that
     option takes it (features are those of the view alone, see `over_mirror_images`).
-    `table`: write one row an image there (Parquet); with `reject_from`, images of a pool, it also tells how
+    `table`: write one row per image there (Parquet); with `reject_from`, images of a pool, it also tells how
     much `reject_images` random ones of them look on task, which `curate refine` compares with (of 500 a share
     is known to some two points). `batch_size`, `runtime`, `precision`: of the teacher; a store that was begun
     keeps its own.

@@ -30,7 +30,7 @@ def write_table(
     shards: Sequence[str | Path],
     random: RandomScores | None = None,
 ) -> None:
-    """One row a sample of the transfer set, in its order, written in pieces and renamed at the end.
+    """One row per sample of the transfer set, in its order, written in pieces and renamed at the end.
 
     `item_id` (hex) as the transfer set's samples.parquet has it, `bytes_id`, the id of the bytes, which is
     another one where the set was fetched from URLs; `shard`, `hinted_label` (null where the transfer set has

@@ -79,7 +79,7 @@ class PlanOptions:
 @dataclass(frozen=True)
 class PlanReport:
     """The prediction. `images`: of an epoch, the labelled ones among them as often as they are repeated.
-    `rates`: images a second of each stage alone on this machine (`decode` of whole images,
+    `rates`: images per second of each stage alone on this machine (`decode` of whole images,
     the others of views); `joint_rates`: of a run whose teacher looks at every view, and of one from a store.
     `teacher_images`: views that the teacher looks at in an online run. `store_bytes`, `label_seconds`: of a
     store of `store_views` views. `online_seconds` and `stored_seconds`: of one run. `pays_from`: how many
@@ -165,7 +165,7 @@ class _Probe:
         self.decoded_bytes = float(np.mean([decoded.rgb.nbytes for decoded in self.images]))
 
     def rates(self) -> dict[str, float]:
-        """Images a second of every stage."""
+        """Images per second of every stage."""
         size = self.options.plan.batch_size
         shown = self._shown(self.teacher.preprocessing, size)
         plain, classes = self.teacher.answers("logits"), len(self.teacher.classes)
@@ -209,8 +209,8 @@ class _Probe:
         return self._rate(once, len(self.images))
 
     def _rate(self, run: Callable[[], object], images: int) -> float:
-        """Images a second of `run`, which handles so many, after a warm-up: of the fastest time, which other
-        processes have disturbed least."""
+        """Images per second of `run`, which handles so many, after a warm-up: of the fastest time, which
+        other processes have disturbed least."""
         run()
         fastest, end = math.inf, time.perf_counter() + self.options.seconds
         while fastest == math.inf or time.perf_counter() < end:

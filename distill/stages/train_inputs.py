@@ -36,7 +36,7 @@ from transferset.models.spec import parse_spec
 from transferset.models.weights import weights_sha256
 
 DEFAULT_EPOCHS = 60.0
-# At 64 images a batch. From random weights half of it learnt visibly less in the same steps.
+# At 64 images per batch. From random weights half of it learnt visibly less in the same steps.
 RANDOM_LR, WEIGHTS_LR = 4e-3, 1e-3
 
 
