@@ -35,7 +35,7 @@ def refine(
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
-    """Retrieve again, guided by a teacher's outputs for a transfer set. Run it again to resume."""
+    """Retrieve again, guided by a teacher's outputs. Run it again to resume."""
     from curate.index.engine import AskedEngine
     from curate.pools.roots import parse_moved
     from curate.refinement.refine import refine as run
