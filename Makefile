@@ -1,4 +1,4 @@
-# Every target does its own set-up: a virtual environment in .venv, made again only when pyproject.toml changes.
+# Every target sets itself up: a virtual environment in .venv, rebuilt only when pyproject.toml changes.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -12,10 +12,10 @@ SOURCES := $(PACKAGES) tests benchmarks
 
 help:
 	@echo "make install   virtual environment in $(VENV) with everything for development"
-	@echo "make demo      the whole way on photographs that come with a package, without a network"
+	@echo "make demo      the whole pipeline on photographs that come with a package, without a network"
 	@echo "make test      ruff, mypy, import-linter and the tests"
 	@echo "make lint      ruff, mypy and import-linter only"
-	@echo "make format    let ruff format and mend what it can"
+	@echo "make format    let ruff format and fix what it can"
 	@echo "make soak      random kills, repeated: long"
 	@echo "make clean     remove caches and builds (not $(VENV))"
 

@@ -2,7 +2,7 @@
 
 The images are crops of photographs that come with scikit-image and scikit-learn (`demo_images.py` says how
 pool, labelled and test crops are kept apart). Every step is one of the product's own commands, printed before
-it is run. Run again, it goes on where it was stopped, or finds everything done and only prints the table.
+it is run. Run again, it resumes where it was stopped, or finds everything done and only prints the table.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def steps(out: Path) -> list[Step]:
         ),
         Step(
             "random",
-            "as many random images, to compare with",
+            "as many random images, for comparison",
             f"{retrieve} --strategy random --out {to}/sets/random",
         ),
         Step(
@@ -89,7 +89,7 @@ def steps(out: Path) -> list[Step]:
         ),
         Step(
             "labels-only",
-            "to compare with: the small model learns from the labels alone",
+            "for comparison: the small model learns from the labels alone",
             f"distill finetune --data {to}/task {student} --folds 0 --out {to}/runs/labels-only",
         ),
         Step(
@@ -161,7 +161,7 @@ def print_results(
     out: Path, measured: dict[str, Any], seconds: dict[str, float], images: dict[str, int]
 ) -> None:
     """The table, what it means, and where everything is."""
-    table = Table(title="What the small model makes of it", title_justify="left")
+    table = Table(title="Results of the small model", title_justify="left")
     table.add_column("")
     table.add_column("test accuracy", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -177,13 +177,13 @@ def print_results(
         f"""
 {images["train"]} labelled and {images["test"]} test images of 10 classes. The pool holds {pool} images,
 800 of which show a class of the task; both transfer sets hold {TRANSFER_IMAGES}.
-The three small models take the same {STEPS} steps. Seconds are of all commands behind a row,
+The three small models take the same {STEPS} steps. Seconds are for all commands behind a row,
 from the run that did the work.
 
-What to make of it: one seed, one toy task. All images are grey crops of twenty photographs, and pool
+How to read it: one seed, one toy task. All images are grey crops of twenty photographs, and pool
 and test crops of a class are from different places of the same photograph, so retrieval finds more of
 the same than it would in a crawl. benchmarks/transfer.py does this properly: real scenes, several
-seeds, intervals, and a baseline that is tuned.
+seeds, intervals, and a tuned baseline.
 
 what was retrieved, as pictures   {out}/sets/retrieved/report.html
 the small model                   {out}/runs/transfer/model.safetensors

@@ -33,7 +33,8 @@ def balanced(reported: Reported, drawings: dict[str, bytes]) -> Answer:
     if outcome["queries_closed_by_the_floor"]:
         told.append(f"The similarity floor closed {outcome['queries_closed_by_the_floor']} queries.")
     told.append(
-        f"The images are spread as over {_equal(filled):,.1f} of {len(filled):,} queries with equal shares."
+        f"The images are spread as if over {_equal(filled):,.1f} of {len(filled):,} queries with equal"
+        f" shares."
     )
     body = [
         f"<p>{text(' '.join(told))}</p>",

@@ -107,18 +107,18 @@ def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Picture
     own, pool = reported.measures.span, reported.measures.pool_span
     ratio = own.effective_rank / pool.effective_rank
     numbers = (
-        f"its images spread over {own.effective_rank:g} directions, as many random ones of the pool over "
+        f"its images span {own.effective_rank:g} directions, as many random images of the pool span "
         f"{pool.effective_rank:g}"
     )
     if reported.drawn or ratio >= _LIKE_THE_POOL:
         verdict = f"No: {numbers}."
     elif ratio >= _COLLAPSED:
-        verdict = f"Narrower than the pool, as a set for one task is: {numbers}."
+        verdict = f"Narrower than the pool, as expected of a set for one task: {numbers}."
     else:
         verdict = f"Much narrower than the pool: {numbers}; look for repeats."
     looked = bool(reported.duplicates) or reported.guard.get("near_duplicates_checked", False)
     told = (
-        "Effective rank: the number of equally strong directions that would hold as much variety (the "
+        "Effective rank: the number of equally strong directions with the same variety (the "
         f"exponential of the entropy of the covariance's eigenvalues), on {own.images:,} and {pool.images:,} "
         "images. No two images have the same bytes; "
     )
@@ -143,7 +143,7 @@ def _clean(reported: Reported, pictures: Pictures) -> Answer:
     queries = sum(one.why == "query" for one in reported.leaks)
     leaks = len(reported.leaks) - queries
     if reported.excluded is None:
-        verdict = "Not known: the set was compared with no val or test images."
+        verdict = "Unknown: the set was not compared with any val or test images."
     elif leaks:
         verdict = f"As far as was checked: {count(leaks, 'copy', 'copies')} of excluded images removed."
     else:
@@ -170,7 +170,7 @@ def _kept_out(reported: Reported, removed: Sequence[Removed], pictures: Pictures
 def _more(reported: Reported, drawings: dict[str, bytes]) -> Answer:
     question = "Would more help?"
     if reported.drawn:
-        return Answer("more", question, "That can't be told: no query retrieved these images.")
+        return Answer("more", question, "Unknown: no query retrieved these images.")
     found = saturation_of(reported.selection)
     shown = show(
         drawings,

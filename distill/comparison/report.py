@@ -61,7 +61,7 @@ def _table(comparison: Comparison) -> str:
     note = (
         "Every student in its final state, finetuned on the labels if the recipe says so; ± is the standard "
         "deviation over seeds. FLOPs and seconds are those of one cell (mean over seeds), its teacher and "
-        "what else it shares included in full."
+        "everything else it shares included in full."
     )
     columns = ["row", "labels", "images of the set", f"test {metric}, %", "before finetuning"]
     columns += ["seeds", "FLOPs", "seconds"]
@@ -85,10 +85,10 @@ def _answers(found: Sequence[Answer]) -> str:
 def _differences(comparison: Comparison) -> str:
     lines = [_difference(compared_line(one), one.difference) for one in comparison.differences]
     note = (
-        "In points, with the interval that contains the true difference 95 times in 100, over other test"
-        " images "
-        "and other seeds. Rows are paired: the same images and, for each seed, the same labels. The interval "
-        "combines a bootstrap over images with Student's t over the per-seed differences, which is wide with "
+        "In points, with the interval that contains the true difference 95 times in 100, over other test "
+        "images and other seeds. Rows are paired: the same images and, for each seed, the same labels. The "
+        "interval combines a bootstrap over images with Student's t over the per-seed differences, which"
+        " is wide with "
         "two or three seeds; with one seed it accounts for images only. Above and below: it excludes 0."
     )
     columns = ["row", "against", "labels", "difference", "verdict", "seeds"]
@@ -108,15 +108,16 @@ def _difference(line: list[str], difference: Difference) -> list[str]:
 def _costs(comparison: Comparison) -> str:
     lines = [[text(cell) for cell in line] for line in ledger_lines(comparison)]
     note = (
-        "Means over the cells of a row. What is shared is counted in full in every cell that needs it, and "
-        "was paid once; the teacher's row has the parts of adapting it. A command's own line is of the model "
-        "that learns (or, frozen, gives features), with the seconds of all its parts; what other models and "
-        "evaluations on val computed follows. Measuring on test is not counted."
+        "Means over the cells of a row. Shared work is counted in full in every cell that needs it, although "
+        "it was done once; the teacher's row has the parts of adapting it. A command's own line is for the "
+        "model that learns (or, frozen, provides features), with the seconds of all its parts; the work of "
+        "other models and of evaluations on val follows. Measuring on test is not counted."
     )
     terms = (
         "Seconds are wall-clock time on this machine; FLOPs count matrix products, convolutions and "
-        "attention, one multiplication with addition being two. Tuning is what the search for the best "
-        "settings cost beyond the run that was chosen; it is in no total. compare.json has every part."
+        "attention, with a multiply-add as two. Tuning is the cost of the search for the best settings"
+        " beyond "
+        "the chosen run; it is not in any total. compare.json has every part."
     )
     columns = ["row", "labels", "stage", "images", "FLOPs", "seconds", ""]
     unfolded = " open" if len(lines) <= _UNFOLDED else ""
@@ -141,7 +142,7 @@ def _plots(comparison: Comparison) -> _Plots:
     found = {"cost": (plots.accuracy_against_cost(rows, costs), words)}
     for name, curves in (("labels", label_curves(rows)), ("sets", set_curves(rows, recipe))):
         if curves:
-            words = f"Learning curves over {curves[0].over}, {spread}; points of one size stand side by side."
+            words = f"Learning curves over {curves[0].over}, {spread}; points of one size are side by side."
             found[name] = (plots.learning_curves(curves), words)
     shown = _shown(comparison)
     words = "Share of each class's test images that is classified correctly, mean over seeds; no bar: none."
@@ -181,7 +182,7 @@ def _classes(comparison: Comparison, pictures: _Plots) -> str:
     shown = _shown(comparison)
     note = f"Label budget: {budget(shown[0].labels)}"
     left = sum(row.labels == shown[0].labels for row in comparison.rows) - len(shown)
-    note += f"; {left} more rows of it are in the table alone." if left else "."
+    note += f"; {left} more rows of it are only in the table." if left else "."
     return f"<h2>Where they err</h2><p>{text(note)}</p>{found}"
 
 
@@ -197,8 +198,8 @@ def _disagreements(comparison: Comparison) -> str:
     pictures = "".join(figure(one.thumbnail, _caption(one), "odd") for one in found)
     title = f"Where {student.name} and its teacher disagree most"
     note = (
-        "Test images to which the two give different answers under the first seed that both have, those with "
-        "the largest divergence of their probabilities first; ✓: right."
+        "Test images on which the two give different answers for the first seed that both have, largest "
+        "divergence of their probabilities first; ✓: right."
     )
     shown_html = f'<div class="row">{pictures}</div>' if found else "<p>Nowhere.</p>"
     return f"<h2>{text(title)}</h2><p>{text(note)}</p>{shown_html}"

@@ -63,7 +63,7 @@ def test_every_question_is_answered_in_a_sentence(small_pool: Any, query_dir: Pa
     page = _Page(_report(small_pool, query_dir, tmp_path / "out"))
     assert tuple(page.verdicts) == QUESTIONS
     assert page.verdicts["Is it balanced?"] == "Yes: every query got its 6 images."
-    assert page.verdicts["Is it clean?"].startswith("Not known")
+    assert page.verdicts["Is it clean?"].startswith("Unknown")
     assert page.verdicts["What did I get?"].startswith("24 images for 4 queries in 2 classes")
     assert all(verdict.endswith(".") for verdict in page.verdicts.values())
 
