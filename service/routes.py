@@ -135,7 +135,7 @@ async def image(
     size: Annotated[int, Query(ge=SMALLEST, description="longest side in pixels")] = DEFAULT_SIZE,
 ) -> Response:
     """An item's thumbnail. It never changes, as the id is made from the image's bytes, but it may be
-    forgotten: caches have to ask."""
+    forgotten: caches must revalidate."""
     service: Retrieval = request.app.state.retrieval
     if size > service.settings.max_thumbnail:
         raise ApiError(

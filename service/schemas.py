@@ -189,16 +189,17 @@ class RetrievedItem(BaseModel):
     key: str
     caption: str | None
     url: str | None = Field(description="where the pool says the image is from; never fetched by the service")
-    width: int | None = Field(description="pixels; null where a pool without images doesn't say")
+    width: int | None = Field(description="pixels; null if a pool without images doesn't state it")
     height: int | None
     extra: dict[str, Any] | None = Field(description="the pool's other metadata")
     image_url: str | None = Field(
-        description="the thumbnail, on this service; where the pool holds no images, their own web address"
+        description="the thumbnail, on this service; where the pool holds no images, the image's own web"
+        " address"
     )
 
 
 class ClassOutcome(BaseModel):
-    """What became of one class."""
+    """Outcome for one class."""
 
     label: str | None
     quota: int
@@ -207,7 +208,7 @@ class ClassOutcome(BaseModel):
 
 
 class QueryOutcome(BaseModel):
-    """What became of one query."""
+    """Outcome for one query."""
 
     query: int
     label: str | None
@@ -221,7 +222,7 @@ class Dropped(BaseModel):
     """Items that were kept out."""
 
     query: int = Field(description="they are queries themselves")
-    filtered: int = Field(0, description="the filters left them out")
+    filtered: int = Field(0, description="left out by the filters")
 
 
 class RetrieveResponse(BaseModel):
