@@ -216,7 +216,7 @@ def test_another_encoder_or_option_is_refused(pool, tmp_path):
         (replace(OPTIONS, encoder="timm:test_efficientnet"), "--encoder timm:test_efficientnet"),
         (replace(OPTIONS, batch_size=5), "--batch-size 5"),
     ]:
-        with pytest.raises(UsageError, match="was built otherwise") as caught:
+        with pytest.raises(UsageError, match="was built with other settings") as caught:
             build_index([pool], tmp_path / "index", options)
         assert told in caught.value.message
     assert checksums(tmp_path / "index") == before

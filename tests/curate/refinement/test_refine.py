@@ -193,7 +193,7 @@ def test_a_table_that_does_not_say_what_is_on_task(
     pq.write_table(old.replace_schema_metadata(metadata), tmp_path / "old.parquet")
     given = (small_pool.index, queries, tmp_path / "old.parquet", first)
     report = refine(*given, tmp_path / "none", OPTIONS, RULE)
-    assert report.dropped == 0 and "--reject-from POOL adds that" in capsys.readouterr().err
+    assert report.dropped == 0 and "--reject-from POOL adds them" in capsys.readouterr().err
     report = refine(*given, tmp_path / "share", OPTIONS, replace(RULE, drop=0.2))
     assert report.dropped == 3 and "nothing is dropped" not in capsys.readouterr().err
     told = pq.read_table(tmp_path / "share" / "refined.parquet").to_pylist()

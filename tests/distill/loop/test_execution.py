@@ -33,5 +33,5 @@ def test_a_run_keeps_what_it_was_begun_with_and_says_so(capsys: pytest.CaptureFi
 @pytest.mark.skipif(torch.cuda.device_count() > 7, reason="this machine has the device")
 def test_a_run_of_a_device_that_is_not_here_says_so() -> None:
     begun = {"device": "cuda:7", "threads": 2}
-    with pytest.raises(UsageError, match="begun on cuda:7, which is not here"):
+    with pytest.raises(UsageError, match="started on cuda:7, which is not here"):
         Execution("cpu").resolve(begun)

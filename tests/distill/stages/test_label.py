@@ -168,11 +168,11 @@ def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
     config = json.loads((out / "config.json").read_text())
     config["resolved"] |= {"device": "cuda:7"}
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match="begun on cuda:7, which is not here"):
+    with pytest.raises(UsageError, match="started on cuda:7, which is not here"):
         label(label_options(shards, teacher, out, runtime="auto"))
     config["resolved"] |= {"device": "cpu", "runtime": "tensorrt"}
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=r"begun on tensorrt \(f32\) on cpu, and here: "):
+    with pytest.raises(UsageError, match=r"started on tensorrt \(f32\) on cpu, and here: "):
         label(label_options(shards, teacher, out, runtime="auto"))
 
 
