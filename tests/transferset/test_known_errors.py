@@ -44,7 +44,7 @@ def test_a_full_device_is_a_disk_error_from_arrow_too() -> None:
     [
         (errno.ENOSPC, errors.DiskError, "free some space"),
         (errno.EROFS, errors.DiskError, "read-only"),
-        (errno.EIO, errors.DiskError, "disk fails"),
+        (errno.EIO, errors.DiskError, "disk is failing"),
         (errno.EACCES, errors.DataError, "read and write permission"),
     ],
 )
