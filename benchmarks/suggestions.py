@@ -23,10 +23,10 @@ import numpy as np
 from curate.index import BuildOptions, Index, build_index, open_index
 from curate.index.encoder import resume
 from curate.retrieval import encode_queries, retrieve_items
-from curate.selection.background import vectors_at
 from curate.selection.queries import QuerySet, load_queries
 from curate.selection.select_options import SelectOptions
 from curate.suggestion.suggest import SuggestOptions, suggest
+from transferset.vectors import unit
 
 OTHERS = 200
 DRAWS = 5
@@ -76,7 +76,7 @@ def score(task: Task, chosen: list[str]) -> tuple[float, float, int]:
 
     own = [one for one in dict.fromkeys(chosen) if task.labels[one] is not None]
     positions = [task.index.find(bytes.fromhex(one)) for one in own]
-    vectors = vectors_at(task.index, np.array(positions, dtype=np.int64))
+    vectors = unit(task.index.vectors(np.array(positions, dtype=np.int64)))
     labels = np.array([task.labels[one] for one in own])
     classes = np.unique(labels)
     means = np.stack([vectors[labels == one].mean(axis=0) for one in classes])
@@ -89,7 +89,7 @@ def score(task: Task, chosen: list[str]) -> tuple[float, float, int]:
 def neighbourhood(task: Task, queries: QuerySet, about: dict[str, object]) -> list[str]:
     """The candidates among which the suggestions were chosen, as item ids."""
     positions = [task.index.find(bytes.fromhex(query.query_id)) for query in queries.queries]
-    vectors = vectors_at(task.index, np.array(positions, dtype=np.int64))
+    vectors = unit(task.index.vectors(np.array(positions, dtype=np.int64)))
     ready = [replace(query, vector=vector) for query, vector in zip(queries.queries, vectors, strict=True)]
     options = SelectOptions(total=about["total"], seed=about["seed"])  # type: ignore[arg-type]
     picks = retrieve_items(task.index, None, ready, options).picks

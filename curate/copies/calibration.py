@@ -24,7 +24,6 @@ from curate.index.layout import PARTS_TABLE, THRESHOLDS, WHITENING
 from curate.index.manifest import read_manifest, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.part import ItemRow
-from curate.selection.near_copies import embeddings_of
 from curate.selection.thresholds import Calibration, Thresholds
 from curate.selection.whitening import Whitening
 from transferset.console import say
@@ -129,7 +128,7 @@ def calibrate_on(
 ) -> Found:
     """Find thresholds on items whose bytes there are, compared with the rows at `positions` (n,) int64."""
     start = time.perf_counter()
-    whitening = Whitening.fit(embeddings_of(index, positions))
+    whitening = Whitening.fit(index.vectors(positions))
     say(f"calibrating on {len(items)} images, with {VIEWS} views and some copies of each")
     measured = measure(index, items, positions, whitening, model, seed, pipeline)
     thresholds = measured.thresholds()

@@ -11,7 +11,7 @@ from curate.encoding.pipeline import PipelineOptions, available_cores
 from curate.encoding.views import embed_pictures, embed_views
 from curate.index.index import Index
 from curate.index.part import ItemRow
-from curate.selection.near_copies import DECIMALS, best_cosines, embeddings_of, pool_bytes, sketch_of
+from curate.selection.near_copies import DECIMALS, best_cosines, pool_bytes, sketch_of
 from curate.selection.thresholds import Thresholds
 from curate.selection.whitening import Whitening
 from transferset.alignment import SAME_PICTURE, agreement
@@ -139,7 +139,7 @@ def _innocents(
     plain = np.empty_like(pairs)
     for start in range(0, len(positions), _BLOCK):
         some = slice(start, start + _BLOCK)
-        rows = embeddings_of(index, positions[some])
+        rows = index.vectors(positions[some])
         pairs[some] = best_cosines(whitening.apply(rows), white)
         plain[some] = rows.astype(np.float32) @ views[:, 0].T
         for offset, item in enumerate(index.items(positions[some])):

@@ -151,7 +151,7 @@ class Checker:
         yield from ordered_map(look, group, workers, 4 * workers)
 
     def _stored(self, item: "ItemRow") -> np.ndarray:
-        return self._index.embeddings(item.part)[item.row]
+        return self._index.vectors(np.array([item.position], np.int64))[0]
 
 
 def _remembered(data: bytes) -> Callable[[Outcome], bytes]:

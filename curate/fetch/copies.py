@@ -50,8 +50,8 @@ class _Fetched:
     def item(self, position: int) -> "ItemRow":
         return self._items[position]
 
-    def embeddings(self, part: int) -> np.ndarray:
-        return self._index.embeddings(part)
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        return self._index.vectors(positions)
 
     def read_bytes(self, item: "ItemRow") -> bytes:
         return self._outcomes[item.position].read()

@@ -16,7 +16,7 @@ from curate.index.ledger import Ledger, LiveLedger
 from curate.index.manifest import read_manifest
 from curate.index.numbering import Numbering
 from curate.index.open_files import allow_open_files
-from curate.index.part import ItemRow, Part
+from curate.index.part import ItemRow, Part, rows_at
 from curate.index.plan import Plan, read_plan
 from curate.pools import Roots
 from curate.pools.remote import PoolPath
@@ -106,6 +106,10 @@ class Index:
     def embeddings(self, part: int) -> np.ndarray:
         """The rows (n, d) float16 of part number `part`, memory-mapped, read-only."""
         return self._part(part).embeddings
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        """The stored rows (n, d) float16 of the items at `positions` (n,) int64, in that order."""
+        return rows_at(self._part, positions, self.dimension)
 
     def item_ids(self, part: int) -> np.ndarray:
         """The item ids (n, 16) uint8 of part number `part`."""

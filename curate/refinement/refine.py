@@ -9,7 +9,6 @@ import numpy as np
 from curate.copies.checks import IndexEncoder, find_calibration, make_checks
 from curate.index.id_kinds import MADE_OF
 from curate.index.index import Index, open_index
-from curate.index.layout import PART_BITS, ROW_MASK
 from curate.query_set import encode_queries, find_queries
 from curate.refinement.judgement import Judgement, read_judgement
 from curate.refinement.rule import Refined, Rule, refine_by
@@ -26,6 +25,7 @@ from curate.transfer_set.retrieved_set import RetrieveReport, write_set
 from curate.transfer_set.writing import Retrieved
 from transferset.console import say
 from transferset.errors import UsageError
+from transferset.vectors import unit
 from transferset.writes import write_parquet
 
 REFINED = "refined.parquet"
@@ -134,7 +134,6 @@ def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[
                 f"image {identity} of --from is not in {index.path}",
                 hint="give the index that it was retrieved from",
             )
-        vector = index.embeddings(position >> PART_BITS)[position & ROW_MASK].astype(np.float32)
         label = judgement.classes[int(judgement.probabilities[row].argmax())]
         data = index.read_bytes(index.item(position)) if index.has_bytes else None
         queries.append(
@@ -143,7 +142,7 @@ def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[
                 label,
                 f"uncertain {identity[:12]}",
                 data=data,
-                vector=vector / np.linalg.norm(vector),
+                vector=unit(index.vectors(np.array([position], np.int64)))[0],
             )
         )
     return queries

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.selection.near_copies import NearCopies, embeddings_of, pool_bytes
+from curate.selection.near_copies import NearCopies, pool_bytes
 from curate.selection.removed import Removed
 from transferset.copies import item_id, perceptual_hash, pixel_hash
 from transferset.errors import DataError, UsageError
@@ -162,7 +162,7 @@ class LeakageGuard:
             return found
         known = {one.position for one in found}
         rest = np.array([one for one in fresh.tolist() if one not in known], dtype=np.int64)
-        hits = self.near.among(self._index.items(rest), embeddings_of(self._index, rest), self._pool_bytes)
+        hits = self.near.among(self._index.items(rest), self._index.vectors(rest), self._pool_bytes)
         return found + [
             Removed(
                 hit.item.position,

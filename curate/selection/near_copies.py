@@ -12,7 +12,6 @@ import numpy as np
 from curate.encoding.views import VIEWS
 from curate.selection.thresholds import Calibration
 from transferset.alignment import SAME_PICTURE, agreement
-from transferset.grouping import groups_of
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.parallel import ordered_map
 from transferset.sketch import Sketch, sketch
@@ -176,14 +175,3 @@ def pool_bytes(index: "Index", item: "ItemRow") -> bytes | None:
     """The item's bytes; None where the pool has none (ready embeddings). DataError where they should be
     there and are not."""
     return None if item.source is None and item.path is None else index.read_bytes(item)
-
-
-def embeddings_of(index: "Index", positions: np.ndarray) -> np.ndarray:
-    """The stored rows (n, d) float16 of items at `positions` (n,) int64."""
-    from curate.index.layout import PART_BITS, ROW_MASK
-
-    rows = np.empty((len(positions), index.dimension), np.float16)
-    parts = positions >> PART_BITS
-    for chosen in groups_of(parts):
-        rows[chosen] = index.embeddings(int(parts[chosen[0]]))[positions[chosen] & ROW_MASK]
-    return rows

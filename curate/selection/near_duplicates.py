@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.selection.near_copies import DECIMALS, embeddings_of, pool_bytes, sketch_of
+from curate.selection.near_copies import DECIMALS, pool_bytes, sketch_of
 from curate.selection.removed import Removed
 from curate.selection.thresholds import Thresholds
 from transferset.alignment import SAME_PICTURE, agreement
@@ -58,7 +58,7 @@ class NearDuplicates:
         if not fresh:
             return []
         order = np.array(old + fresh, np.int64)
-        rows = embeddings_of(self._index, order)
+        rows = self._index.vectors(order)
         hashes = np.array([item.phash for item in self._index.items(order)], np.uint64)
         removed = self._drop(order, rows, hashes, len(old))
         gone = {one.position for one in removed}

@@ -13,7 +13,7 @@ from curate.index.engine import choose_engine
 from curate.index.index import Index, open_index
 from curate.query_set import encode_queries, quotas_of
 from curate.retrieval import retrieve_items
-from curate.selection.background import SAMPLE, sample_pool, vectors_at
+from curate.selection.background import SAMPLE, sample_pool
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
@@ -33,6 +33,7 @@ from curate.transfer_set.plan import locked, require_apart, require_folder_for
 from transferset.console import say
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
+from transferset.vectors import unit
 
 if TYPE_CHECKING:
     from curate.index.engine import AskedEngine
@@ -198,8 +199,8 @@ def _choose(
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     ids = [item.item_id for item in index.items(positions)]
     positions = positions[sorted(range(len(ids)), key=ids.__getitem__)]
-    candidates = vectors_at(index, positions)
-    centre = vectors_at(index, sample_pool(index, SAMPLE, amount.seed)).mean(axis=0)
+    candidates = unit(index.vectors(positions))
+    centre = unit(index.vectors(sample_pool(index, SAMPLE, amount.seed))).mean(axis=0)
     found = cover(_centred(candidates, centre), _centred(vectors, centre), count, amount.seed)
     say(
         f"{len(found.chosen)} of {len(positions)} candidates chosen: their mean coverage is "
@@ -210,8 +211,7 @@ def _choose(
 
 
 def _centred(vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    moved = vectors - centre
-    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
+    return unit(vectors - centre)
 
 
 def _suggested(positions: np.ndarray, found: Coverage, cosines: np.ndarray) -> Suggested:
