@@ -10,7 +10,7 @@ from curate.copies.checks import IndexEncoder, near_copies
 from curate.encoding.pipeline import Encoded, PipelineOptions, encode_items
 from curate.index.index import Index
 from curate.selection.guard import ExcludedSet, load_excluded
-from curate.selection.removed import LEAKS
+from curate.selection.removed import EXACT_BYTES, LEAKS, NEAR_COPY, SAME_PIXELS, Why
 from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.manifest import SHARDS, read_manifest
 from transferset.copies import item_id, pixel_hash
@@ -25,7 +25,7 @@ class Leak:
     """A sample of the transfer set that is a copy of an excluded image; scores as in `Removed`."""
 
     item_id: str
-    why: str
+    why: Why
     match: str
     similarity: float | None = None
     agreement: float | None = None
@@ -81,9 +81,7 @@ def guard(
     samples = _samples(Path(transfer_set))
     excluded = load_excluded(against, chosen.max_pixels)
     by_id = {image.item_id.hex(): image.name for image in reversed(excluded.images)}
-    leaks = [
-        Leak(one.identity, "exact bytes", by_id[one.identity]) for one in samples if one.identity in by_id
-    ]
+    leaks = [Leak(one.identity, EXACT_BYTES, by_id[one.identity]) for one in samples if one.identity in by_id]
     rest = [one for one in samples if one.identity not in by_id]
     most = chosen.max_pixels
     pixels = {
@@ -92,7 +90,7 @@ def guard(
     for one in rest:
         found = _pixels(_checked(one), most)
         if found in pixels:
-            leaks.append(Leak(one.identity, "same pixels", pixels[found]))
+            leaks.append(Leak(one.identity, SAME_PIXELS, pixels[found]))
     known = {leak.item_id for leak in leaks}
     rest = [one for one in rest if one.identity not in known]
     if near and rest:
@@ -120,7 +118,7 @@ def _near_leaks(
     return [
         Leak(
             hit.item.identity,
-            "near copy",
+            NEAR_COPY,
             excluded.images[hit.image].name,
             hit.similarity,
             hit.agreement,

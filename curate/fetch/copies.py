@@ -14,6 +14,7 @@ from curate.fetch.chunks import Outcome
 from curate.fetch.verdicts import Refused, Verdicts
 from curate.selection.guard import ExcludedSet, LeakageGuard
 from curate.selection.near_duplicates import NearDuplicates
+from curate.selection.removed import EXACT_BYTES
 from curate.selection.thresholds import Calibration
 from transferset.console import say
 from transferset.models.preprocessing import Preprocessing
@@ -103,7 +104,7 @@ def refuse_copies(
     leaks: dict[int, tuple[str, str]] = {}
     if against.excluded is not None:
         guard = _guard(fetched, near, against)
-        leaks = {position: ("exact bytes", image.name) for position, image in guard.exact_copies()}
+        leaks = {position: (EXACT_BYTES, image.name) for position, image in guard.exact_copies()}
         left = left[[one not in leaks for one in left.tolist()]]
         leaks |= {one.position: (one.why, one.match) for one in guard.copies(left)}
     if near is not None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from curate.fetch.agreement import Threshold
 from curate.fetch.chunks import Outcome
-from curate.fetch.reasons import CHANGED, EXCLUDED_BYTES, EXCLUDED_PIXELS, NEAR_COPY, NEAR_DUPLICATE, QUERY
+from curate.fetch.reasons import CHANGED
 from curate.fetch.verdicts import Refused, Verdicts
+from curate.selection.removed import LEAKS, NEAR_DUPLICATE, QUERY
 from transferset.errors import DataError
 from transferset.images import decode
 from transferset.report import figure, page, table, text, thumbnail
@@ -116,7 +117,7 @@ def _balance(fetched: Fetched) -> str:
 
 def _kept_out(fetched: Fetched, pictures: _Pictures) -> str:
     """Images that came and are not taken, by the reasons that are worth a look."""
-    looked_at = (EXCLUDED_BYTES, EXCLUDED_PIXELS, NEAR_COPY, QUERY, CHANGED, NEAR_DUPLICATE)
+    looked_at = (*LEAKS, QUERY, CHANGED, NEAR_DUPLICATE)
     shown = sorted(
         (one for one in fetched.verdicts.refused if one.reason in looked_at),
         key=lambda one: (looked_at.index(one.reason), one.place),

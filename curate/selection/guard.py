@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curate.selection.near_copies import NearCopies, pool_bytes
-from curate.selection.removed import Removed
+from curate.selection.removed import EXACT_BYTES, NEAR_COPY, SAME_PIXELS, Removed
 from transferset.copies import item_id, perceptual_hash, pixel_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from curate.index.index import Index
     from curate.index.part import ItemRow
 
-EXACT = ("exact bytes", "same pixels")
+EXACT = (EXACT_BYTES, SAME_PIXELS)
 NEAR = ("near copies: crops, flips, scaled, framed, edited or re-encoded images",)
 NEAR_BITS = 8
 _READERS = os.cpu_count() or 1
@@ -157,7 +157,7 @@ class LeakageGuard:
         """Of the items at `positions` (n,) int64, those that are copies without having the same bytes, and
         were not told before."""
         fresh = np.array([one for one in positions.tolist() if one not in self._seen], dtype=np.int64)
-        found = [Removed(position, "same pixels", image.name) for position, image in self.same_pixels(fresh)]
+        found = [Removed(position, SAME_PIXELS, image.name) for position, image in self.same_pixels(fresh)]
         if self.near is None:
             return found
         known = {one.position for one in found}
@@ -166,7 +166,7 @@ class LeakageGuard:
         return found + [
             Removed(
                 hit.item.position,
-                "near copy",
+                NEAR_COPY,
                 self.excluded.images[hit.image].name,
                 hit.similarity,
                 hit.agreement,

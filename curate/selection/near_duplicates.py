@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from curate.selection.near_copies import DECIMALS, pool_bytes, sketch_of
-from curate.selection.removed import Removed
+from curate.selection.removed import NEAR_DUPLICATE, Removed
 from curate.selection.thresholds import Thresholds
 from transferset.alignment import SAME_PICTURE, agreement
 from transferset.images import MAX_PIXELS
@@ -105,7 +105,7 @@ class NearDuplicates:
                 if left is not None:
                     earlier, cosine, same = left
                     match = items[earlier].item_id.hex()
-                    removed.append(Removed(int(order[later]), "near duplicate", match, cosine, same))
+                    removed.append(Removed(int(order[later]), NEAR_DUPLICATE, match, cosine, same))
         return removed
 
     def _decide(

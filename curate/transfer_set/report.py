@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from curate.selection.queries import QuerySet
-from curate.selection.removed import Removed
+from curate.selection.removed import QUERY, Removed
 from curate.transfer_set import plots
 from curate.transfer_set.answers import MOST_ROWS, Answer, Reported, count, name_of, show
 from curate.transfer_set.balance import balanced
@@ -140,7 +140,7 @@ def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Picture
 
 def _clean(reported: Reported, pictures: Pictures) -> Answer:
     guard = reported.guard
-    queries = sum(one.why == "query" for one in reported.leaks)
+    queries = sum(one.why == QUERY for one in reported.leaks)
     leaks = len(reported.leaks) - queries
     if reported.excluded is None:
         verdict = "Unknown: the set was not compared with any val or test images."
