@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from curate.copies.calibration import calibrate
-from curate.copies.checks import IndexEncoder
 from curate.index import BuildOptions, build_index, open_index
+from curate.index.encoder import IndexEncoder
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.removed import LEAKS
 from curate.selection.select_options import SelectOptions

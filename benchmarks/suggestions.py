@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from curate.index import BuildOptions, Index, build_index, open_index
-from curate.index.encoder import resume
+from curate.index.encoder import IndexEncoder
 from curate.retrieval import encode_queries, retrieve_items
 from curate.selection.queries import QuerySet, load_queries
 from curate.selection.select_options import SelectOptions
@@ -58,7 +58,7 @@ def prepare(task: Path, others: list[Path], out: Path) -> Task:
             shutil.copy2(found[one], pool / f"others{number}")
     build_index([pool], out / "index", BuildOptions(encoder="embedded", image_size=160, faiss=False))
     index = open_index(out / "index")
-    model = resume(index.plan, BuildOptions(), obey_runtime=False).model
+    model = IndexEncoder(index).model
     val = load_queries(task / "val")
     labels: dict[str, str | None] = {}
     for part in index.parts:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, find_calibration, make_checks
+from curate.copies.checks import find_calibration, make_checks
 from curate.encoding.crops import VIEWS
 from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.index.encoder import IndexEncoder
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
 from curate.query_set import encode_queries, find_queries, quotas_of, with_texts

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, near_copies
+from curate.copies.checks import near_copies
 from curate.encoding.pipeline import Encoded, PipelineOptions, encode_items
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index
 from curate.selection.guard import ExcludedSet, load_excluded
 from curate.selection.removed import EXACT_BYTES, LEAKS, NEAR_COPY, SAME_PIXELS, Why

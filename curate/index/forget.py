@@ -172,11 +172,9 @@ def _similar(
 ) -> Iterable[tuple[bytes, str, float]]:
     """Items whose cosine to one of the images is `least` or more, the most similar ones first."""
     from curate.encoding.pipeline import Unreadable, encode_items
-    from curate.index.encoder import resume
-    from curate.index.options import BuildOptions
+    from curate.index.encoder import IndexEncoder
 
-    encoder = resume(index.plan, BuildOptions(device=device), obey_runtime=False)
-    for outcome in encode_items(encoder.model, paths, _read):
+    for outcome in encode_items(IndexEncoder(index, device).model, paths, _read):
         if isinstance(outcome, Unreadable):
             raise DataError(f"{outcome.item} cannot be used: {outcome.reason}")
         positions, scores = _all_above(index, outcome.embedding, least)

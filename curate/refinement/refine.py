@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, find_calibration, make_checks
+from curate.copies.checks import find_calibration, make_checks
+from curate.index.encoder import IndexEncoder
 from curate.index.id_kinds import MADE_OF
 from curate.index.index import Index, open_index
 from curate.query_set import encode_queries, find_queries

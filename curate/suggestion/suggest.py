@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, find_calibration, make_checks
+from curate.copies.checks import find_calibration, make_checks
 from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.index.encoder import IndexEncoder
 from curate.index.engine import choose_engine
 from curate.index.index import Index, open_index
 from curate.query_set import encode_queries, quotas_of

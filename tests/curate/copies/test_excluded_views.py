@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from curate.copies import excluded_views as module
-from curate.copies.checks import IndexEncoder
 from curate.copies.excluded_views import excluded_views
 from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.views import VIEWS, embed_views
 from curate.index import ForgetOptions, forget, open_index
+from curate.index.encoder import IndexEncoder
 from curate.index.layout import VIEWS_CACHE
 from curate.index.stored_views import stored_files
 from curate.selection.guard import load_excluded
