@@ -8,8 +8,8 @@ import numpy as np
 
 from curate.copies.checks import find_calibration, make_checks
 from curate.index.encoder import IndexEncoder
-from curate.index.id_kinds import MADE_OF
 from curate.index.index import Index, open_index
+from curate.pools.listing import MADE_OF
 from curate.query_set import encode_queries, find_queries
 from curate.refinement.judgement import Judgement, read_judgement
 from curate.refinement.rule import Refined, Rule, refine_by
@@ -117,7 +117,7 @@ def _require_index_of(index: Index, judgement: Judgement) -> None:
     if not any(index.positions_of(bytes.fromhex(identity)) for identity in judgement.ids):
         raise UsageError(
             f"none of the {len(judgement.ids)} judged images of --from is in {index.path}, whose ids are "
-            f"{MADE_OF[index.plan.id_kind]}",
+            f"of {MADE_OF[index.plan.id_kind]}",
             hint="give the index that it was retrieved from",
         )
 
