@@ -9,7 +9,7 @@ import numpy as np
 
 from curate.copies.checks import find_calibration, make_checks
 from curate.encoding.crops import VIEWS
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.index.encoder import IndexEncoder
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
@@ -30,6 +30,7 @@ from curate.transfer_set.remarks import tell_selection
 from curate.transfer_set.retrieved_set import RetrieveReport, write_set
 from curate.transfer_set.writing import Retrieved
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
 from transferset.models.runtime import FrozenModel

@@ -47,7 +47,7 @@ def near_copies(
         lambda number: images[number].path.read_bytes(),
         calibration,
         pipeline.max_pixels or MAX_PIXELS,
-        pipeline.workers or 1,
+        pipeline.threads,
     )
 
 
@@ -59,9 +59,9 @@ def make_checks(
     index, max_pixels = encoder.index, pipeline.max_pixels or MAX_PIXELS
     duplicates = guard = None
     if near is not None:
-        duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.workers or 1)
+        duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.threads)
     if excluded is not None and index.has_bytes:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         copies = None if near is None else near_copies(excluded, index, encoder.model, near, pipeline)
-        guard = LeakageGuard(excluded, index, short_side, max_pixels, copies)
+        guard = LeakageGuard(excluded, index, short_side, max_pixels, copies, pipeline.threads)
     return guard, duplicates

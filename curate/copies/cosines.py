@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from curate.encoding.edits import SLIGHT, edited_copies
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.views import embed_pictures, embed_views
 from curate.index.index import Index
 from curate.index.part import ItemRow
@@ -167,6 +167,6 @@ def _are_copies(
         one, other = (None if data is None else sketch_of(data, pipeline.max_pixels) for data in found)
         return one is not None and other is not None and agreement(one, other) >= SAME_PICTURE
 
-    workers = pipeline.workers or available_cores()
+    workers = pipeline.threads
     pairs = zip(sampled, index.items(neighbours), strict=True)
     return np.fromiter(ordered_map(same, pairs, workers, 2 * workers), bool, len(sampled))

@@ -1,8 +1,9 @@
 """`curate guard`: whether a finished transfer set holds copies of images that it must not hold."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from curate.selection.guard import ExcludedSet, load_excluded
 from curate.selection.removed import EXACT_BYTES, LEAKS, NEAR_COPY, SAME_PIXELS, Why
 from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.manifest import SHARDS, read_manifest
-from transferset.copies import item_id, pixel_hash
+from transferset.copies import item_id, pixels_of
 from transferset.errors import DataError, UsageError
-from transferset.images import ImageError, decode
+from transferset.parallel import ordered_map
 from transferset.progress import progress
 from transferset.tars import TarReader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,13 @@ def guard(
     chosen = pipeline or PipelineOptions()
     manifest = read_manifest(Path(transfer_set))
     samples = _samples(Path(transfer_set))
-    excluded = load_excluded(against, chosen.max_pixels)
+    excluded = load_excluded(against, chosen.max_pixels, chosen.threads)
     by_id = {image.item_id.hex(): image.name for image in reversed(excluded.images)}
     leaks = [Leak(one.identity, EXACT_BYTES, by_id[one.identity]) for one in samples if one.identity in by_id]
     rest = [one for one in samples if one.identity not in by_id]
-    most = chosen.max_pixels
-    pixels = {
-        found: image.name for image in excluded.images if (found := _pixels(image.path.read_bytes(), most))
-    }
-    for one in rest:
-        found = _pixels(_checked(one), most)
+    of_excluded = _pixels(lambda image: image.path.read_bytes(), excluded.images, chosen)
+    pixels = {found: image.name for found, image in zip(of_excluded, excluded.images, strict=True) if found}
+    for found, one in zip(_pixels(_checked, rest, chosen), rest, strict=True):
         if found in pixels:
             leaks.append(Leak(one.identity, SAME_PIXELS, pixels[found]))
     known = {leak.item_id for leak in leaks}
@@ -148,11 +148,13 @@ def _checked(one: _Stored) -> bytes:
     return data
 
 
-def _pixels(data: bytes, max_pixels: int) -> bytes | None:
-    try:
-        return pixel_hash(decode(data, max_pixels=max_pixels))
-    except ImageError:
-        return None
+def _pixels(
+    read: Callable[[T], bytes], images: Sequence[T], pipeline: PipelineOptions
+) -> Iterator[bytes | None]:
+    def one(image: T) -> bytes | None:
+        return pixels_of(read(image), pipeline.max_pixels)
+
+    return ordered_map(one, images, pipeline.threads, 4 * pipeline.threads)
 
 
 def _calibration(manifest: dict[str, Any], index: Index) -> Calibration:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores
+from curate.encoding.pipeline import PipelineOptions, Unreadable
 from curate.encoding.vectors import unit_rows
 from transferset.errors import DataError
 from transferset.images import ImageError, decode
@@ -44,7 +44,7 @@ def encode_views(
     Yields for each item its vectors (VIEWS, d) float32 of length 1, the whole image's first, which is the one
     that `encode_items` gives; or why it can't be read.
     """
-    workers = options.workers or available_cores()
+    workers = options.threads
 
     def prepare(item: T) -> tuple[T, np.ndarray] | Unreadable[T]:
         return _prepare(item, read, model.preprocessing, options.max_pixels)

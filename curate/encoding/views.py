@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.vectors import unit_rows
 from transferset.errors import DataError
 from transferset.images import decode
@@ -96,7 +96,7 @@ def embed_pictures(
 ) -> Iterator[np.ndarray | None]:
     """For each item the unit vectors (n, d) float32 of its `pictures`, each (h, w, 3) uint8; None where it
     has none. Pictures are made and rendered in threads, and encoded in batches of the model's size."""
-    workers = (options or PipelineOptions()).workers or available_cores()
+    workers = (options or PipelineOptions()).threads
 
     def render(item: T) -> np.ndarray | None:
         found = pictures(item)

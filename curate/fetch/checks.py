@@ -141,7 +141,7 @@ class Checker:
                 return Check(one.place, one.item_id.hex(), outcome.reason, **told)
             return Check(one.place, one.item_id.hex(), **told, **_seen(outcome))
 
-        workers = limits.workers or 1
+        workers = limits.threads
         yield from ordered_map(look, group, workers, 4 * workers)
 
     def _stored(self, item: "ItemRow") -> np.ndarray:

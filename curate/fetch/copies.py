@@ -109,7 +109,7 @@ def refuse_copies(
         leaks |= {one.position: (one.why, one.match) for one in guard.copies(left)}
     if near is not None:
         left = left[[one not in leaks for one in left.tolist()]]
-        workers = against.pipeline.workers or 1
+        workers = against.pipeline.threads
         duplicates = NearDuplicates(fetched, near.thresholds, against.pipeline.max_pixels, workers)
         leaks |= {one.position: (one.why, one.match) for one in duplicates.among(left)}
     refused = [Refused(places[position], why, f"of {name}") for position, (why, name) in leaks.items()]
@@ -139,4 +139,5 @@ def _guard(fetched: "Index", near: Calibration | None, against: Against) -> Leak
     copies = None
     if near is not None:
         copies = near_copies(against.excluded, against.index, against.checker.model, near, against.pipeline)
-    return LeakageGuard(against.excluded, fetched, short_side, against.pipeline.max_pixels, copies)
+    pipeline = against.pipeline
+    return LeakageGuard(against.excluded, fetched, short_side, pipeline.max_pixels, copies, pipeline.threads)

@@ -1,7 +1,6 @@
 """Near copies of excluded images among pool items: suspects by the cosine of whitened embeddings to their
 views, confirmed on pixels."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +28,6 @@ _SKETCH_SIDE = 128
 _BLOCK_ROWS = 1_024
 _BLOCK_IMAGES = 1_024
 _SKETCHES = 1_024
-_WORKERS = os.cpu_count() or 1
 DECIMALS = 4
 
 
@@ -56,8 +54,8 @@ class NearCopies:
         vectors: np.ndarray,
         read: Callable[[int], bytes],
         calibration: Calibration,
-        max_pixels: int = MAX_PIXELS,
-        workers: int = _WORKERS,
+        max_pixels: int,
+        workers: int,
     ) -> None:
         self.whitening = calibration.whitening
         self.vectors = self.whitening.apply(vectors).astype(np.float16)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curate.copies.checks import find_calibration, make_checks
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.index.encoder import IndexEncoder
 from curate.index.engine import choose_engine
 from curate.index.index import Index, open_index
@@ -32,6 +32,7 @@ from curate.transfer_set.manifest import (
 )
 from curate.transfer_set.plan import locked, require_apart, require_folder_for
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
 from transferset.vectors import unit

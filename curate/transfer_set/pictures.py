@@ -1,12 +1,12 @@
 """Thumbnails for the report, within a budget of bytes."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from curate.selection.queries import Query
+from transferset.cores import available_cores
 from transferset.errors import DataError
 from transferset.images import decode
 from transferset.parallel import ordered_map
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 9_000_000
 _SIDE = 96
-_READERS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Pictures:
 
     def figures(self, pictures: Sequence[Picture]) -> str:
         """HTML of the pictures, in order."""
-        uris = ordered_map(self._uri, pictures, _READERS, 4 * _READERS)
+        threads = available_cores()
+        uris = ordered_map(self._uri, pictures, threads, 4 * threads)
         return "".join(self._figure(uri, one) for uri, one in zip(uris, pictures, strict=True))
 
     def _figure(self, uri: str, picture: Picture) -> str:
