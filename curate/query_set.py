@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from curate.encoding.crops import VIEWS, encode_views
 from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, encode_items
 from curate.index.index import Index
+from curate.retrieve_options import RetrieveOptions
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_class_quotas, plan_quotas
 from curate.selection.select_options import SelectOptions
@@ -22,11 +22,8 @@ from transferset.models.runtime import FrozenModel
 from transferset.models.text import TextTower
 from transferset.prompts import text_vector
 
-if TYPE_CHECKING:
-    from curate.retrieval import RetrieveOptions
 
-
-def find_queries(query_dir: Path | None, options: "RetrieveOptions") -> QuerySet:
+def find_queries(query_dir: Path | None, options: RetrieveOptions) -> QuerySet:
     """The query set, which is told on stderr: images, or for strategy "text" the names of classes.
 
     UsageError where the strategy needs what isn't given; DataError for unreadable queries.
@@ -53,7 +50,7 @@ def _class_folders(query_dir: Path) -> list[str | None]:
     return [None] if not labelled.classes else list(labelled.classes)
 
 
-def _load_queries(query_dir: Path, options: "RetrieveOptions") -> QuerySet:
+def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
     query_set = load_queries(query_dir, options.max_pixels, options.threads)
     for note in query_set.notes:
         say(f"note: {note}")

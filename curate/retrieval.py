@@ -1,7 +1,7 @@
 """`curate retrieve`: from an index and a few labelled images to a transfer set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from curate.index.encoder import IndexEncoder
 from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
 from curate.query_set import encode_queries, find_queries, quotas_of, with_texts
+from curate.retrieve_options import RetrieveOptions
 from curate.selection.background import measure_background
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
@@ -30,61 +31,14 @@ from curate.transfer_set.remarks import tell_selection
 from curate.transfer_set.retrieved_set import RetrieveReport, write_set
 from curate.transfer_set.writing import Retrieved
 from transferset.console import say
-from transferset.cores import available_cores
 from transferset.errors import UsageError
-from transferset.images import MAX_PIXELS
 from transferset.models.runtime import FrozenModel
 
-DEFAULT_SHARD_SIZE = 1_000
 _RECALL_DEPTH = 100
 _UNGUARDED = (
     "no leakage guard: images of your val and test sets may be in the pool and will not be kept out; "
     "name their folders with --exclude-dir"
 )
-
-
-@dataclass(frozen=True)
-class RetrieveOptions:
-    """Options of `retrieve`.
-
-    Attributes:
-        selection: how many images and which strategy.
-        exclude_dirs: folders (val, test) whose images must not be retrieved.
-        near: whether near-duplicates, and near copies of excluded images, are kept out too.
-        shard_size: samples per shard, 1 to 100,000; shards end before 1 GiB in any case.
-        pool_roots: where pools are now, as {old path: new path}.
-        max_pixels: larger query images are unreadable.
-        max_error_rate: share of unreadable query images above which nothing is retrieved (None: no limit).
-        workers: threads that read and decode (None: one a core). device: auto, cpu, cuda, …
-    """
-
-    selection: SelectOptions
-    exclude_dirs: tuple[Path, ...] = ()
-    shard_size: int = DEFAULT_SHARD_SIZE
-    pool_roots: Mapping[str, str] = field(default_factory=dict)
-    max_pixels: int = MAX_PIXELS
-    max_error_rate: float | None = None
-    workers: int | None = None
-    device: str = "auto"
-    near: bool = True
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.shard_size <= 100_000:
-            raise UsageError(f"--shard-size must be from 1 to 100,000, got {self.shard_size}")
-        if self.max_error_rate is not None and not 0 <= self.max_error_rate <= 1:
-            raise UsageError(f"--max-error-rate is a share, from 0 to 1, got {self.max_error_rate}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, got {self.workers}")
-
-    @property
-    def threads(self) -> int:
-        """Threads that read and decode."""
-        return self.workers or available_cores()
-
-    @property
-    def pipeline(self) -> PipelineOptions:
-        """How images are read and encoded."""
-        return PipelineOptions(self.threads, self.max_pixels)
 
 
 def retrieve(

@@ -40,7 +40,7 @@ def refine(
     from curate.pools.roots import parse_moved
     from curate.refinement.refine import refine as run
     from curate.refinement.rule import Rule
-    from curate.retrieval import RetrieveOptions
+    from curate.retrieve_options import RetrieveOptions
     from curate.selection.select_options import SelectOptions, Shortfall
 
     if drop is not None and off_task is not None:

@@ -55,8 +55,8 @@ def retrieve(
 
     check_amount(total, per_query)
     from curate.pools.roots import parse_moved
-    from curate.retrieval import RetrieveOptions
     from curate.retrieval import retrieve as run
+    from curate.retrieve_options import RetrieveOptions
     from curate.selection.filters import Filters
     from curate.selection.options import StrategyOptions
     from curate.selection.select_options import SelectOptions

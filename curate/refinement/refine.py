@@ -13,7 +13,8 @@ from curate.pools.listing import MADE_OF
 from curate.query_set import encode_queries, find_queries
 from curate.refinement.judgement import Judgement, read_judgement
 from curate.refinement.rule import Refined, Rule, refine_by
-from curate.retrieval import RetrieveOptions, with_engine
+from curate.retrieval import with_engine
+from curate.retrieve_options import RetrieveOptions
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet
