@@ -52,6 +52,18 @@ def _class_folders(query_dir: Path) -> list[str | None]:
 
 def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
     query_set = load_queries(query_dir, options.max_pixels, options.threads)
+    tell_queries(query_set)
+    rate = len(query_set.errors) / (len(query_set.errors) + len(query_set.repeats) + len(query_set.queries))
+    if options.max_error_rate is not None and rate > options.max_error_rate:
+        raise DataError(
+            f"{len(query_set.errors)} query images are unreadable, a share of {rate:.3f}; "
+            f"--max-error-rate is {options.max_error_rate}"
+        )
+    return query_set
+
+
+def tell_queries(query_set: QuerySet) -> None:
+    """Say on stderr how many queries there are, and what is wrong with others."""
     for note in query_set.notes:
         say(f"note: {note}")
     for error in query_set.errors[:10]:
@@ -62,13 +74,6 @@ def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
     if query_set.repeats:
         counts.append(f"{len(query_set.repeats)} repeats of the same bytes")
     say(", ".join(counts))
-    rate = len(query_set.errors) / (len(query_set.errors) + len(query_set.repeats) + len(query_set.queries))
-    if options.max_error_rate is not None and rate > options.max_error_rate:
-        raise DataError(
-            f"{len(query_set.errors)} query images are unreadable, a share of {rate:.3f}; "
-            f"--max-error-rate is {options.max_error_rate}"
-        )
-    return query_set
 
 
 def encode_queries(

@@ -142,7 +142,7 @@ def _select(
     if options.selection.strategy != "random":
         model = encoder.model
         queries, texts = with_texts(query_set, index.encoder_spec, encoder.text, options.selection)
-        say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
+        say(engine.sentence)
     guard, duplicates = make_checks(encoder, excluded, near, pipeline)
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
     background = None

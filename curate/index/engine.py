@@ -26,6 +26,11 @@ class EngineChoice:
     engine: "Engine"
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """What is going to be done, for the terminal."""
+        return f"searching {'exactly' if self.engine == 'exact' else 'by the FAISS file'}: {self.reason}"
+
 
 def choose_engine(
     index: "Index", queries: int, depth: int, asked: AskedEngine = "auto", patience: float = OFFLINE_SECONDS

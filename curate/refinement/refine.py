@@ -94,11 +94,11 @@ def refine(
     }
 
     def choose() -> Selection:
+        say(engine.sentence)
         checks = make_checks(encoder, excluded, near, options.pipeline)
         dropped = _dropped(judgement, refined)
         selection = _select(encoder, query_set, pool, quotas, options, checks, dropped)
         tell_selection(selection, joint, excluded, near, opened.has_bytes)
-        say(f"searched by {engine.engine}: {engine.reason}")
         return selection
 
     report = write_set(
