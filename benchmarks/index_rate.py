@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rate_lines import lines
 
 from curate.encoding.pipeline import PartItems, PipelineOptions, encode_parts
 from curate.index.build import build_index
@@ -29,8 +30,8 @@ from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
-from transferset.rates import joint, lines, measure
-from transferset.tars import TarReader, list_members
+from transferset.rates import joint, measure
+from transferset.tars import TarReader, scan
 
 BUILD = """
 import re
@@ -52,7 +53,7 @@ def first_tars(pool: Path, images: int) -> list[Path]:
         if count >= images:
             break
         chosen.append(tar)
-        count += sum(member.name.endswith(IMAGE_SUFFIXES) for member in list_members(tar))
+        count += sum(member.name.endswith(IMAGE_SUFFIXES) for member in scan(tar).members)
     return chosen
 
 
@@ -60,7 +61,7 @@ def read_all(tars: list[Path], workers: int) -> list[bytes]:
     """The bytes of every image, hashed as an item id on the way."""
     found: list[bytes] = []
     for tar in tars:
-        members = [member for member in list_members(tar) if member.name.endswith(IMAGE_SUFFIXES)]
+        members = [member for member in scan(tar).members if member.name.endswith(IMAGE_SUFFIXES)]
         with TarReader(tar) as reader:
 
             def one(place: tuple[int, int], reader: TarReader = reader) -> bytes:

@@ -42,7 +42,7 @@ def retrieve(
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    max_pixels: options.QueryMaxPixels = 100_000_000,
+    max_pixels: options.QueryMaxPixels = options.MAX_PIXELS,
     max_error_rate: options.QueryErrorRate = None,
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,

@@ -23,7 +23,7 @@ def suggest(
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    max_pixels: options.QueryMaxPixels = 100_000_000,
+    max_pixels: options.QueryMaxPixels = options.MAX_PIXELS,
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
