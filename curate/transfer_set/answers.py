@@ -8,7 +8,7 @@ from curate.selection.queries import QuerySet
 from curate.selection.removed import NEAR_DUPLICATE, QUERY, Removed
 from curate.selection.selection import Selection
 from curate.transfer_set.measures import Measures
-from transferset.report import plot, text
+from transferset.report import plot
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -67,8 +67,3 @@ def show(drawings: dict[str, bytes], **described: str) -> str:
 def count(number: int, one: str, many: str) -> str:
     """A number with its noun."""
     return f"{number:,} {one if number == 1 else many}"
-
-
-def name_of(label: str | None) -> str:
-    """A class's name, escaped."""
-    return "(no class)" if label is None else text(label)

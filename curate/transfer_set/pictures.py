@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from curate.selection.queries import Query
 from transferset.cores import available_cores
-from transferset.errors import DataError
-from transferset.images import decode
 from transferset.parallel import ordered_map
-from transferset.report import figure, text, thumbnail
+from transferset.report import figure, text, thumbnail_of
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -56,12 +55,7 @@ class Pictures:
         return figure(uri if self._left >= 0 else "", picture.caption, picture.kind)
 
     def _uri(self, picture: Picture) -> str:
-        if self._left < 0:
-            return ""
-        try:
-            return thumbnail(decode(self._bytes(picture.source), short_side=_SIDE), _SIDE)
-        except (DataError, OSError):
-            return ""
+        return thumbnail_of(partial(self._bytes, picture.source), _SIDE) if self._left >= 0 else ""
 
     def _bytes(self, source: Query | Path | int) -> bytes:
         if isinstance(source, Query):
