@@ -115,7 +115,7 @@ def test_damage_in_the_middle_is_told(tmp_path: Path, write_tar: WriteTar) -> No
     path.write_bytes(data)
     found = scan(path)
     assert found.error and "damaged" in found.error
-    assert list(found.members) == members[:4]
+    assert found.members == members[:4]
 
 
 def test_a_header_that_points_backwards_ends_the_scan(tmp_path: Path, write_tar: WriteTar) -> None:
@@ -130,7 +130,7 @@ def test_a_header_that_points_backwards_ends_the_scan(tmp_path: Path, write_tar:
     data[start : start + 512] = header
     path.write_bytes(data)
     found = scan(path)
-    assert found.error and list(found.members) == members[:2]
+    assert found.error and found.members == members[:2]
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 5000, b"\x1f\x8b\x08\0" + b"z" * 600, b"short"])
