@@ -25,6 +25,7 @@ from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, r
 from transferset.label_lists import IMAGE_ROOT_HINT, parse_lists
 from transferset.labelled import load_labelled
 from transferset.parallel import ordered_map
+from transferset.reads import read_bytes
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -109,10 +110,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _excluded(path: Path, name: str, max_pixels: int) -> ExcludedImage:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"excluded image {path} cannot be read: {error.strerror or error}") from error
+    data = read_bytes(path, "excluded image")
     try:
         header = read_header(data, max_pixels)
     except ImageError:

@@ -14,6 +14,7 @@ from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.parallel import ordered_map
 from transferset.prompts import valid_text
+from transferset.reads import read_bytes
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ class Query:
             return self.data
         if self.path is None:
             raise DataError(f"query {self.name} has no image")
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"query image {self.path} cannot be read: {error.strerror or error}") from error
+        data = read_bytes(self.path, "query image")
         if item_id(data).hex() != self.query_id:
             raise DataError(
                 f"query image {self.path} changed while it was used", hint="run the command again"
