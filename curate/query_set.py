@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.encoding.crops import VIEWS, encode_views
+from curate.encoding.crops import CROPS, encode_views
 from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, encode_items
 from curate.index.index import Index
 from curate.retrieve_options import RetrieveOptions
@@ -86,7 +86,7 @@ def encode_queries(
 ) -> np.ndarray:
     """The queries' embeddings (q, d) float32, L2-normalised, or with `crops` (q, v, d), the whole image
     first; ready vectors are taken as they are, once for each view."""
-    views = VIEWS if crops else 1
+    views = CROPS if crops else 1
     vectors = np.empty((len(queries), views, index.dimension), dtype=np.float32)
     images = []
     for place, query in enumerate(queries):

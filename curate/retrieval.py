@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from curate.copies.checks import find_calibration, make_checks
-from curate.encoding.crops import VIEWS
+from curate.encoding.crops import CROPS
 from curate.encoding.pipeline import PipelineOptions
 from curate.index.encoder import IndexEncoder
 from curate.index.engine import EngineChoice, choose_engine, recall_on
@@ -181,6 +181,6 @@ def with_engine(
     elif selection.engine == "auto" and selection.filters.active:
         choice = EngineChoice("exact", "the recall of approximate search is not known for filtered images")
     else:
-        searches = len(quotas) * (VIEWS if selection.tuning.crops else 1)
+        searches = len(quotas) * (CROPS if selection.tuning.crops else 1)
         choice = choose_engine(index, searches, depth, selection.engine)
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice

@@ -106,7 +106,7 @@ def measure(
 def _embed(
     index: Index, model: FrozenModel, items: Sequence[ItemRow], seed: int, pipeline: PipelineOptions
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The unit vectors of the items' views (n, VIEWS, d), and of each item's edited copies, slight ones
+    """The unit vectors of the items' views (n, COPY_VIEWS, d), and of each item's edited copies, slight ones
     first."""
     images = [index.read_bytes(item) for item in items]
     views = [one for one in embed_views(model, images, lambda data: data, pipeline) if one is not None]

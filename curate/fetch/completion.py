@@ -248,11 +248,11 @@ def _items(
     for place, row in enumerate(chosen):
         if place in besides:
             continue
-        identity = bytes.fromhex(row["item_id"])
-        if identity in forgotten:
+        item_id = bytes.fromhex(row["item_id"])
+        if item_id in forgotten:
             refused.append(Refused(place, FORGOTTEN, "forgotten since it was chosen"))
             continue
-        position = index.find(identity)
+        position = index.find(item_id)
         if position is None:
             raise UsageError(
                 f"item {row['item_id']} of the set is not in {index.path}",

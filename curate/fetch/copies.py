@@ -40,8 +40,8 @@ class _Fetched:
         self._outcomes = {item.position: outcome for item, _, outcome in images}
         self._positions = {item.item_id: position for position, item in self._items.items()}
 
-    def find(self, identity: bytes) -> int | None:
-        return self._positions.get(identity)
+    def find(self, item_id: bytes) -> int | None:
+        return self._positions.get(item_id)
 
     def items(self, positions: np.ndarray) -> list["ItemRow"]:
         """Those that were fetched with their bytes' facts, others as the index knows them: without bytes."""
@@ -65,7 +65,7 @@ def _with_bytes(item: "ItemRow", check: Check, outcome: Outcome) -> "ItemRow":
         format=check.format,
         width=check.width,
         height=check.height,
-        phash=check.perceptual_hash,
+        perceptual_hash=check.perceptual_hash,
     )
 
 

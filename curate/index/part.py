@@ -31,7 +31,7 @@ class ItemRow(NamedTuple):
     width: int
     height: int
     caption: str | None
-    phash: int
+    perceptual_hash: int
     extra: str | None
     part: int
     row: int

@@ -115,7 +115,7 @@ def refine(
 
 
 def _require_index_of(index: Index, judgement: Judgement) -> None:
-    if not any(index.positions_of(bytes.fromhex(identity)) for identity in judgement.ids):
+    if not any(index.positions_of(bytes.fromhex(item_id)) for item_id in judgement.ids):
         raise UsageError(
             f"none of the {len(judgement.ids)} judged images of --from is in {index.path}, whose ids are "
             f"of {MADE_OF[index.plan.id_kind]}",
@@ -129,20 +129,20 @@ def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[
     does not hold one."""
     queries = []
     for row in refined.uncertain.tolist():
-        identity = judgement.ids[row]
-        position = index.find(bytes.fromhex(identity))
+        item_id = judgement.ids[row]
+        position = index.find(bytes.fromhex(item_id))
         if position is None:
             raise UsageError(
-                f"image {identity} of --from is not in {index.path}",
+                f"image {item_id} of --from is not in {index.path}",
                 hint="give the index that it was retrieved from",
             )
         label = judgement.classes[int(judgement.probabilities[row].argmax())]
         data = index.read_bytes(index.item(position)) if index.has_bytes else None
         queries.append(
             Query(
-                identity,
+                item_id,
                 label,
-                f"uncertain {identity[:12]}",
+                f"uncertain {item_id[:12]}",
                 data=data,
                 vector=unit(index.vectors(np.array([position], np.int64)))[0],
             )

@@ -196,7 +196,7 @@ class LeakageGuard:
         images = self._by_size[size]
         hits = []
         for position, item in items:
-            distances = np.bitwise_count(hashes ^ np.uint64(item.phash)).min(axis=0)
+            distances = np.bitwise_count(hashes ^ np.uint64(item.perceptual_hash)).min(axis=0)
             suspects = np.flatnonzero(distances <= NEAR_BITS)
             if len(suspects):
                 own = pixels_of(self._index.read_bytes(item), self._max_pixels)

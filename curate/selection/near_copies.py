@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from curate.encoding.views import VIEWS
+from curate.encoding.views import COPY_VIEWS
 from curate.selection.thresholds import Calibration
 from transferset.alignment import SAME_PICTURE, agreement
 from transferset.images import MAX_PIXELS, ImageError, decode
@@ -45,7 +45,7 @@ class NearCopies:
     """Excluded images with the vectors of their views, ready to be compared with anything.
 
     Args:
-        vectors: (n, VIEWS, d) float16, of unit length; a row of zeros for an image that can't be decoded.
+        vectors: (n, COPY_VIEWS, d) float16, of unit length; zeros for an image that can't be decoded.
         read: the encoded bytes of excluded image number n.
     """
 
@@ -152,13 +152,13 @@ def _largest(cosines: np.ndarray, threshold: float) -> list[tuple[int, int]]:
 
 
 def best_cosines(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """The largest cosine (r, n) float32 of rows (r, d) with any view of each image (n, VIEWS, d), in steps of
-    1e-4."""
+    """The largest cosine (r, n) float32 of rows (r, d) with any view of each image (n, COPY_VIEWS, d), in
+    steps of 1e-4."""
     import torch
 
     flat = torch.from_numpy(np.asarray(vectors, np.float32).reshape(-1, vectors.shape[-1]))
     cosines = (torch.from_numpy(np.asarray(rows, np.float32)) @ flat.T).numpy()
-    return cosines.reshape(len(rows), -1, VIEWS).max(axis=2).round(DECIMALS)
+    return cosines.reshape(len(rows), -1, COPY_VIEWS).max(axis=2).round(DECIMALS)
 
 
 def sketch_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Sketch | None:

@@ -59,7 +59,7 @@ class NearDuplicates:
             return []
         order = np.array(old + fresh, np.int64)
         rows = self._index.vectors(order)
-        hashes = np.array([item.phash for item in self._index.items(order)], np.uint64)
+        hashes = np.array([item.perceptual_hash for item in self._index.items(order)], np.uint64)
         removed = self._drop(order, rows, hashes, len(old))
         gone = {one.position for one in removed}
         self._known = {one: None for one in order.tolist() if one not in gone}

@@ -11,7 +11,7 @@ import pytest
 from curate.copies import excluded_views as module
 from curate.copies.excluded_views import excluded_views
 from curate.encoding.pipeline import PipelineOptions
-from curate.encoding.views import VIEWS, embed_views
+from curate.encoding.views import COPY_VIEWS, embed_views
 from curate.index import ForgetOptions, forget, open_index
 from curate.index.encoder import IndexEncoder
 from curate.index.layout import VIEWS_CACHE
@@ -81,7 +81,7 @@ def test_vectors_are_those_of_the_views(guarded: Guarded) -> None:
     guarded()
     names = sorted(path.name for path in guarded.folder.iterdir())
     found = dict(zip(names, guarded(), strict=True))
-    assert all(rows.shape == (VIEWS, guarded.model.dimension) for rows in found.values())
+    assert all(rows.shape == (COPY_VIEWS, guarded.model.dimension) for rows in found.values())
     for name in ("0.png", "1.png", "again.png"):
         (expected,) = embed_views(guarded.model, [guarded.folder / name], Path.read_bytes)
         assert expected is not None

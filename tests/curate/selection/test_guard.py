@@ -23,7 +23,7 @@ class _Item:
     data: bytes
     width: int
     height: int
-    phash: int
+    perceptual_hash: int
 
 
 class _Images:

@@ -57,7 +57,10 @@ class _Lookalikes:
         self.pictures = pictures
 
     def items(self, positions: np.ndarray) -> list[SimpleNamespace]:
-        return [SimpleNamespace(position=at, phash=7, item_id=b"%016d" % at) for at in positions.tolist()]
+        return [
+            SimpleNamespace(position=at, perceptual_hash=7, item_id=b"%016d" % at)
+            for at in positions.tolist()
+        ]
 
     def vectors(self, positions: np.ndarray) -> np.ndarray:
         return self.rows[positions]
