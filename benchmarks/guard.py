@@ -23,8 +23,10 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from curate.copies.calibration import calibrate
-from curate.index import BuildOptions, build_index, open_index
+from curate.index.build import build_index
 from curate.index.encoder import IndexEncoder
+from curate.index.index import open_index
+from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.removed import LEAKS
 from curate.selection.select_options import SelectOptions

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.index import BuildOptions, Index, build_index, open_index
+from curate.index.build import build_index
 from curate.index.encoder import IndexEncoder
+from curate.index.index import Index, open_index
+from curate.index.options import BuildOptions
 from curate.retrieval import encode_queries, retrieve_items
 from curate.selection.queries import QuerySet, load_queries
 from curate.selection.select_options import SelectOptions

@@ -10,7 +10,7 @@ from transferset.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from curate.bench import BenchReport
-    from curate.index import BuildOptions
+    from curate.index.options import BuildOptions
 
 
 def bench(

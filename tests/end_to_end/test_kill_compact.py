@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from curate.index import open_index
+from curate.index.index import open_index
 from tests.random_kills import until_done, work_seconds
 from transferset.copies import item_id
 from transferset.writes import sha256_file

@@ -12,8 +12,9 @@ from curate.copies import excluded_views as module
 from curate.copies.excluded_views import excluded_views
 from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.views import COPY_VIEWS, embed_views
-from curate.index import ForgetOptions, forget, open_index
 from curate.index.encoder import IndexEncoder
+from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
 from curate.index.layout import VIEWS_CACHE
 from curate.index.stored_views import stored_files
 from curate.selection.guard import load_excluded

@@ -20,7 +20,7 @@ from curate.fetch import reasons
 from curate.fetch.checks import recorded_hash
 from curate.fetch.completion import FetchReport, NothingFetched, fetch
 from curate.fetch.options import DownloadOptions, FetchOptions
-from curate.index import ForgetOptions, forget
+from curate.index.forget import ForgetOptions, forget
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.removed import EXACT_BYTES, QUERY, SAME_PIXELS

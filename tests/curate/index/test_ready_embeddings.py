@@ -11,10 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index, info, open_index
+from curate.index.build import build_index
 from curate.index.compact import compact
 from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
+from curate.index.info import info
 from curate.index.ledger import read_ledger
+from curate.index.options import BuildOptions
 from curate.index.verify import verify
 from curate.pools import listing
 from transferset.errors import DataError, InterruptedRun, UsageError

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from curate.index import open_index, scan
+from curate.index import scan
+from curate.index.index import open_index
 from curate.index.layout import PART_BITS
 from transferset.errors import NumericError
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from curate.index import BuildOptions, build_index
+from curate.index.build import build_index
 from curate.index.layout import WORK
+from curate.index.options import BuildOptions
 from curate.index.work import is_done, part_lock, read_work
 from curate.pools import partition
 from transferset.errors import BusyError, UsageError
