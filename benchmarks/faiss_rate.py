@@ -21,8 +21,8 @@ from made_index import write_index
 from curate.encoding.pipeline import encode_items
 from curate.encoding.vectors import unit_rows
 from curate.index.encoder import IndexEncoder
-from curate.index.faiss_recall import mean_recall
 from curate.index.index import Index, open_index
+from curate.index.search.faiss_recall import mean_recall
 from transferset.images import IMAGE_SUFFIXES, decode
 from transferset.models.runtime import FrozenModel
 

@@ -11,8 +11,8 @@ from curate.copies.checks import find_calibration, make_checks
 from curate.encoding.crops import CROPS
 from curate.encoding.pipeline import PipelineOptions
 from curate.index.encoder import IndexEncoder
-from curate.index.engine import EngineChoice, choose_engine, recall_on
 from curate.index.index import Index, open_index
+from curate.index.search.engine import EngineChoice, choose_engine, recall_on
 from curate.query_set import encode_queries, find_queries, quotas_of, with_texts
 from curate.retrieve_options import RetrieveOptions
 from curate.selection.background import measure_background

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate.foreign_json import stored_object
-from curate.index.engine import SERVICE_SECONDS, choose_engine
 from curate.index.index import Engine, Index
 from curate.index.part import ItemRow
+from curate.index.search.engine import SERVICE_SECONDS, choose_engine
 from curate.retrieval import retrieve_items
 from curate.selection.candidates import OVERFETCH
 from curate.selection.queries import Query

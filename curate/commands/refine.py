@@ -36,7 +36,7 @@ def refine(
     json: options.AsJson = False,
 ) -> None:
     """Retrieve again, guided by a teacher's outputs. Run it again to resume."""
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
     from curate.pools.roots import parse_moved
     from curate.refinement.refine import refine as run
     from curate.refinement.rule import Rule

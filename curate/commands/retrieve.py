@@ -7,7 +7,7 @@ from transferset.console import print_json, print_table, say
 from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
     from curate.selection.select_options import Shortfall
     from curate.selection.strategies import StrategyName
     from curate.transfer_set.retrieved_set import RetrieveReport

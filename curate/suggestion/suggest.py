@@ -10,8 +10,8 @@ import numpy as np
 from curate.copies.checks import find_calibration, make_checks
 from curate.encoding.pipeline import PipelineOptions
 from curate.index.encoder import IndexEncoder
-from curate.index.engine import EngineChoice, choose_engine
 from curate.index.index import Index, open_index
+from curate.index.search.engine import EngineChoice, choose_engine
 from curate.query_set import encode_queries, quotas_of, tell_queries
 from curate.retrieval import retrieve_items
 from curate.selection.background import SAMPLE, sample_pool
@@ -36,7 +36,7 @@ from transferset.images import MAX_PIXELS
 from transferset.vectors import unit
 
 if TYPE_CHECKING:
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
 
 MOST = 1_000
 _LEAST_CANDIDATES, _MOST_CANDIDATES, _CANDIDATES_EACH = 2_000, 5_000, 40

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from curate.bench import BenchOptions, bench
-from curate.index import estimate
 from curate.index.build import build_index
-from curate.index.estimate import estimate_build
+from curate.index.building import estimate
+from curate.index.building.estimate import estimate_build
 from curate.index.index import open_index
 from curate.index.options import BuildOptions
 from transferset.errors import DataError, UsageError

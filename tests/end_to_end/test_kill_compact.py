@@ -27,7 +27,7 @@ FORGOTTEN = ("005.jpg", "045.jpg", "085.jpg")
 # The command in a process of its own, with small parts; it kills itself at a moment.
 CURATE = """
 import importlib, os, signal, sys
-from curate.index import finish
+from curate.index.building import finish
 from curate.pools import partition
 partition.FOLDER_FILES = 40
 

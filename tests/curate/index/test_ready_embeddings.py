@@ -133,7 +133,7 @@ def test_a_long_file_is_cut_into_parts_that_do_not_show(pool, tmp_path, monkeypa
 
 
 def test_a_stopped_build_goes_on_within_a_file(pool, tmp_path, monkeypatch):
-    from curate.index import ready_part
+    from curate.index.building import ready_part
 
     monkeypatch.setattr(listing, "PIECE_ROWS", 4)
     build_index([pool], tmp_path / "whole", OPTIONS)

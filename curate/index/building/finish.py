@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from curate.index.building.stages import Stages
 from curate.index.encoder import library_versions
-from curate.index.faiss_choice import wish_of
-from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
 from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, THRESHOLDS, part_directory
 from curate.index.ledger import read_ledger
@@ -20,8 +19,9 @@ from curate.index.open_files import allow_open_files
 from curate.index.options import BuildReport
 from curate.index.part import Part
 from curate.index.plan import Plan
-from curate.index.search import make_searcher
-from curate.index.stages import Stages
+from curate.index.search.faiss_choice import wish_of
+from curate.index.search.faiss_file import FaissAbout, build_faiss
+from curate.index.search.searcher import make_searcher
 from transferset.errors import DataError
 from transferset.writes import read_json, size_of
 

@@ -12,7 +12,7 @@ import torch
 from curate.index.ids import ItemIds
 from curate.index.numbering import Numbering
 from curate.index.part import Part, rows_at
-from curate.index.scan import Scan, row_lengths
+from curate.index.search.scan import Scan, row_lengths
 from transferset.errors import NumericError
 from transferset.parallel import ordered_map
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from curate.encoding.pipeline import Encoded, PipelineOptions, encode_items
+from curate.index.building.id_kinds import require_images, require_kind
+from curate.index.building.part_writer import NewRow, write_part
+from curate.index.building.settle import Run, existing_plan, load_encoder, look
 from curate.index.encoder import OpenEncoder
-from curate.index.faiss_choice import choose_faiss, wish_of
-from curate.index.id_kinds import require_images, require_kind
 from curate.index.manifest import finished_parts
 from curate.index.options import BuildOptions
-from curate.index.part_writer import NewRow, write_part
-from curate.index.settle import Run, existing_plan, load_encoder, look
+from curate.index.search.faiss_choice import choose_faiss, wish_of
 from curate.pools.roots import as_pools
 from curate.pools.sample import pool_size, sample_images
 

@@ -9,7 +9,7 @@ import numpy as np
 from transferset.vectors import unit
 
 if TYPE_CHECKING:
-    from curate.index.search import Searcher
+    from curate.index.search.searcher import Searcher
 
 DEPTH = 100
 QUERIES = 200

@@ -7,15 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.index.id_kinds import notes_on_encoder, require_dimension, require_kind
-from curate.index.known import Changes, Known, follow_moved
-from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN
-from curate.index.ledger import Ledger, read_ledger
-from curate.index.manifest import FinishedPart, finished_parts, refuse_other_format
-from curate.index.options import BuildOptions
-from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
-from curate.index.stages import Stages
-from curate.index.work import (
+from curate.index.building.id_kinds import notes_on_encoder, require_dimension, require_kind
+from curate.index.building.known import Changes, Known, follow_moved
+from curate.index.building.stages import Stages
+from curate.index.building.work import (
     NumberedPart,
     Share,
     continue_work,
@@ -23,6 +18,11 @@ from curate.index.work import (
     sweep_part_locks,
     write_work,
 )
+from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN
+from curate.index.ledger import Ledger, read_ledger
+from curate.index.manifest import FinishedPart, finished_parts, refuse_other_format
+from curate.index.options import BuildOptions
+from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.pools import PoolListing, Roots, count_images, list_pools, plan_parts
 from transferset.cores import available_cores
 from transferset.errors import DataError
