@@ -16,10 +16,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from rate_lines import lines
 
 from curate.encoding.pipeline import PartItems, PipelineOptions, encode_parts
 from curate.index.build import build_index
@@ -30,7 +30,7 @@ from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
-from transferset.rates import joint, measure
+from transferset.rates import Rate, joint, measure
 from transferset.tars import TarReader, scan
 
 BUILD = """
@@ -43,6 +43,17 @@ finally:
     print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def lines(rates: Iterable[Rate], actual: float) -> list[str]:
+    """The measured stages, the prediction and how much of it was reached."""
+    rates = list(rates)
+    predicted = joint(rates)
+    stages = [f"{r.stage:<22}{r.per_second:>9.0f} images/s{r.core_ms:>8.2f} core-ms/image" for r in rates]
+    return [
+        *stages,
+        f"predicted joint rate {predicted:.0f}, measured {actual:.0f}, ratio {actual / predicted:.2f}",
+    ]
 
 
 def first_tars(pool: Path, images: int) -> list[Path]:
