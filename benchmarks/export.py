@@ -30,9 +30,12 @@ import simplejpeg
 from PIL import Image
 from process_memory import Peak
 
-from curate.index import BuildOptions, Index, build_index, open_index
+from curate.index.build import build_index
+from curate.index.index import Index, open_index
+from curate.index.options import BuildOptions
 from curate.index.part import ItemRow
-from curate.retrieval import DEFAULT_SHARD_SIZE, retrieve_items
+from curate.retrieval import retrieve_items
+from curate.retrieve_options import DEFAULT_SHARD_SIZE
 from curate.selection.queries import Query
 from curate.selection.select_options import SelectOptions
 from curate.selection.selection import Selection

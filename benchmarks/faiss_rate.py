@@ -20,10 +20,9 @@ from made_index import write_index
 
 from curate.encoding.pipeline import encode_items
 from curate.encoding.vectors import unit_rows
-from curate.index.encoder import resume
-from curate.index.faiss_recall import mean_recall
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index, open_index
-from curate.index.options import BuildOptions
+from curate.index.search.faiss_recall import mean_recall
 from transferset.images import IMAGE_SUFFIXES, decode
 from transferset.models.runtime import FrozenModel
 
@@ -121,7 +120,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     faiss.omp_set_num_threads(given.threads)
     source = open_index(given.index)
-    model = resume(source.plan, BuildOptions(), obey_runtime=False).model
+    model = IndexEncoder(source).model
     real = real_rows(source)
     differences = crop_differences(source, model, given.crops, rng)
     rows = make_rows(real, differences, given.rows, rng)

@@ -23,14 +23,16 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from curate.copies.calibration import calibrate
-from curate.copies.checks import IndexEncoder
-from curate.index import BuildOptions, build_index, open_index
+from curate.index.build import build_index
+from curate.index.encoder import IndexEncoder
+from curate.index.index import open_index
+from curate.index.options import BuildOptions
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.removed import LEAKS
 from curate.selection.select_options import SelectOptions
 from curate.selection.thresholds import stored_calibration
 from transferset.copies import item_id
-from transferset.tars import TarReader, list_members
+from transferset.tars import TarReader, scan
 
 Edit = Callable[[Image.Image, np.random.Generator], Image.Image]
 
@@ -141,7 +143,7 @@ def planted_ids(folder: Path) -> list[set[str]]:
     found = []
     for path in sorted(folder.glob("*.tar")):
         with TarReader(path) as tar:
-            found.append({item_id(tar.read(one.offset, one.size)).hex() for one in list_members(path)})
+            found.append({item_id(tar.read(one.offset, one.size)).hex() for one in scan(path).members})
     return found
 
 

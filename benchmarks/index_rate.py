@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,8 @@ from transferset.copies import item_id, perceptual_hash
 from transferset.images import decode, read_header
 from transferset.models.runtime import FrozenModel
 from transferset.parallel import ordered_map
-from transferset.rates import joint, lines, measure
-from transferset.tars import TarReader, list_members
+from transferset.rates import Rate, joint, measure
+from transferset.tars import TarReader, scan
 
 BUILD = """
 import re
@@ -44,6 +45,17 @@ finally:
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
+def lines(rates: Iterable[Rate], actual: float) -> list[str]:
+    """The measured stages, the prediction and how much of it was reached."""
+    rates = list(rates)
+    predicted = joint(rates)
+    stages = [f"{r.stage:<22}{r.per_second:>9.0f} images/s{r.core_ms:>8.2f} core-ms/image" for r in rates]
+    return [
+        *stages,
+        f"predicted joint rate {predicted:.0f}, measured {actual:.0f}, ratio {actual / predicted:.2f}",
+    ]
+
+
 def first_tars(pool: Path, images: int) -> list[Path]:
     """The first tars of a pool that hold at least this many images."""
     chosen: list[Path] = []
@@ -52,7 +64,7 @@ def first_tars(pool: Path, images: int) -> list[Path]:
         if count >= images:
             break
         chosen.append(tar)
-        count += sum(member.name.endswith(IMAGE_SUFFIXES) for member in list_members(tar))
+        count += sum(member.name.endswith(IMAGE_SUFFIXES) for member in scan(tar).members)
     return chosen
 
 
@@ -60,7 +72,7 @@ def read_all(tars: list[Path], workers: int) -> list[bytes]:
     """The bytes of every image, hashed as an item id on the way."""
     found: list[bytes] = []
     for tar in tars:
-        members = [member for member in list_members(tar) if member.name.endswith(IMAGE_SUFFIXES)]
+        members = [member for member in scan(tar).members if member.name.endswith(IMAGE_SUFFIXES)]
         with TarReader(tar) as reader:
 
             def one(place: tuple[int, int], reader: TarReader = reader) -> bytes:

@@ -20,13 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.index import BuildOptions, Index, build_index, open_index
-from curate.index.encoder import resume
+from curate.index.build import build_index
+from curate.index.encoder import IndexEncoder
+from curate.index.index import Index, open_index
+from curate.index.options import BuildOptions
 from curate.retrieval import encode_queries, retrieve_items
-from curate.selection.background import vectors_at
 from curate.selection.queries import QuerySet, load_queries
 from curate.selection.select_options import SelectOptions
 from curate.suggestion.suggest import SuggestOptions, suggest
+from transferset.vectors import unit
 
 OTHERS = 200
 DRAWS = 5
@@ -58,7 +60,7 @@ def prepare(task: Path, others: list[Path], out: Path) -> Task:
             shutil.copy2(found[one], pool / f"others{number}")
     build_index([pool], out / "index", BuildOptions(encoder="embedded", image_size=160, faiss=False))
     index = open_index(out / "index")
-    model = resume(index.plan, BuildOptions(), obey_runtime=False).model
+    model = IndexEncoder(index).model
     val = load_queries(task / "val")
     labels: dict[str, str | None] = {}
     for part in index.parts:
@@ -76,7 +78,7 @@ def score(task: Task, chosen: list[str]) -> tuple[float, float, int]:
 
     own = [one for one in dict.fromkeys(chosen) if task.labels[one] is not None]
     positions = [task.index.find(bytes.fromhex(one)) for one in own]
-    vectors = vectors_at(task.index, np.array(positions, dtype=np.int64))
+    vectors = unit(task.index.vectors(np.array(positions, dtype=np.int64)))
     labels = np.array([task.labels[one] for one in own])
     classes = np.unique(labels)
     means = np.stack([vectors[labels == one].mean(axis=0) for one in classes])
@@ -89,7 +91,7 @@ def score(task: Task, chosen: list[str]) -> tuple[float, float, int]:
 def neighbourhood(task: Task, queries: QuerySet, about: dict[str, object]) -> list[str]:
     """The candidates among which the suggestions were chosen, as item ids."""
     positions = [task.index.find(bytes.fromhex(query.query_id)) for query in queries.queries]
-    vectors = vectors_at(task.index, np.array(positions, dtype=np.int64))
+    vectors = unit(task.index.vectors(np.array(positions, dtype=np.int64)))
     ready = [replace(query, vector=vector) for query, vector in zip(queries.queries, vectors, strict=True)]
     options = SelectOptions(total=about["total"], seed=about["seed"])  # type: ignore[arg-type]
     picks = retrieve_items(task.index, None, ready, options).picks

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from curate.encoding.pipeline import Prepared, prepare
-from curate.index.id_kinds import require_images
+from curate.index.building.id_kinds import require_images
+from curate.index.building.part_writer import NewRow, write_part
 from curate.index.options import DEFAULT_BATCH_SIZE, DEFAULT_ENCODER, DEFAULT_MAX_PIXELS
-from curate.index.part_writer import NewRow, write_part
 from curate.pools import Roots, list_pools
 from curate.pools.roots import as_pools
 from curate.pools.sample import Sampled, sample_images

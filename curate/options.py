@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+MAX_PIXELS = 100_000_000  # of transferset.images, which is slow to import
+
 # What goes in and out.
 Pools = Annotated[
     list[str],

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.encoding.crops import VIEWS, encode_views
+from curate.encoding.crops import CROPS, encode_views
 from curate.encoding.pipeline import Encoded, PipelineOptions, Unreadable, encode_items
 from curate.index.index import Index
+from curate.retrieve_options import RetrieveOptions
 from curate.selection.queries import Query, QuerySet, load_queries
 from curate.selection.quotas import plan_class_quotas, plan_quotas
 from curate.selection.select_options import SelectOptions
@@ -22,11 +22,8 @@ from transferset.models.runtime import FrozenModel
 from transferset.models.text import TextTower
 from transferset.prompts import text_vector
 
-if TYPE_CHECKING:
-    from curate.retrieval import RetrieveOptions
 
-
-def find_queries(query_dir: Path | None, options: "RetrieveOptions") -> QuerySet:
+def find_queries(query_dir: Path | None, options: RetrieveOptions) -> QuerySet:
     """The query set, which is told on stderr: images, or for strategy "text" the names of classes.
 
     UsageError where the strategy needs what isn't given; DataError for unreadable queries.
@@ -53,8 +50,20 @@ def _class_folders(query_dir: Path) -> list[str | None]:
     return [None] if not labelled.classes else list(labelled.classes)
 
 
-def _load_queries(query_dir: Path, options: "RetrieveOptions") -> QuerySet:
+def _load_queries(query_dir: Path, options: RetrieveOptions) -> QuerySet:
     query_set = load_queries(query_dir, options.max_pixels, options.threads)
+    tell_queries(query_set)
+    rate = len(query_set.errors) / (len(query_set.errors) + len(query_set.repeats) + len(query_set.queries))
+    if options.max_error_rate is not None and rate > options.max_error_rate:
+        raise DataError(
+            f"{len(query_set.errors)} query images are unreadable, a share of {rate:.3f}; "
+            f"--max-error-rate is {options.max_error_rate}"
+        )
+    return query_set
+
+
+def tell_queries(query_set: QuerySet) -> None:
+    """Say on stderr how many queries there are, and what is wrong with others."""
     for note in query_set.notes:
         say(f"note: {note}")
     for error in query_set.errors[:10]:
@@ -65,13 +74,6 @@ def _load_queries(query_dir: Path, options: "RetrieveOptions") -> QuerySet:
     if query_set.repeats:
         counts.append(f"{len(query_set.repeats)} repeats of the same bytes")
     say(", ".join(counts))
-    rate = len(query_set.errors) / (len(query_set.errors) + len(query_set.repeats) + len(query_set.queries))
-    if options.max_error_rate is not None and rate > options.max_error_rate:
-        raise DataError(
-            f"{len(query_set.errors)} query images are unreadable, a share of {rate:.3f}; "
-            f"--max-error-rate is {options.max_error_rate}"
-        )
-    return query_set
 
 
 def encode_queries(
@@ -84,7 +86,7 @@ def encode_queries(
 ) -> np.ndarray:
     """The queries' embeddings (q, d) float32, L2-normalised, or with `crops` (q, v, d), the whole image
     first; ready vectors are taken as they are, once for each view."""
-    views = VIEWS if crops else 1
+    views = CROPS if crops else 1
     vectors = np.empty((len(queries), views, index.dimension), dtype=np.float32)
     images = []
     for place, query in enumerate(queries):

@@ -1,18 +1,20 @@
 """`curate retrieve`: from an index and a few labelled images to a transfer set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, find_calibration, make_checks
-from curate.encoding.crops import VIEWS
-from curate.encoding.pipeline import PipelineOptions, available_cores
-from curate.index.engine import EngineChoice, choose_engine, recall_on
+from curate.copies.checks import find_calibration, make_checks
+from curate.encoding.crops import CROPS
+from curate.encoding.pipeline import PipelineOptions
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index, open_index
+from curate.index.search.engine import EngineChoice, choose_engine, recall_on
 from curate.query_set import encode_queries, find_queries, quotas_of, with_texts
+from curate.retrieve_options import RetrieveOptions
 from curate.selection.background import measure_background
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import ExcludedSet, LeakageGuard, load_excluded
@@ -30,59 +32,13 @@ from curate.transfer_set.retrieved_set import RetrieveReport, write_set
 from curate.transfer_set.writing import Retrieved
 from transferset.console import say
 from transferset.errors import UsageError
-from transferset.images import MAX_PIXELS
 from transferset.models.runtime import FrozenModel
 
-DEFAULT_SHARD_SIZE = 1_000
 _RECALL_DEPTH = 100
 _UNGUARDED = (
     "no leakage guard: images of your val and test sets may be in the pool and will not be kept out; "
     "name their folders with --exclude-dir"
 )
-
-
-@dataclass(frozen=True)
-class RetrieveOptions:
-    """Options of `retrieve`.
-
-    Attributes:
-        selection: how many images and which strategy.
-        exclude_dirs: folders (val, test) whose images must not be retrieved.
-        near: whether near-duplicates, and near copies of excluded images, are kept out too.
-        shard_size: samples per shard, 1 to 100,000; shards end before 1 GiB in any case.
-        pool_roots: where pools are now, as {old path: new path}.
-        max_pixels: larger query images are unreadable.
-        max_error_rate: share of unreadable query images above which nothing is retrieved (None: no limit).
-        workers: threads that read and decode (None: one a core). device: auto, cpu, cuda, …
-    """
-
-    selection: SelectOptions
-    exclude_dirs: tuple[Path, ...] = ()
-    shard_size: int = DEFAULT_SHARD_SIZE
-    pool_roots: Mapping[str, str] = field(default_factory=dict)
-    max_pixels: int = MAX_PIXELS
-    max_error_rate: float | None = None
-    workers: int | None = None
-    device: str = "auto"
-    near: bool = True
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.shard_size <= 100_000:
-            raise UsageError(f"--shard-size must be from 1 to 100,000, got {self.shard_size}")
-        if self.max_error_rate is not None and not 0 <= self.max_error_rate <= 1:
-            raise UsageError(f"--max-error-rate is a share, from 0 to 1, got {self.max_error_rate}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, got {self.workers}")
-
-    @property
-    def threads(self) -> int:
-        """Threads that read and decode."""
-        return self.workers or available_cores()
-
-    @property
-    def pipeline(self) -> PipelineOptions:
-        """How images are read and encoded."""
-        return PipelineOptions(self.threads, self.max_pixels)
 
 
 def retrieve(
@@ -186,7 +142,7 @@ def _select(
     if options.selection.strategy != "random":
         model = encoder.model
         queries, texts = with_texts(query_set, index.encoder_spec, encoder.text, options.selection)
-        say(f"searching {'exactly' if engine.engine == 'exact' else 'by the FAISS file'}: {engine.reason}")
+        say(engine.sentence)
     guard, duplicates = make_checks(encoder, excluded, near, pipeline)
     search: dict[str, Any] = {"engine": engine.engine, "reason": engine.reason}
     background = None
@@ -225,6 +181,6 @@ def with_engine(
     elif selection.engine == "auto" and selection.filters.active:
         choice = EngineChoice("exact", "the recall of approximate search is not known for filtered images")
     else:
-        searches = len(quotas) * (VIEWS if selection.tuning.crops else 1)
+        searches = len(quotas) * (CROPS if selection.tuning.crops else 1)
         choice = choose_engine(index, searches, depth, selection.engine)
     return replace(options, selection=replace(options.selection, engine=choice.engine)), choice

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from curate.encoding.pipeline import PipelineOptions
-from curate.index.encoder import OpenEncoder, resume
+from curate.index.encoder import IndexEncoder, OpenEncoder
 from curate.index.index import Index
-from curate.index.options import BuildOptions
 from curate.query_set import encode_queries
 from curate.selection.queries import Query
-from transferset.console import say
 
 
 class SharedEncoder:
@@ -54,7 +52,4 @@ def open_encoder(index: Index, device: str = "auto") -> SharedEncoder:
 
     Raises UsageError or DataError where it can't be had, or is another one now.
     """
-    encoder = resume(index.plan, BuildOptions(device=device), obey_runtime=False)
-    for note in encoder.notes:
-        say(f"note: {note}")
-    return SharedEncoder(index, encoder)
+    return SharedEncoder(index, IndexEncoder(index, device).opened)

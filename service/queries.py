@@ -106,8 +106,7 @@ def _stored(index: Index, identity: str, name: str) -> np.ndarray:
     position = index.find(bytes.fromhex(identity))
     if position is None:
         raise ApiError(422, "unknown_item", f"{name}.item_id {identity} is not in the index", WHICH_IDS)
-    item = index.item(position)
-    return normalised(index.embeddings(item.part)[item.row].astype(np.float64))
+    return normalised(index.vectors(np.array([position], np.int64))[0].astype(np.float64))
 
 
 def _check_text(text: str, name: str, encoder: SharedEncoder, settings: Settings) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from curate.foreign_json import stored_object
-from curate.index.engine import SERVICE_SECONDS, choose_engine
 from curate.index.index import Engine, Index
 from curate.index.part import ItemRow
+from curate.index.search.engine import SERVICE_SECONDS, choose_engine
 from curate.retrieval import retrieve_items
 from curate.selection.candidates import OVERFETCH
 from curate.selection.queries import Query
+from curate.selection.removed import QUERY
 from curate.selection.select_options import SelectOptions
 from curate.selection.selection import Pick, Selection
 from curate.selection.texts import no_text_tower, text_vectors
@@ -91,7 +92,7 @@ class Retrieval:
             requested=selection.requested,
             returned=len(results),
             missing=selection.missing,
-            dropped=Dropped(query=selection.removed_counts()["query"], filtered=selection.filtered),
+            dropped=Dropped(query=selection.removed_counts()[QUERY], filtered=selection.filtered),
             notes=_notes(queries, asked, selection),
         )
 

@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 from PIL import Image
 
+from transferset.images import ImageError, decode
+
 ID_BYTES = 16
 
 
@@ -20,6 +22,14 @@ def pixel_hash(rgb: np.ndarray) -> bytes:
     digest = hashlib.sha256(repr(rgb.shape).encode("ascii"))
     digest.update(np.ascontiguousarray(rgb).data)
     return digest.digest()
+
+
+def pixels_of(data: bytes, max_pixels: int) -> bytes | None:
+    """The pixel hash of an encoded image; None if it can't be decoded."""
+    try:
+        return pixel_hash(decode(data, max_pixels=max_pixels))
+    except ImageError:
+        return None
 
 
 def perceptual_hash(rgb: np.ndarray) -> int:

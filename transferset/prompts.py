@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from transferset.errors import DataError, UsageError
+from transferset.vectors import unit
 
 SLOT = "{}"
 TEMPLATES = (
@@ -62,12 +63,7 @@ def prompts(name: str, templates: Sequence[str]) -> tuple[str, ...]:
 
 def text_vector(encode: EncodeTexts, sentences: Sequence[str]) -> np.ndarray:
     """The normalised mean (d,) float32 of the normalised embeddings of some sentences."""
-    return _unit(_unit(encode(sentences)).mean(axis=0))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), np.float32)
+    return unit(unit(encode(sentences)).mean(axis=0))
 
 
 def parse_class_names(text: str) -> dict[str, str]:

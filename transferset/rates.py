@@ -44,14 +44,3 @@ def bottleneck(rates: Sequence[Rate], on_device: Rate | None = None) -> tuple[Ra
         return on_device, 1.0
     slowest = min(host, key=lambda rate: rate.per_second)
     return slowest, joint(host) / slowest.per_second
-
-
-def lines(rates: Iterable[Rate], actual: float) -> list[str]:
-    """The measured stages, the prediction and how much of it was reached."""
-    rates = list(rates)
-    predicted = joint(rates)
-    stages = [f"{r.stage:<22}{r.per_second:>9.0f} images/s{r.core_ms:>8.2f} core-ms/image" for r in rates]
-    return [
-        *stages,
-        f"predicted joint rate {predicted:.0f}, measured {actual:.0f}, ratio {actual / predicted:.2f}",
-    ]

@@ -7,12 +7,16 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
 from transferset.console import visible
+from transferset.errors import DataError
+from transferset.images import decode
+
+NO_CLASS = "(no class)"
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --quiet: #767676; --mark: #d9742b;
@@ -76,6 +80,19 @@ def thumbnail(rgb: np.ndarray, side: int = 96) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def thumbnail_of(read: Callable[[], bytes], side: int = 96) -> str:
+    """A thumbnail of an encoded image; empty if its bytes can't be had or decoded."""
+    try:
+        return thumbnail(decode(read(), short_side=side), side)
+    except (DataError, OSError):
+        return ""
+
+
+def class_name(label: str | None) -> str:
+    """A class's name, escaped."""
+    return NO_CLASS if label is None else text(label)
 
 
 def figure(image_uri: str, caption_html: str, kind: str = "") -> str:

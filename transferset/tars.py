@@ -44,14 +44,6 @@ class TarScan:
     error: str | None
 
 
-class TarError(DataError):
-    """A tar that is damaged or cut off; `partial` holds the members that are whole."""
-
-    def __init__(self, message: str, partial: list[Member]) -> None:
-        super().__init__(message, hint="fetch or write the tar again")
-        self.partial = partial
-
-
 def scan(path: Path) -> TarScan:
     """List the regular files of the uncompressed tar `path`; a cut-off or damaged tar gives what is whole
     before.
@@ -125,14 +117,6 @@ def _wrong_end(file: IO[bytes], offset: int, length: int) -> str | None:
     if not block:
         return f"ends at byte {length} without an end mark: it may have been cut off"
     return f"damaged or cut off at byte {offset} of {length}"
-
-
-def list_members(path: Path) -> list[Member]:
-    """The regular files of a whole tar. Raises TarError (a DataError with `.partial`) if it is cut off."""
-    found = scan(path)
-    if found.error is not None:
-        raise TarError(f"{path}: {found.error}", list(found.members))
-    return list(found.members)
 
 
 def group_samples(members: Iterable[Member]) -> list[Sample]:

@@ -10,7 +10,7 @@ from transferset.console import print_json, print_table, say
 
 if TYPE_CHECKING:
     from curate.bench import BenchReport
-    from curate.index import BuildOptions
+    from curate.index.options import BuildOptions
 
 
 def bench(
@@ -76,7 +76,7 @@ def _print_bench(report: "BenchReport") -> None:
 
 def dry_run(pools: list[str], index: Path, given: "BuildOptions", json: bool) -> None:
     """Print what a build would need."""
-    from curate.index.estimate import estimate_build
+    from curate.index.building.estimate import estimate_build
 
     found = estimate_build(pools, index, given)
     if json:

@@ -7,7 +7,7 @@ from curate.commands import bench
 from transferset.console import print_json, print_table, say
 
 if TYPE_CHECKING:
-    from curate.index import BuildReport
+    from curate.index.options import BuildReport
 
 _PATHS_SHOWN = 5
 
@@ -32,8 +32,9 @@ def build_index(
     json: options.AsJson = False,
 ) -> None:
     """Embed the images of a pool. Run it again to resume or to add new images."""
-    from curate.index import BuildOptions, TooManyErrors
-    from curate.index import build_index as build
+    from curate.index.build import TooManyErrors
+    from curate.index.build import build_index as build
+    from curate.index.options import BuildOptions
 
     given = BuildOptions(
         encoder=encoder,

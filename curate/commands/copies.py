@@ -24,8 +24,8 @@ def calibrate(
     retrieve does this by itself for an index that was never calibrated.
     """
     from curate.copies.calibration import calibrate as run
-    from curate.copies.checks import IndexEncoder
     from curate.encoding.pipeline import PipelineOptions
+    from curate.index.encoder import IndexEncoder
     from curate.index.index import open_index
     from curate.pools.roots import parse_moved
 

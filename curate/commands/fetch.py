@@ -27,7 +27,7 @@ def fetch(
     user_agent_token: options.UserAgentToken = "transferset",
     workers: options.Workers = None,
     device: options.Device = "auto",
-    max_pixels: options.ImageMaxPixels = 100_000_000,
+    max_pixels: options.ImageMaxPixels = options.MAX_PIXELS,
     json: options.AsJson = False,
 ) -> None:
     """Download the images of a transfer set of URLs.

@@ -30,17 +30,17 @@ def refine(
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    max_pixels: options.QueryMaxPixels = 100_000_000,
+    max_pixels: options.QueryMaxPixels = options.MAX_PIXELS,
     max_error_rate: options.QueryErrorRate = None,
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:
     """Retrieve again, guided by a teacher's outputs. Run it again to resume."""
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
     from curate.pools.roots import parse_moved
     from curate.refinement.refine import refine as run
     from curate.refinement.rule import Rule
-    from curate.retrieval import RetrieveOptions
+    from curate.retrieve_options import RetrieveOptions
     from curate.selection.select_options import SelectOptions, Shortfall
 
     if drop is not None and off_task is not None:

@@ -7,7 +7,7 @@ from transferset.console import print_json, print_table, say
 from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
     from curate.selection.select_options import Shortfall
     from curate.selection.strategies import StrategyName
     from curate.transfer_set.retrieved_set import RetrieveReport
@@ -42,7 +42,7 @@ def retrieve(
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    max_pixels: options.QueryMaxPixels = 100_000_000,
+    max_pixels: options.QueryMaxPixels = options.MAX_PIXELS,
     max_error_rate: options.QueryErrorRate = None,
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
@@ -55,8 +55,8 @@ def retrieve(
 
     check_amount(total, per_query)
     from curate.pools.roots import parse_moved
-    from curate.retrieval import RetrieveOptions
     from curate.retrieval import retrieve as run
+    from curate.retrieve_options import RetrieveOptions
     from curate.selection.filters import Filters
     from curate.selection.options import StrategyOptions
     from curate.selection.select_options import SelectOptions

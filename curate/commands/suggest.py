@@ -7,7 +7,7 @@ from transferset.console import print_json, print_table, say
 from transferset.label_lists import with_image_root
 
 if TYPE_CHECKING:
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
     from curate.suggestion.suggest import SuggestReport
 
 
@@ -23,7 +23,7 @@ def suggest(
     pool_root: options.PoolRoots = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    max_pixels: options.QueryMaxPixels = 100_000_000,
+    max_pixels: options.QueryMaxPixels = options.MAX_PIXELS,
     seed: options.DrawSeed = 0,
     json: options.AsJson = False,
 ) -> None:

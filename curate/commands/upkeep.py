@@ -12,7 +12,8 @@ from transferset.console import print_json, print_table, say
 from transferset.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from curate.index import ForgetReport, VerifyReport
+    from curate.index.forget import ForgetReport
+    from curate.index.verify import VerifyReport
 
 _ITEMS_SHOWN = 50
 
@@ -48,8 +49,8 @@ def forget(
 
     They cannot come back; compact removes their rows.
     """
-    from curate.index import ForgetOptions
-    from curate.index import forget as run
+    from curate.index.forget import ForgetOptions
+    from curate.index.forget import forget as run
 
     asked = bool(similar_to) and not yes
     given = ForgetOptions(
@@ -127,8 +128,8 @@ def compact(
 
     Run it again after an interruption.
     """
-    from curate.index import CompactOptions
-    from curate.index import compact as run
+    from curate.index.compact import CompactOptions
+    from curate.index.compact import compact as run
     from curate.pools.roots import parse_moved
 
     report = run(index, CompactOptions(parse_moved(pool_root or []), keep_gone, dry_run))
@@ -152,8 +153,8 @@ def verify(index: options.Index, json: options.AsJson = False) -> None:
 
     Explains how to repair damaged files.
     """
-    from curate.index import Damaged
-    from curate.index import verify as run
+    from curate.index.verify import Damaged
+    from curate.index.verify import verify as run
 
     report = run(index)
     if json:

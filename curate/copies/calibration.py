@@ -18,13 +18,12 @@ import numpy as np
 
 from curate.copies.cosines import Measured, measure
 from curate.encoding.pipeline import PipelineOptions
-from curate.encoding.views import VIEWS
+from curate.encoding.views import COPY_VIEWS
 from curate.index.index import Index
 from curate.index.layout import PARTS_TABLE, THRESHOLDS, WHITENING
 from curate.index.manifest import read_manifest, write_manifest
 from curate.index.numbering import Numbering
 from curate.index.part import ItemRow
-from curate.selection.near_copies import embeddings_of
 from curate.selection.thresholds import Calibration, Thresholds
 from curate.selection.whitening import Whitening
 from transferset.console import say
@@ -94,7 +93,7 @@ def calibrate(
         "sample": len(items),
         "rows": index.rows,
         "seed": seed,
-        "views": VIEWS,
+        "views": COPY_VIEWS,
     }
     calibration, stored = _store(index, found.thresholds, found.whitening, entry)
     seconds = time.perf_counter() - start
@@ -129,8 +128,8 @@ def calibrate_on(
 ) -> Found:
     """Find thresholds on items whose bytes there are, compared with the rows at `positions` (n,) int64."""
     start = time.perf_counter()
-    whitening = Whitening.fit(embeddings_of(index, positions))
-    say(f"calibrating on {len(items)} images, with {VIEWS} views and some copies of each")
+    whitening = Whitening.fit(index.vectors(positions))
+    say(f"calibrating on {len(items)} images, with {COPY_VIEWS} views and some copies of each")
     measured = measure(index, items, positions, whitening, model, seed, pipeline)
     thresholds = measured.thresholds()
     say(

@@ -1,15 +1,12 @@
 """The near checks of a retrieval: thresholds, the excluded images' views, near-duplicates; and their cost."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from curate.copies.calibration import calibrate
 from curate.copies.excluded_views import excluded_views
 from curate.encoding.pipeline import PipelineOptions
-from curate.index.encoder import OpenEncoder, resume
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index
-from curate.index.options import BuildOptions
 from curate.selection.guard import ExcludedSet, LeakageGuard
 from curate.selection.near_copies import NearCopies
 from curate.selection.near_duplicates import NearDuplicates
@@ -19,32 +16,6 @@ from transferset.console import say
 from transferset.images import MAX_PIXELS
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
-from transferset.models.text import TextTower
-
-
-@dataclass
-class IndexEncoder:
-    """The encoder of an index, loaded when it is first needed."""
-
-    index: Index
-    device: str = "auto"
-
-    @cached_property
-    def _opened(self) -> OpenEncoder:
-        encoder = resume(self.index.plan, BuildOptions(device=self.device), obey_runtime=False)
-        for note in encoder.notes:
-            say(f"note: {note}")
-        return encoder
-
-    @property
-    def model(self) -> FrozenModel:
-        """Its image tower on this machine's runtime."""
-        return self._opened.model
-
-    @property
-    def text(self) -> TextTower | None:
-        """Its text tower, if it has one."""
-        return self._opened.text
 
 
 def find_calibration(
@@ -76,7 +47,7 @@ def near_copies(
         lambda number: images[number].path.read_bytes(),
         calibration,
         pipeline.max_pixels or MAX_PIXELS,
-        pipeline.workers or 1,
+        pipeline.threads,
     )
 
 
@@ -88,9 +59,9 @@ def make_checks(
     index, max_pixels = encoder.index, pipeline.max_pixels or MAX_PIXELS
     duplicates = guard = None
     if near is not None:
-        duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.workers or 1)
+        duplicates = NearDuplicates(index, near.thresholds, max_pixels, pipeline.threads)
     if excluded is not None and index.has_bytes:
         short_side = Preprocessing.from_dict(index.plan.encoder.preprocessing).resize_short_side
         copies = None if near is None else near_copies(excluded, index, encoder.model, near, pipeline)
-        guard = LeakageGuard(excluded, index, short_side, max_pixels, copies)
+        guard = LeakageGuard(excluded, index, short_side, max_pixels, copies, pipeline.threads)
     return guard, duplicates

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from curate.encoding.edits import SLIGHT, edited_copies
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.views import embed_pictures, embed_views
 from curate.index.index import Index
 from curate.index.part import ItemRow
-from curate.selection.near_copies import DECIMALS, best_cosines, embeddings_of, pool_bytes, sketch_of
+from curate.selection.near_copies import DECIMALS, best_cosines, pool_bytes, sketch_of
 from curate.selection.thresholds import Thresholds
 from curate.selection.whitening import Whitening
 from transferset.alignment import SAME_PICTURE, agreement
@@ -106,7 +106,7 @@ def measure(
 def _embed(
     index: Index, model: FrozenModel, items: Sequence[ItemRow], seed: int, pipeline: PipelineOptions
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The unit vectors of the items' views (n, VIEWS, d), and of each item's edited copies, slight ones
+    """The unit vectors of the items' views (n, COPY_VIEWS, d), and of each item's edited copies, slight ones
     first."""
     images = [index.read_bytes(item) for item in items]
     views = [one for one in embed_views(model, images, lambda data: data, pipeline) if one is not None]
@@ -139,7 +139,7 @@ def _innocents(
     plain = np.empty_like(pairs)
     for start in range(0, len(positions), _BLOCK):
         some = slice(start, start + _BLOCK)
-        rows = embeddings_of(index, positions[some])
+        rows = index.vectors(positions[some])
         pairs[some] = best_cosines(whitening.apply(rows), white)
         plain[some] = rows.astype(np.float32) @ views[:, 0].T
         for offset, item in enumerate(index.items(positions[some])):
@@ -167,6 +167,6 @@ def _are_copies(
         one, other = (None if data is None else sketch_of(data, pipeline.max_pixels) for data in found)
         return one is not None and other is not None and agreement(one, other) >= SAME_PICTURE
 
-    workers = pipeline.workers or available_cores()
+    workers = pipeline.threads
     pairs = zip(sampled, index.items(neighbours), strict=True)
     return np.fromiter(ordered_map(same, pairs, workers, 2 * workers), bool, len(sampled))

@@ -10,7 +10,7 @@ from dataclasses import astuple
 import numpy as np
 
 from curate.encoding.pipeline import PipelineOptions
-from curate.encoding.views import VIEWS, VIEWS_VERSION, embed_views
+from curate.encoding.views import COPY_VIEWS, VIEWS_VERSION, embed_views
 from curate.index.index import Index
 from curate.index.stored_views import StoredViews
 from curate.selection.guard import ExcludedImage
@@ -25,14 +25,14 @@ STATE_DIGITS = 16
 def excluded_views(
     images: Sequence[ExcludedImage], index: Index, model: FrozenModel, pipeline: PipelineOptions
 ) -> np.ndarray:
-    """The unit vectors (n, VIEWS, d) float16 of the views of each image; zeros for one that can't be decoded.
+    """The unit vectors (n, COPY_VIEWS, d) float16 of each image's views; zeros if it can't be decoded.
 
     `model` is the encoder of `index`. Vectors come from the index's cache, or are embedded and put there a
     few at a time, so that a run that was killed goes on where it was. Equal bytes are embedded once. How many
     came from where, and what it cost, is told.
     """
     start = time.perf_counter()
-    vectors = np.zeros((len(images), VIEWS, model.dimension), np.float16)
+    vectors = np.zeros((len(images), COPY_VIEWS, model.dimension), np.float16)
     places: dict[bytes, list[int]] = defaultdict(list)
     for number, image in enumerate(images):
         places[image.item_id].append(number)
@@ -50,7 +50,7 @@ def excluded_views(
         if missing:
             embedded = _embed(list(missing.values()), places, vectors, stored, model, pipeline)
     say(
-        f"leakage guard: {VIEWS} views of each of {len(images)} excluded images: "
+        f"leakage guard: {COPY_VIEWS} views of each of {len(images)} excluded images: "
         f"{readable - len(missing)} from the index's cache, {embedded} embedded, "
         f"in {time.perf_counter() - start:.1f} s, {vectors.nbytes / 1e6:.0f} MB"
     )
@@ -90,5 +90,5 @@ def _embed(
 def views_state(index: Index, model: FrozenModel) -> str:
     """Names what stored vectors depend on besides the image: encoder, runtime and the list of views."""
     runtime = astuple(model.info)[:4]
-    relevant = [index.encoder_fingerprint, *runtime, VIEWS, VIEWS_VERSION]
+    relevant = [index.encoder_fingerprint, *runtime, COPY_VIEWS, VIEWS_VERSION]
     return hashlib.sha256(json.dumps(relevant).encode()).hexdigest()[:STATE_DIGITS]

@@ -1,23 +1,27 @@
 """`curate guard`: whether a finished transfer set holds copies of images that it must not hold."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, near_copies
+from curate.copies.checks import near_copies
 from curate.encoding.pipeline import Encoded, PipelineOptions, encode_items
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index
 from curate.selection.guard import ExcludedSet, load_excluded
-from curate.selection.removed import LEAKS
+from curate.selection.removed import EXACT_BYTES, LEAKS, NEAR_COPY, SAME_PIXELS, Why
 from curate.selection.thresholds import Calibration, stored_calibration
 from curate.transfer_set.manifest import SHARDS, read_manifest
-from transferset.copies import item_id, pixel_hash
+from transferset.copies import item_id, pixels_of
 from transferset.errors import DataError, UsageError
-from transferset.images import ImageError, decode
+from transferset.parallel import ordered_map
 from transferset.progress import progress
 from transferset.tars import TarReader
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Leak:
     """A sample of the transfer set that is a copy of an excluded image; scores as in `Removed`."""
 
     item_id: str
-    why: str
+    why: Why
     match: str
     similarity: float | None = None
     agreement: float | None = None
@@ -79,20 +83,15 @@ def guard(
     chosen = pipeline or PipelineOptions()
     manifest = read_manifest(Path(transfer_set))
     samples = _samples(Path(transfer_set))
-    excluded = load_excluded(against, chosen.max_pixels)
+    excluded = load_excluded(against, chosen.max_pixels, chosen.threads)
     by_id = {image.item_id.hex(): image.name for image in reversed(excluded.images)}
-    leaks = [
-        Leak(one.identity, "exact bytes", by_id[one.identity]) for one in samples if one.identity in by_id
-    ]
+    leaks = [Leak(one.identity, EXACT_BYTES, by_id[one.identity]) for one in samples if one.identity in by_id]
     rest = [one for one in samples if one.identity not in by_id]
-    most = chosen.max_pixels
-    pixels = {
-        found: image.name for image in excluded.images if (found := _pixels(image.path.read_bytes(), most))
-    }
-    for one in rest:
-        found = _pixels(_checked(one), most)
+    of_excluded = _pixels(lambda image: image.path.read_bytes(), excluded.images, chosen)
+    pixels = {found: image.name for found, image in zip(of_excluded, excluded.images, strict=True) if found}
+    for found, one in zip(_pixels(_checked, rest, chosen), rest, strict=True):
         if found in pixels:
-            leaks.append(Leak(one.identity, "same pixels", pixels[found]))
+            leaks.append(Leak(one.identity, SAME_PIXELS, pixels[found]))
     known = {leak.item_id for leak in leaks}
     rest = [one for one in rest if one.identity not in known]
     if near and rest:
@@ -120,7 +119,7 @@ def _near_leaks(
     return [
         Leak(
             hit.item.identity,
-            "near copy",
+            NEAR_COPY,
             excluded.images[hit.image].name,
             hit.similarity,
             hit.agreement,
@@ -149,11 +148,13 @@ def _checked(one: _Stored) -> bytes:
     return data
 
 
-def _pixels(data: bytes, max_pixels: int) -> bytes | None:
-    try:
-        return pixel_hash(decode(data, max_pixels=max_pixels))
-    except ImageError:
-        return None
+def _pixels(
+    read: Callable[[T], bytes], images: Sequence[T], pipeline: PipelineOptions
+) -> Iterator[bytes | None]:
+    def one(image: T) -> bytes | None:
+        return pixels_of(read(image), pipeline.max_pixels)
+
+    return ordered_map(one, images, pipeline.threads, 4 * pipeline.threads)
 
 
 def _calibration(manifest: dict[str, Any], index: Index) -> Calibration:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from curate.encoding.pipeline import PipelineOptions, Unreadable, available_cores
+from curate.encoding.pipeline import PipelineOptions, Unreadable
 from curate.encoding.vectors import unit_rows
 from transferset.errors import DataError
 from transferset.images import ImageError, decode
@@ -21,7 +21,7 @@ from transferset.parallel import ordered_map
 
 T = TypeVar("T")
 
-VIEWS = 6
+CROPS = 6
 SHARE = 0.75
 """The sides of a crop are this share of the image's."""
 _ITEMS_A_GROUP = 64
@@ -41,10 +41,10 @@ def encode_views(
 ) -> Iterator[tuple[T, np.ndarray] | Unreadable[T]]:
     """Embed images and their crops, in order.
 
-    Yields for each item its vectors (VIEWS, d) float32 of length 1, the whole image's first, which is the one
+    Yields for each item its vectors (CROPS, d) float32 of length 1, the whole image's first, which is the one
     that `encode_items` gives; or why it can't be read.
     """
-    workers = options.workers or available_cores()
+    workers = options.threads
 
     def prepare(item: T) -> tuple[T, np.ndarray] | Unreadable[T]:
         return _prepare(item, read, model.preprocessing, options.max_pixels)
@@ -60,7 +60,7 @@ def encode_views(
 def _prepare(
     item: T, read: Callable[[T], bytes], preprocessing: Preprocessing, max_pixels: int
 ) -> tuple[T, np.ndarray] | Unreadable[T]:
-    """Render an image and its crops: (VIEWS, size, size, 3) uint8."""
+    """Render an image and its crops: (CROPS, size, size, 3) uint8."""
     short = preprocessing.resize_short_side
     try:
         data = read(item)
@@ -74,7 +74,7 @@ def _prepare(
 
 
 def _encode(model: FrozenModel, pixels: np.ndarray) -> np.ndarray:
-    """(n * VIEWS, size, size, 3) to (n, VIEWS, d)."""
+    """(n * CROPS, size, size, 3) to (n, CROPS, d)."""
     starts = range(0, len(pixels), model.batch_size)
     features = [model(pixels[start : start + model.batch_size]) for start in starts]
-    return unit_rows(np.concatenate(features), "of this index").reshape(-1, VIEWS, model.dimension)
+    return unit_rows(np.concatenate(features), "of this index").reshape(-1, CROPS, model.dimension)

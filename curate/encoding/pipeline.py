@@ -41,6 +41,11 @@ class PipelineOptions:
     workers: int | None = None
     max_pixels: int = MAX_PIXELS
 
+    @property
+    def threads(self) -> int:
+        """Threads that read and decode."""
+        return self.workers or available_cores()
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded(Generic[T]):
@@ -126,7 +131,7 @@ def encode_parts(
     before the next is asked for. An error in the items of a part comes out when its turn has come.
     """
     chosen = options or PipelineOptions()
-    workers = chosen.workers or available_cores()
+    workers = chosen.threads
 
     def prepare_item(entry: tuple[PartItems[P, T], T] | _End) -> Prepared[T] | Unreadable[T] | _End:
         if isinstance(entry, _End):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from transferset.errors import NumericError
+from transferset.vectors import unit
 
 
 def unit_rows(features: np.ndarray, encoder: object) -> np.ndarray:
@@ -16,10 +17,9 @@ def unit_rows(features: np.ndarray, encoder: object) -> np.ndarray:
         NumericError: a feature is not finite.
     """
     rows = np.asarray(features, np.float32)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.isfinite(norms).all():
+    if not np.isfinite(np.linalg.norm(rows, axis=1)).all():
         raise NumericError(
             f"the encoder {encoder} gave features that are not finite",
             "its weights may be damaged; try another",
         )
-    return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
+    return unit(rows)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.encoding.vectors import unit_rows
 from transferset.errors import DataError
 from transferset.images import decode
@@ -20,7 +20,7 @@ from transferset.parallel import ordered_map
 
 T = TypeVar("T")
 
-VIEWS = 20
+COPY_VIEWS = 20
 VIEWS_VERSION = 1
 """Goes up when a view or the order of views changes: stored vectors of them are no use then."""
 _CROP = 0.7
@@ -29,7 +29,7 @@ _BATCHES_A_GROUP = 4
 
 
 def views(rgb: np.ndarray) -> list[np.ndarray]:
-    """The VIEWS views of an image (h, w, 3) uint8, itself first."""
+    """The COPY_VIEWS views of an image (h, w, 3) uint8, itself first."""
     half, crops = _half(rgb), _crops(rgb)
     return [
         rgb,
@@ -74,8 +74,8 @@ def embed_views(
     read: Callable[[T], bytes],
     options: PipelineOptions | None = None,
 ) -> Iterator[np.ndarray | None]:
-    """For each image the unit vectors (VIEWS, d) float32 of its views, in order; None for one that can't be
-    read or decoded. `read` gives an image's encoded bytes and is called from several threads."""
+    """For each image the unit vectors (COPY_VIEWS, d) float32 of its views, in order; None for one that can't
+    be read or decoded. `read` gives an image's encoded bytes and is called from several threads."""
     chosen = options or PipelineOptions()
     side = math.ceil(model.preprocessing.resize_short_side / _CROP)
 
@@ -96,7 +96,7 @@ def embed_pictures(
 ) -> Iterator[np.ndarray | None]:
     """For each item the unit vectors (n, d) float32 of its `pictures`, each (h, w, 3) uint8; None where it
     has none. Pictures are made and rendered in threads, and encoded in batches of the model's size."""
-    workers = (options or PipelineOptions()).workers or available_cores()
+    workers = (options or PipelineOptions()).threads
 
     def render(item: T) -> np.ndarray | None:
         found = pictures(item)

@@ -8,7 +8,6 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,7 @@ from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items, 
 from curate.fetch.agreement import Threshold, calibrate
 from curate.fetch.chunks import Outcome
 from curate.foreign_json import stored_object
-from curate.index.encoder import resume
-from curate.index.options import BuildOptions
-from transferset.console import say
+from curate.index.encoder import IndexEncoder
 from transferset.images import MAX_PIXELS
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.runtime import FrozenModel
@@ -79,16 +76,13 @@ class Checker:
 
     def __init__(self, index: "Index", device: str, workers: int, max_pixels: int = MAX_PIXELS) -> None:
         self._index = index
-        self._device = device
+        self._encoder = IndexEncoder(index, device)
         self._pipeline = PipelineOptions(workers, max_pixels)
 
-    @cached_property
+    @property
     def model(self) -> FrozenModel:
         """The index's encoder."""
-        encoder = resume(self._index.plan, BuildOptions(device=self._device), obey_runtime=False)
-        for note in encoder.notes:
-            say(f"note: {note}")
-        return encoder.model
+        return self._encoder.model
 
     def check_all(
         self, folder: Path, outcomes: Sequence[Outcome], items: Mapping[int, "ItemRow"]
@@ -147,11 +141,11 @@ class Checker:
                 return Check(one.place, one.item_id.hex(), outcome.reason, **told)
             return Check(one.place, one.item_id.hex(), **told, **_seen(outcome))
 
-        workers = limits.workers or 1
+        workers = limits.threads
         yield from ordered_map(look, group, workers, 4 * workers)
 
     def _stored(self, item: "ItemRow") -> np.ndarray:
-        return self._index.embeddings(item.part)[item.row]
+        return self._index.vectors(np.array([item.position], np.int64))[0]
 
 
 def _remembered(data: bytes) -> Callable[[Outcome], bytes]:

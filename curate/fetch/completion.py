@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curate.encoding.pipeline import PipelineOptions, available_cores
+from curate.encoding.pipeline import PipelineOptions
 from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Checker
 from curate.fetch.copies import Against, refuse_copies
@@ -27,6 +27,7 @@ from curate.index.part import ItemRow
 from curate.selection.guard import ExcludedSet, load_excluded
 from curate.transfer_set.manifest import MANIFEST, REPORT, TABLES, damaged_files, read_manifest
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import DataError, UsageError
 from transferset.lock import DirectoryLock
 
@@ -247,11 +248,11 @@ def _items(
     for place, row in enumerate(chosen):
         if place in besides:
             continue
-        identity = bytes.fromhex(row["item_id"])
-        if identity in forgotten:
+        item_id = bytes.fromhex(row["item_id"])
+        if item_id in forgotten:
             refused.append(Refused(place, FORGOTTEN, "forgotten since it was chosen"))
             continue
-        position = index.find(identity)
+        position = index.find(item_id)
         if position is None:
             raise UsageError(
                 f"item {row['item_id']} of the set is not in {index.path}",

@@ -14,6 +14,7 @@ from curate.fetch.chunks import Outcome
 from curate.fetch.verdicts import Refused, Verdicts
 from curate.selection.guard import ExcludedSet, LeakageGuard
 from curate.selection.near_duplicates import NearDuplicates
+from curate.selection.removed import EXACT_BYTES
 from curate.selection.thresholds import Calibration
 from transferset.console import say
 from transferset.models.preprocessing import Preprocessing
@@ -39,8 +40,8 @@ class _Fetched:
         self._outcomes = {item.position: outcome for item, _, outcome in images}
         self._positions = {item.item_id: position for position, item in self._items.items()}
 
-    def find(self, identity: bytes) -> int | None:
-        return self._positions.get(identity)
+    def find(self, item_id: bytes) -> int | None:
+        return self._positions.get(item_id)
 
     def items(self, positions: np.ndarray) -> list["ItemRow"]:
         """Those that were fetched with their bytes' facts, others as the index knows them: without bytes."""
@@ -50,8 +51,8 @@ class _Fetched:
     def item(self, position: int) -> "ItemRow":
         return self._items[position]
 
-    def embeddings(self, part: int) -> np.ndarray:
-        return self._index.embeddings(part)
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        return self._index.vectors(positions)
 
     def read_bytes(self, item: "ItemRow") -> bytes:
         return self._outcomes[item.position].read()
@@ -64,7 +65,7 @@ def _with_bytes(item: "ItemRow", check: Check, outcome: Outcome) -> "ItemRow":
         format=check.format,
         width=check.width,
         height=check.height,
-        phash=check.perceptual_hash,
+        perceptual_hash=check.perceptual_hash,
     )
 
 
@@ -103,12 +104,12 @@ def refuse_copies(
     leaks: dict[int, tuple[str, str]] = {}
     if against.excluded is not None:
         guard = _guard(fetched, near, against)
-        leaks = {position: ("exact bytes", image.name) for position, image in guard.exact_copies()}
+        leaks = {position: (EXACT_BYTES, image.name) for position, image in guard.exact_copies()}
         left = left[[one not in leaks for one in left.tolist()]]
         leaks |= {one.position: (one.why, one.match) for one in guard.copies(left)}
     if near is not None:
         left = left[[one not in leaks for one in left.tolist()]]
-        workers = against.pipeline.workers or 1
+        workers = against.pipeline.threads
         duplicates = NearDuplicates(fetched, near.thresholds, against.pipeline.max_pixels, workers)
         leaks |= {one.position: (one.why, one.match) for one in duplicates.among(left)}
     refused = [Refused(places[position], why, f"of {name}") for position, (why, name) in leaks.items()]
@@ -138,4 +139,5 @@ def _guard(fetched: "Index", near: Calibration | None, against: Against) -> Leak
     copies = None
     if near is not None:
         copies = near_copies(against.excluded, against.index, against.checker.model, near, against.pipeline)
-    return LeakageGuard(against.excluded, fetched, short_side, against.pipeline.max_pixels, copies)
+    pipeline = against.pipeline
+    return LeakageGuard(against.excluded, fetched, short_side, pipeline.max_pixels, copies, pipeline.threads)

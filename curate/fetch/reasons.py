@@ -1,4 +1,5 @@
-"""Why a chosen image is not in the set: the words of not_fetched.parquet."""
+"""Why a chosen image is not in the set: the words of not_fetched.parquet, with those of
+`curate.selection.removed`."""
 
 from typing import Final
 
@@ -23,11 +24,6 @@ FORGOTTEN: Final = "forgotten"
 NOT_AN_IMAGE: Final = "not an image"
 CHANGED: Final = "changed"
 DUPLICATE: Final = "duplicate"
-QUERY: Final = "query"
-EXCLUDED_BYTES: Final = "exact bytes"
-EXCLUDED_PIXELS: Final = "same pixels"
-NEAR_COPY: Final = "near copy"
-NEAR_DUPLICATE: Final = "near duplicate"
 FAILED: Final = "failed"
 
 DOWNLOAD_REASONS: Final = frozenset(

@@ -7,11 +7,10 @@ from typing import Any
 
 from curate.fetch.agreement import Threshold
 from curate.fetch.chunks import Outcome
-from curate.fetch.reasons import CHANGED, EXCLUDED_BYTES, EXCLUDED_PIXELS, NEAR_COPY, NEAR_DUPLICATE, QUERY
+from curate.fetch.reasons import CHANGED
 from curate.fetch.verdicts import Refused, Verdicts
-from transferset.errors import DataError
-from transferset.images import decode
-from transferset.report import figure, page, table, text, thumbnail
+from curate.selection.removed import LEAKS, NEAR_DUPLICATE, QUERY
+from transferset.report import class_name, figure, page, table, text, thumbnail_of
 
 MOST_BYTES = 9_000_000
 _SIDE = 96
@@ -47,12 +46,7 @@ class _Pictures:
         return figure(uri, caption_html)
 
     def _uri(self, place: int) -> str:
-        if self._left < 0:
-            return ""
-        try:
-            return thumbnail(decode(self._outcomes[place].read(), short_side=_SIDE), _SIDE)
-        except (DataError, OSError):
-            return ""
+        return thumbnail_of(self._outcomes[place].read, _SIDE) if self._left >= 0 else ""
 
 
 def build_report(fetched: Fetched) -> str:
@@ -108,7 +102,7 @@ def _balance(fetched: Fetched) -> str:
     chosen = Counter(row["hinted_label"] for row in fetched.chosen)
     came = Counter(row["hinted_label"] for place, row in enumerate(fetched.chosen) if place in kept)
     rows = [
-        [_name(label), str(count), str(came[label]), f"{100 * came[label] / count:.0f} %"]
+        [class_name(label), str(count), str(came[label]), f"{100 * came[label] / count:.0f} %"]
         for label, count in sorted(chosen.items(), key=lambda one: one[0] or "")
     ]
     return "<h2>By class</h2>" + table(["class", "chosen", "fetched", "share"], rows)
@@ -116,7 +110,7 @@ def _balance(fetched: Fetched) -> str:
 
 def _kept_out(fetched: Fetched, pictures: _Pictures) -> str:
     """Images that came and are not taken, by the reasons that are worth a look."""
-    looked_at = (EXCLUDED_BYTES, EXCLUDED_PIXELS, NEAR_COPY, QUERY, CHANGED, NEAR_DUPLICATE)
+    looked_at = (*LEAKS, QUERY, CHANGED, NEAR_DUPLICATE)
     shown = sorted(
         (one for one in fetched.verdicts.refused if one.reason in looked_at),
         key=lambda one: (looked_at.index(one.reason), one.place),
@@ -139,7 +133,7 @@ def _classes(fetched: Fetched, pictures: _Pictures) -> str:
         shown = sorted(places, key=lambda place: (fetched.chosen[place]["rank"] or 0, place))[:most]
         told = f" ({len(shown)} of {len(places)} shown)" if len(shown) < len(places) else ""
         figures = "".join(pictures.figure(place, _caption(fetched.chosen[place])) for place in shown)
-        sections.append(f"<h2>{_name(label)}{told}</h2>{figures}")
+        sections.append(f"<h2>{class_name(label)}{told}</h2>{figures}")
     return "\n".join(sections)
 
 
@@ -161,7 +155,3 @@ def _listed(fetched: Fetched) -> str:
         else ""
     )
     return f"<h2>What was not fetched{told}</h2>" + table(["why", "in detail", "URL"], rows)
-
-
-def _name(label: str | None) -> str:
-    return "(no class)" if label is None else text(label)

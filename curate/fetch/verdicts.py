@@ -6,19 +6,13 @@ one that the index knows, those of an earlier one. See `copies` for what is comp
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Check
-from curate.fetch.reasons import (
-    CHANGED,
-    DUPLICATE,
-    NOT_AN_IMAGE,
-    QUERY,
-)
-
-if TYPE_CHECKING:
-    pass
+from curate.fetch.reasons import CHANGED, DUPLICATE, NOT_AN_IMAGE
+from curate.selection.removed import QUERY
+from curate.selection.thresholds import stored_thresholds
 
 
 @dataclass(frozen=True)
@@ -43,11 +37,8 @@ def known_threshold(manifest: Mapping[str, Any], given: float | None) -> Thresho
     neither."""
     if given is not None:
         return Threshold(given, "--min-agreement")
-    thresholds = manifest.get("thresholds")
-    found = thresholds.get("duplicate") if isinstance(thresholds, dict) else None
-    if isinstance(found, int | float) and not isinstance(found, bool):
-        return Threshold(float(found), "calibrated for the index's encoder")
-    return None
+    found = stored_thresholds(manifest)
+    return None if found is None else Threshold(found.duplicate, "calibrated for the index's encoder")
 
 
 def judge(

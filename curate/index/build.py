@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
+from curate.index.building.settle import Begun, Run, begin_build, load_encoder
+from curate.index.building.work import NumberedPart, is_done, read_work, write_work
 from curate.index.layout import PLAN, WORK_LOCK
 from curate.index.manifest import FinishedPart, finished_parts
 from curate.index.options import BuildOptions, BuildReport
 from curate.index.plan import read_plan
-from curate.index.settle import Begun, Run, begin_build, load_encoder
-from curate.index.work import NumberedPart, is_done, read_work, write_work
+from curate.index.search.faiss_choice import DEFAULT_RECALL, FaissWish
 from curate.pools import Roots
 from curate.pools.roots import as_pools
 from curate.pools.tar_images import is_guessed
@@ -134,8 +134,8 @@ def _write_parts(run: Run, build: Begun) -> None:
     left = [one for one in build.work if not is_done(run.index, one.number)]
     if not left:
         return
-    from curate.index.crew import write_all
-    from curate.index.part_work import Bench
+    from curate.index.building.crew import write_all
+    from curate.index.building.part_work import Bench
 
     encoder = build.encoder or load_encoder(run, build.plan)
     workers = run.options.workers or max(1, available_cores() // len(run.devices))
@@ -158,7 +158,7 @@ def _added(index: Path) -> tuple[list[NumberedPart], Roots] | None:
 
 def _finish(run: Run, build: Begun) -> BuildReport:
     """Caches and manifest; quick where another process has just done the same."""
-    from curate.index.finish import finish
+    from curate.index.building.finish import finish
 
     write_work(run.index, [])
     finished = finished_parts(run.index)

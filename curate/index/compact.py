@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from curate.index.known import Gone, Known
+from curate.index.building.known import Gone, Known
+from curate.index.building.part_copy import Purge, copy_part
+from curate.index.building.stages import Stages
 from curate.index.layout import FAISS, IDS, LEDGER, MANIFEST, PARTS
 from curate.index.ledger import Ledger, read_ledger
 from curate.index.manifest import FinishedPart, finished_parts, refuse_other_format
 from curate.index.options import BuildReport
-from curate.index.part_copy import Purge, copy_part
 from curate.index.plan import Plan, read_plan
-from curate.index.stages import Stages
 from curate.index.stored_views import drop_views
 from transferset.errors import DataError
 from transferset.lock import DirectoryLock
@@ -130,7 +130,7 @@ def _purge(part: FinishedPart, ledger: Ledger, gone: Gone) -> Purge:
 
 
 def _finish(index: Path, plan: Plan, parts: Sequence[FinishedPart]) -> None:
-    from curate.index.finish import finish
+    from curate.index.building.finish import finish
 
     errors: Counter[str] = Counter()
     for part in parts:

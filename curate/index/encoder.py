@@ -1,18 +1,23 @@
-"""The encoder of a build: loaded as the plan says, or making the plan."""
+"""The encoder of an index: loaded as the plan says, or making the plan."""
 
 import importlib.metadata
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from curate.index.options import DEFAULT_BATCH_SIZE, DEFAULT_ENCODER, DEFAULT_MAX_PIXELS, BuildOptions
 from curate.index.plan import EncoderPlan, Plan, RuntimePlan, has_weights_file
 from curate.pools.roots import absolute
+from transferset.console import say
 from transferset.cores import available_cores
 from transferset.errors import UsageError
 from transferset.models.backbone import Backbone, load_backbone
 from transferset.models.runtime import FrozenModel, RuntimeInfo, open_runtime
 from transferset.models.spec import ModelSpec, parse_spec
 from transferset.models.text import TextTower
+
+if TYPE_CHECKING:
+    from curate.index.index import Index
 
 _LIBRARIES = (
     "transferset",
@@ -161,3 +166,29 @@ def _runtime_notes(info: RuntimeInfo, plan: RuntimePlan) -> list[str]:
         return []
     differing = ", ".join(f"{new} (was {old})" for new, old in zip(now, was, strict=True) if new != old)
     return [f"the encoder runs on {differing} here: embeddings agree with the index's to about 1e-3"]
+
+
+@dataclass
+class IndexEncoder:
+    """The encoder of an index that is there, for queries and copies: loaded when it is first needed."""
+
+    index: "Index"
+    device: str = "auto"
+
+    @cached_property
+    def opened(self) -> OpenEncoder:
+        """UsageError or DataError where it can't be had, or is another one now."""
+        encoder = resume(self.index.plan, BuildOptions(device=self.device), obey_runtime=False)
+        for note in encoder.notes:
+            say(f"note: {note}")
+        return encoder
+
+    @property
+    def model(self) -> FrozenModel:
+        """Its image tower on this machine's runtime."""
+        return self.opened.model
+
+    @property
+    def text(self) -> TextTower | None:
+        """Its text tower, if it has one."""
+        return self.opened.text

@@ -15,6 +15,7 @@ from curate.index.ledger import LedgerEntry, add_to_ledger
 from curate.index.part import Part
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
+from transferset.reads import read_bytes
 
 _ITEM_ID = re.compile(r"[0-9a-fA-F]{32}")
 _FIRST_SEARCH = 128
@@ -143,19 +144,12 @@ def _named(index: Index, options: ForgetOptions) -> Iterable[tuple[bytes, str, f
             hint="name them by --url, --item-id or --similar-to",
         )
     for path in options.images:
-        yield item_id(_read(path)), f"the bytes of {path.name}", None
+        yield item_id(read_bytes(path)), f"the bytes of {path.name}", None
     for pattern in options.urls:
         for identity in _with_url(index.parts, pattern):
             yield identity, f"url {pattern}", None
     if options.similar_to and options.min_similarity is not None:
         yield from _similar(index, options.similar_to, options.min_similarity, options.device)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _with_url(parts: Sequence[Part], pattern: str) -> Iterable[bytes]:
@@ -172,11 +166,9 @@ def _similar(
 ) -> Iterable[tuple[bytes, str, float]]:
     """Items whose cosine to one of the images is `least` or more, the most similar ones first."""
     from curate.encoding.pipeline import Unreadable, encode_items
-    from curate.index.encoder import resume
-    from curate.index.options import BuildOptions
+    from curate.index.encoder import IndexEncoder
 
-    encoder = resume(index.plan, BuildOptions(device=device), obey_runtime=False)
-    for outcome in encode_items(encoder.model, paths, _read):
+    for outcome in encode_items(IndexEncoder(index, device).model, paths, read_bytes):
         if isinstance(outcome, Unreadable):
             raise DataError(f"{outcome.item} cannot be used: {outcome.reason}")
         positions, scores = _all_above(index, outcome.embedding, least)

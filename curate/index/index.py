@@ -16,7 +16,7 @@ from curate.index.ledger import Ledger, LiveLedger
 from curate.index.manifest import read_manifest
 from curate.index.numbering import Numbering
 from curate.index.open_files import allow_open_files
-from curate.index.part import ItemRow, Part
+from curate.index.part import ItemRow, Part, rows_at
 from curate.index.plan import Plan, read_plan
 from curate.pools import Roots
 from curate.pools.remote import PoolPath
@@ -24,8 +24,8 @@ from transferset.errors import DataError
 from transferset.grouping import groups_of
 
 if TYPE_CHECKING:
-    from curate.index.faiss_file import FaissFile
-    from curate.index.search import Searcher
+    from curate.index.search.faiss_file import FaissFile
+    from curate.index.search.searcher import Searcher
 
 Engine = Literal["exact", "faiss"]
 
@@ -107,6 +107,10 @@ class Index:
         """The rows (n, d) float16 of part number `part`, memory-mapped, read-only."""
         return self._part(part).embeddings
 
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        """The stored rows (n, d) float16 of the items at `positions` (n,) int64, in that order."""
+        return rows_at(self._part, positions, self.dimension)
+
     def item_ids(self, part: int) -> np.ndarray:
         """The item ids (n, 16) uint8 of part number `part`."""
         return self._part(part).item_ids()
@@ -148,7 +152,7 @@ class Index:
         L2-normalised, and for each its `rows` (q, m) int64, row numbers (see `Numbering`)."""
         import torch
 
-        from curate.index.search import SCORE_STEPS
+        from curate.index.search.searcher import SCORE_STEPS
 
         exact = self._searcher().ranker.score(torch.from_numpy(queries).double(), rows)
         return (np.rint(exact * SCORE_STEPS).clip(-SCORE_STEPS, SCORE_STEPS) / SCORE_STEPS).astype(np.float32)
@@ -168,7 +172,7 @@ class Index:
         self, searcher: "Searcher", queries: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """By the FAISS file; queries whose probed lists hold too few items are searched exactly."""
-        from curate.index.faiss_recall import fetch_depth
+        from curate.index.search.faiss_recall import fetch_depth
 
         faiss_file, selector = self._faiss, searcher.hidden_selector
         fetch = min(self.rows, fetch_depth(k, faiss_file.about.overfetch))
@@ -251,13 +255,13 @@ class Index:
 
     @cached_property
     def _faiss(self) -> "FaissFile":
-        from curate.index.faiss_file import FaissFile
+        from curate.index.search.faiss_file import FaissFile
 
         return FaissFile(self.path, self.manifest["parts"]["sha256"])
 
     def _searcher(self) -> "Searcher":
         """Over what is not forgotten now; made again, once for all threads, when the ledger changes."""
-        from curate.index.search import make_searcher
+        from curate.index.search.searcher import make_searcher
 
         with self._making:
             ledger, made = self.forgotten, self._made

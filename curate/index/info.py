@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.index.faiss_file import read_about
 from curate.index.ids import generation, load_ids
 from curate.index.layout import ERRORS, FAISS, IDS, THRESHOLDS, VIEWS_CACHE
 from curate.index.ledger import read_ledger
 from curate.index.manifest import FinishedPart, finished_parts, read_manifest
 from curate.index.plan import read_plan
+from curate.index.search.faiss_file import read_about
 from curate.pools import Roots
 from curate.pools.remote import is_remote
 from transferset.errors import DataError

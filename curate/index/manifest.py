@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from curate.index.layout import DONE, FORMAT_VERSION, MANIFEST, PARTS, PARTS_TABLE, PLAN, parts_schema
 from curate.index.part import Part
 from transferset.errors import DataError
+from transferset.reads import read_bytes
 from transferset.writes import atomic_file, read_json, sha256_file
 
 _RACE_TRIES = 5
@@ -146,7 +147,7 @@ def read_manifest(index: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         except (KeyError, TypeError) as error:
             raise DataError(f"{index / MANIFEST} is damaged: it lacks {error}") from error
         require_format(version, index / MANIFEST)
-        table = _read_table(index / PARTS_TABLE)
+        table = read_bytes(index / PARTS_TABLE)
         if digest(table) == expected:
             return manifest, _rows(index / PARTS_TABLE, table)
         if attempt + 1 < _RACE_TRIES:
@@ -172,13 +173,6 @@ def _require_index(index: Path) -> None:
             f"{index} is not finished: it has a plan, but no {', '.join(missing)}",
             hint="run the same curate build-index again: it resumes where it stopped",
         )
-
-
-def _read_table(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _rows(path: Path, table: bytes) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """One part of an index as readers see it: memory-mapped rows and items."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curate.index.layout import BATCH_ROWS, EMBEDDINGS, ITEMS, PART_BITS, items_schema
+from curate.index.layout import BATCH_ROWS, EMBEDDINGS, ITEMS, PART_BITS, ROW_MASK, items_schema
 from transferset.errors import DataError
+from transferset.grouping import groups_of
 from transferset.open_files import map_file, raise_if_too_many_files
 
 
@@ -30,7 +31,7 @@ class ItemRow(NamedTuple):
     width: int
     height: int
     caption: str | None
-    phash: int
+    perceptual_hash: int
     extra: str | None
     part: int
     row: int
@@ -146,6 +147,15 @@ class Part:
             for place, row, *values in zip(order[start:stop].tolist(), numbers, *columns, strict=True):
                 found[place] = ItemRow._make((*values, self.number, row))
         return found
+
+
+def rows_at(part: Callable[[int], Part], positions: np.ndarray, dimension: int) -> np.ndarray:
+    """The stored rows (n, d) float16 at `positions` (n,) int64; `part` gives a part by its number."""
+    rows = np.empty((len(positions), dimension), np.float16)
+    numbers = positions >> PART_BITS
+    for places in groups_of(numbers):
+        rows[places] = part(int(numbers[places[0]])).mapped[positions[places] & ROW_MASK]
+    return rows
 
 
 def _damaged(path: Path, why: object) -> DataError:

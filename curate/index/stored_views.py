@@ -83,16 +83,16 @@ class StoredViews:
                 continue
             with contextlib.suppress(OSError):
                 os.utime(path)
-            for identity, row in zip(ids, rows, strict=True):
-                if identity in left:
-                    left.remove(identity)
-                    yield identity, row
+            for item_id, row in zip(ids, rows, strict=True):
+                if item_id in left:
+                    left.remove(item_id)
+                    yield item_id, row
 
-    def add(self, identity: bytes, views: np.ndarray) -> None:
+    def add(self, item_id: bytes, views: np.ndarray) -> None:
         """Keep the views (views, d) float16 of an image."""
         if not self._waiting:
             self._since = time.monotonic()
-        self._waiting[identity] = views
+        self._waiting[item_id] = views
         if len(self._waiting) >= IMAGES_A_FILE or time.monotonic() - self._since >= SECONDS_A_FILE:
             self._write()
 
@@ -110,7 +110,7 @@ class StoredViews:
 
     def _write(self) -> None:
         forgotten = self._forgotten()
-        kept = {identity: rows for identity, rows in self._waiting.items() if identity not in forgotten}
+        kept = {item_id: rows for item_id, rows in self._waiting.items() if item_id not in forgotten}
         self._waiting = {}
         if not kept or self._is_off:
             return

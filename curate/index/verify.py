@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curate.index.faiss_file import faiss_damage, read_about
 from curate.index.ids import generation, load_ids, sort_ids
 from curate.index.layout import (
     DONE,
@@ -28,6 +27,7 @@ from curate.index.manifest import finished_part, read_manifest
 from curate.index.numbering import Numbering
 from curate.index.part import Part
 from curate.index.plan import read_plan
+from curate.index.search.faiss_file import faiss_damage, read_about
 from curate.index.stored_views import is_whole, stored_files
 from transferset.errors import DataError
 from transferset.progress import progress

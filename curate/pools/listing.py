@@ -21,7 +21,8 @@ from curate.pools.walk import walk
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES
 
-_MADE_OF = {"bytes": "their bytes", "url": "their URLs", "path": "their paths"}
+MADE_OF = {"bytes": "their bytes", "url": "their URLs", "path": "their paths"}
+"""What item ids of a kind are made of."""
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 _TABLE = ".parquet"
 
@@ -66,7 +67,7 @@ def _order(source: Source) -> tuple[bool, int, bytes, int]:
 
 
 def _mixture(kinds: dict[str, object]) -> str:
-    told = "; ".join(f"{path} by {_MADE_OF[kind]}" for kind, path in sorted(kinds.items()))
+    told = "; ".join(f"{path} by {MADE_OF[kind]}" for kind, path in sorted(kinds.items()))
     return f"one index can't hold pools whose images are named differently: {told}"
 
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, find_calibration, make_checks
-from curate.index.id_kinds import MADE_OF
+from curate.copies.checks import find_calibration, make_checks
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index, open_index
-from curate.index.layout import PART_BITS, ROW_MASK
+from curate.pools.listing import MADE_OF
 from curate.query_set import encode_queries, find_queries
 from curate.refinement.judgement import Judgement, read_judgement
 from curate.refinement.rule import Refined, Rule, refine_by
-from curate.retrieval import RetrieveOptions, with_engine
+from curate.retrieval import with_engine
+from curate.retrieve_options import RetrieveOptions
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
 from curate.selection.queries import Query, QuerySet
@@ -26,6 +27,7 @@ from curate.transfer_set.retrieved_set import RetrieveReport, write_set
 from curate.transfer_set.writing import Retrieved
 from transferset.console import say
 from transferset.errors import UsageError
+from transferset.vectors import unit
 from transferset.writes import write_parquet
 
 REFINED = "refined.parquet"
@@ -92,11 +94,11 @@ def refine(
     }
 
     def choose() -> Selection:
+        say(engine.sentence)
         checks = make_checks(encoder, excluded, near, options.pipeline)
         dropped = _dropped(judgement, refined)
         selection = _select(encoder, query_set, pool, quotas, options, checks, dropped)
         tell_selection(selection, joint, excluded, near, opened.has_bytes)
-        say(f"searched by {engine.engine}: {engine.reason}")
         return selection
 
     report = write_set(
@@ -113,10 +115,10 @@ def refine(
 
 
 def _require_index_of(index: Index, judgement: Judgement) -> None:
-    if not any(index.positions_of(bytes.fromhex(identity)) for identity in judgement.ids):
+    if not any(index.positions_of(bytes.fromhex(item_id)) for item_id in judgement.ids):
         raise UsageError(
             f"none of the {len(judgement.ids)} judged images of --from is in {index.path}, whose ids are "
-            f"{MADE_OF[index.plan.id_kind]}",
+            f"of {MADE_OF[index.plan.id_kind]}",
             hint="give the index that it was retrieved from",
         )
 
@@ -127,23 +129,22 @@ def _pool_queries(index: Index, judgement: Judgement, refined: Refined) -> list[
     does not hold one."""
     queries = []
     for row in refined.uncertain.tolist():
-        identity = judgement.ids[row]
-        position = index.find(bytes.fromhex(identity))
+        item_id = judgement.ids[row]
+        position = index.find(bytes.fromhex(item_id))
         if position is None:
             raise UsageError(
-                f"image {identity} of --from is not in {index.path}",
+                f"image {item_id} of --from is not in {index.path}",
                 hint="give the index that it was retrieved from",
             )
-        vector = index.embeddings(position >> PART_BITS)[position & ROW_MASK].astype(np.float32)
         label = judgement.classes[int(judgement.probabilities[row].argmax())]
         data = index.read_bytes(index.item(position)) if index.has_bytes else None
         queries.append(
             Query(
-                identity,
+                item_id,
                 label,
-                f"uncertain {identity[:12]}",
+                f"uncertain {item_id[:12]}",
                 data=data,
-                vector=vector / np.linalg.norm(vector),
+                vector=unit(index.vectors(np.array([position], np.int64)))[0],
             )
         )
     return queries

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.index.layout import PART_BITS, ROW_MASK
 from curate.index.numbering import Numbering
-from transferset.grouping import groups_of
+from transferset.vectors import unit
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -45,19 +44,9 @@ def sample_pool(index: "Index", amount: int, seed: int) -> np.ndarray:
     return np.sort(np.array(found[:amount], dtype=np.int64))
 
 
-def vectors_at(index: "Index", positions: np.ndarray) -> np.ndarray:
-    """Stored embeddings (n, d) float32, of length 1, of the items at `positions` (n,) int64."""
-    vectors = np.empty((len(positions), index.dimension), dtype=np.float32)
-    numbers = positions >> PART_BITS
-    for places in groups_of(numbers):
-        vectors[places] = index.embeddings(int(numbers[places[0]]))[positions[places] & ROW_MASK]
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return vectors
-
-
 def measure_background(index: "Index", queries: np.ndarray, seed: int) -> Background:
     """The similarity of `queries` (q, d) float32, of length 1, to random images of the pool."""
-    images = vectors_at(index, sample_pool(index, SAMPLE, seed))
+    images = unit(index.vectors(sample_pool(index, SAMPLE, seed)))
     mean, spread = np.zeros(len(queries)), np.zeros(len(queries))
     histogram = np.zeros(len(EDGES) - 1, dtype=np.int64)
     for start in range(0, len(queries), _QUERIES_AT_ONCE):

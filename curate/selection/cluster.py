@@ -17,8 +17,9 @@ import numpy as np
 from curate.index.numbering import Numbering
 from curate.selection.query_balanced import assign
 from curate.selection.request import Assignment, Request
-from curate.selection.stored import stored_keys, stored_vectors, unit
+from curate.selection.stored import stored_keys
 from transferset.progress import progress
+from transferset.vectors import unit
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -181,4 +182,4 @@ def _sample(index: "Index", numbering: Numbering) -> np.ndarray:
         rows = np.concatenate([rows, fresh])
         smallest = np.argsort(keys, kind="stable")[:wanted]
         keys, rows = keys[smallest], rows[smallest]
-    return stored_vectors(index, numbering, rows)
+    return unit(index.vectors(numbering.positions(rows)))

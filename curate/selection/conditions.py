@@ -6,6 +6,7 @@ compares as text, so that ISO dates order rightly.
 
 import json
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +20,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EXTRA = "extra"
-OPERATORS = ("==", "!=", "<=", ">=", "<", ">", "~", "in")
 HOW = "write NAME OP VALUE with one of ==, !=, <, <=, >, >=, ~ (contains) or in (one of a,b,c)"
 MOST_CHARACTERS = 1_000
 _CONDITION = re.compile(r"\s*([^=!<>~]+?)\s*(==|!=|<=|>=|=|<|>|~|\s[iI][nN]\s)\s*(.+?)\s*", re.DOTALL)
 _INTERNAL = ("item_id", "root", "offset", "mtime_ns", "perceptual_hash", EXTRA)
 _WHOLE = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "==": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 
@@ -103,10 +103,10 @@ def parse_condition(text: str) -> Condition:
     match = _CONDITION.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
     if match is None:
         raise UsageError(f"--where {text[:80]!r} is not a condition", hint=HOW)
-    name, operator, value = match[1], match[2].strip().lower(), match[3]
+    name, sign, value = match[1], match[2].strip().lower(), match[3]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         value = value[1:-1]
-    condition = Condition(name, "==" if operator == "=" else operator, value)
+    condition = Condition(name, "==" if sign == "=" else sign, value)
     if name in columns() and columns()[name] and condition.operator != "~" and None in condition.numbers:
         raise UsageError(f"--where {text!r}: {name} is a number and {value!r} is none", hint=HOW)
     return condition
@@ -150,10 +150,10 @@ def as_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _compare(operator: str, text: str, wanted: str, number: float | None) -> bool:
+def _compare(sign: str, text: str, wanted: str, number: float | None) -> bool:
     own = as_number(text) if number is not None else None
     if own is not None:
-        return _COMPARE[operator](own, number)
-    if number is not None and operator not in ("==", "!="):
+        return _COMPARE[sign](own, number)
+    if number is not None and sign not in ("==", "!="):
         return False
-    return _COMPARE[operator](text, wanted)
+    return _COMPARE[sign](text, wanted)

@@ -11,7 +11,7 @@ import numpy as np
 from curate.selection.candidates import CandidateLists
 from curate.selection.query_balanced import assign
 from curate.selection.request import Assignment, Request, nearest
-from curate.selection.stored import stored_vectors
+from transferset.vectors import unit
 
 WINDOW = 4_096
 """At most so many candidates of a query are ordered; further ones follow by similarity."""
@@ -66,7 +66,8 @@ class DiverseCandidates:
         amount = min(len(rows), _ORDERED_WITHIN * quota)
         if weight == 0 or amount == 0:
             return np.arange(len(rows))
-        vectors = stored_vectors(self._request.index, self._request.numbering, rows)
+        positions = self._request.numbering.positions(rows)
+        vectors = unit(self._request.index.vectors(positions))
         return marginal_relevance(vectors, scores, weight, amount)
 
 

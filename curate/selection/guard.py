@@ -16,23 +16,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.selection.near_copies import NearCopies, embeddings_of, pool_bytes
-from curate.selection.removed import Removed
-from transferset.copies import item_id, perceptual_hash, pixel_hash
+from curate.selection.near_copies import NearCopies, pool_bytes
+from curate.selection.removed import EXACT_BYTES, NEAR_COPY, SAME_PIXELS, Removed
+from transferset.copies import item_id, perceptual_hash, pixels_of
+from transferset.cores import available_cores
 from transferset.errors import DataError, UsageError
 from transferset.images import IMAGE_SUFFIXES, MAX_PIXELS, ImageError, decode, read_header
 from transferset.label_lists import IMAGE_ROOT_HINT, parse_lists
 from transferset.labelled import load_labelled
 from transferset.parallel import ordered_map
+from transferset.reads import read_bytes
 
 if TYPE_CHECKING:
     from curate.index.index import Index
     from curate.index.part import ItemRow
 
-EXACT = ("exact bytes", "same pixels")
+EXACT = (EXACT_BYTES, SAME_PIXELS)
 NEAR = ("near copies: crops, flips, scaled, framed, edited or re-encoded images",)
 NEAR_BITS = 8
-_READERS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,21 @@ class ExcludedSet:
 
 
 def load_excluded(
-    folders: Sequence[Path], max_pixels: int = MAX_PIXELS, workers: int = _READERS
+    folders: Sequence[Path], max_pixels: int = MAX_PIXELS, workers: int | None = None
 ) -> ExcludedSet:
     """Every image file below `folders`; a file list, a table, or a word for several lists stands for the
     images that it names. What is missing (UsageError) or names no image (DataError) is an error: a mistyped
     path must not look like protection."""
     images: list[ExcludedImage] = []
     tops: list[str] = []
+    threads = workers or available_cores()
     for folder in folders:
         root, paths = (folder, sorted(_images_below(folder))) if folder.is_dir() else _listed(folder)
         if not paths:
             raise DataError(f"--exclude-dir {folder} holds no image")
         tops.append(root.resolve().name)
         named = [(path, f"{tops[-1]}/{Path(os.path.relpath(path, root)).as_posix()}") for path in paths]
-        images.extend(ordered_map(lambda one: _excluded(*one, max_pixels), named, workers, 4 * workers))
+        images.extend(ordered_map(lambda one: _excluded(*one, max_pixels), named, threads, 4 * threads))
     return ExcludedSet(tuple(tops), tuple(images))
 
 
@@ -108,10 +110,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
 
 
 def _excluded(path: Path, name: str, max_pixels: int) -> ExcludedImage:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"excluded image {path} cannot be read: {error.strerror or error}") from error
+    data = read_bytes(path, "excluded image")
     try:
         header = read_header(data, max_pixels)
     except ImageError:
@@ -133,12 +132,14 @@ class LeakageGuard:
         short_side: int | None = None,
         max_pixels: int = MAX_PIXELS,
         near: NearCopies | None = None,
+        workers: int | None = None,
     ) -> None:
         self.excluded = excluded
         self.near = near
         self._index = index
         self._short_side = short_side
         self._max_pixels = max_pixels
+        self._workers = workers or available_cores()
         self._seen: set[int] = set()
         self._by_size: dict[tuple[int, int], list[ExcludedImage]] = defaultdict(list)
         for image in excluded.images:
@@ -157,16 +158,16 @@ class LeakageGuard:
         """Of the items at `positions` (n,) int64, those that are copies without having the same bytes, and
         were not told before."""
         fresh = np.array([one for one in positions.tolist() if one not in self._seen], dtype=np.int64)
-        found = [Removed(position, "same pixels", image.name) for position, image in self.same_pixels(fresh)]
+        found = [Removed(position, SAME_PIXELS, image.name) for position, image in self.same_pixels(fresh)]
         if self.near is None:
             return found
         known = {one.position for one in found}
         rest = np.array([one for one in fresh.tolist() if one not in known], dtype=np.int64)
-        hits = self.near.among(self._index.items(rest), embeddings_of(self._index, rest), self._pool_bytes)
+        hits = self.near.among(self._index.items(rest), self._index.vectors(rest), self._pool_bytes)
         return found + [
             Removed(
                 hit.item.position,
-                "near copy",
+                NEAR_COPY,
                 self.excluded.images[hit.image].name,
                 hit.similarity,
                 hit.agreement,
@@ -195,10 +196,10 @@ class LeakageGuard:
         images = self._by_size[size]
         hits = []
         for position, item in items:
-            distances = np.bitwise_count(hashes ^ np.uint64(item.phash)).min(axis=0)
+            distances = np.bitwise_count(hashes ^ np.uint64(item.perceptual_hash)).min(axis=0)
             suspects = np.flatnonzero(distances <= NEAR_BITS)
             if len(suspects):
-                own = _pixels_of(self._index.read_bytes(item), self._max_pixels)
+                own = pixels_of(self._index.read_bytes(item), self._max_pixels)
                 hit = next(
                     (images[s] for s in suspects.tolist() if own and self._pixels_of(images[s]) == own), None
                 )
@@ -210,7 +211,7 @@ class LeakageGuard:
         """Perceptual hashes (2, n) uint64 of the excluded images of this size: decoded in full, and as the
         index decodes, because the scale shifts a few bits."""
         if size not in self._hashes:
-            pairs = list(ordered_map(self._hash_pair, self._by_size[size], _READERS, 4 * _READERS))
+            pairs = list(ordered_map(self._hash_pair, self._by_size[size], self._workers, 4 * self._workers))
             self._by_size[size] = [
                 image for image, pair in zip(self._by_size[size], pairs, strict=True) if pair
             ]
@@ -229,12 +230,5 @@ class LeakageGuard:
 
     def _pixels_of(self, image: ExcludedImage) -> bytes | None:
         if image.path not in self._pixels:
-            self._pixels[image.path] = _pixels_of(image.path.read_bytes(), self._max_pixels)
+            self._pixels[image.path] = pixels_of(image.path.read_bytes(), self._max_pixels)
         return self._pixels[image.path]
-
-
-def _pixels_of(data: bytes, max_pixels: int) -> bytes | None:
-    try:
-        return pixel_hash(decode(data, max_pixels=max_pixels))
-    except ImageError:
-        return None

@@ -1,7 +1,6 @@
 """Near copies of excluded images among pool items: suspects by the cosine of whitened embeddings to their
 views, confirmed on pixels."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,10 +8,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from curate.encoding.views import VIEWS
+from curate.encoding.views import COPY_VIEWS
 from curate.selection.thresholds import Calibration
 from transferset.alignment import SAME_PICTURE, agreement
-from transferset.grouping import groups_of
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.parallel import ordered_map
 from transferset.sketch import Sketch, sketch
@@ -30,7 +28,6 @@ _SKETCH_SIDE = 128
 _BLOCK_ROWS = 1_024
 _BLOCK_IMAGES = 1_024
 _SKETCHES = 1_024
-_WORKERS = os.cpu_count() or 1
 DECIMALS = 4
 
 
@@ -48,7 +45,7 @@ class NearCopies:
     """Excluded images with the vectors of their views, ready to be compared with anything.
 
     Args:
-        vectors: (n, VIEWS, d) float16, of unit length; a row of zeros for an image that can't be decoded.
+        vectors: (n, COPY_VIEWS, d) float16, of unit length; zeros for an image that can't be decoded.
         read: the encoded bytes of excluded image number n.
     """
 
@@ -57,8 +54,8 @@ class NearCopies:
         vectors: np.ndarray,
         read: Callable[[int], bytes],
         calibration: Calibration,
-        max_pixels: int = MAX_PIXELS,
-        workers: int = _WORKERS,
+        max_pixels: int,
+        workers: int,
     ) -> None:
         self.whitening = calibration.whitening
         self.vectors = self.whitening.apply(vectors).astype(np.float16)
@@ -155,13 +152,13 @@ def _largest(cosines: np.ndarray, threshold: float) -> list[tuple[int, int]]:
 
 
 def best_cosines(rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """The largest cosine (r, n) float32 of rows (r, d) with any view of each image (n, VIEWS, d), in steps of
-    1e-4."""
+    """The largest cosine (r, n) float32 of rows (r, d) with any view of each image (n, COPY_VIEWS, d), in
+    steps of 1e-4."""
     import torch
 
     flat = torch.from_numpy(np.asarray(vectors, np.float32).reshape(-1, vectors.shape[-1]))
     cosines = (torch.from_numpy(np.asarray(rows, np.float32)) @ flat.T).numpy()
-    return cosines.reshape(len(rows), -1, VIEWS).max(axis=2).round(DECIMALS)
+    return cosines.reshape(len(rows), -1, COPY_VIEWS).max(axis=2).round(DECIMALS)
 
 
 def sketch_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Sketch | None:
@@ -176,14 +173,3 @@ def pool_bytes(index: "Index", item: "ItemRow") -> bytes | None:
     """The item's bytes; None where the pool has none (ready embeddings). DataError where they should be
     there and are not."""
     return None if item.source is None and item.path is None else index.read_bytes(item)
-
-
-def embeddings_of(index: "Index", positions: np.ndarray) -> np.ndarray:
-    """The stored rows (n, d) float16 of items at `positions` (n,) int64."""
-    from curate.index.layout import PART_BITS, ROW_MASK
-
-    rows = np.empty((len(positions), index.dimension), np.float16)
-    parts = positions >> PART_BITS
-    for chosen in groups_of(parts):
-        rows[chosen] = index.embeddings(int(parts[chosen[0]]))[positions[chosen] & ROW_MASK]
-    return rows

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curate.selection.near_copies import DECIMALS, embeddings_of, pool_bytes, sketch_of
-from curate.selection.removed import Removed
+from curate.selection.near_copies import DECIMALS, pool_bytes, sketch_of
+from curate.selection.removed import NEAR_DUPLICATE, Removed
 from curate.selection.thresholds import Thresholds
 from transferset.alignment import SAME_PICTURE, agreement
 from transferset.images import MAX_PIXELS
@@ -58,8 +58,8 @@ class NearDuplicates:
         if not fresh:
             return []
         order = np.array(old + fresh, np.int64)
-        rows = embeddings_of(self._index, order)
-        hashes = np.array([item.phash for item in self._index.items(order)], np.uint64)
+        rows = self._index.vectors(order)
+        hashes = np.array([item.perceptual_hash for item in self._index.items(order)], np.uint64)
         removed = self._drop(order, rows, hashes, len(old))
         gone = {one.position for one in removed}
         self._known = {one: None for one in order.tolist() if one not in gone}
@@ -105,7 +105,7 @@ class NearDuplicates:
                 if left is not None:
                     earlier, cosine, same = left
                     match = items[earlier].item_id.hex()
-                    removed.append(Removed(int(order[later]), "near duplicate", match, cosine, same))
+                    removed.append(Removed(int(order[later]), NEAR_DUPLICATE, match, cosine, same))
         return removed
 
     def _decide(

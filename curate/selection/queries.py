@@ -1,6 +1,5 @@
 """The query set: the few labelled target images that drive retrieval."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from transferset.copies import item_id
+from transferset.cores import available_cores
 from transferset.errors import DataError
 from transferset.images import MAX_PIXELS, ImageError, decode
 from transferset.labelled import LabelledImage, LabelledSet, load_labelled
 from transferset.parallel import ordered_map
 from transferset.prompts import valid_text
-
-_READERS = os.cpu_count() or 1
+from transferset.reads import read_bytes
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,7 @@ class Query:
             return self.data
         if self.path is None:
             raise DataError(f"query {self.name} has no image")
-        try:
-            data = self.path.read_bytes()
-        except OSError as error:
-            raise DataError(f"query image {self.path} cannot be read: {error.strerror or error}") from error
+        data = read_bytes(self.path, "query image")
         if item_id(data).hex() != self.query_id:
             raise DataError(
                 f"query image {self.path} changed while it was used", hint="run the command again"
@@ -84,7 +80,7 @@ class QuerySet:
         return tuple(dict.fromkeys(self.labels))
 
 
-def load_queries(query_dir: Path, max_pixels: int = MAX_PIXELS, workers: int = _READERS) -> QuerySet:
+def load_queries(query_dir: Path, max_pixels: int = MAX_PIXELS, workers: int | None = None) -> QuerySet:
     """The queries of a labelled folder or table (see `transferset.labelled`); of a set with splits, those
     of train.
 
@@ -97,8 +93,9 @@ def load_queries(query_dir: Path, max_pixels: int = MAX_PIXELS, workers: int = _
     if labelled.has_splits:
         labelled, note = _train_split(labelled, query_dir)
         notes.append(note)
+    threads = workers or available_cores()
     outcomes = ordered_map(
-        partial(_read, root=labelled.root, max_pixels=max_pixels), labelled.images, workers, 4 * workers
+        partial(_read, root=labelled.root, max_pixels=max_pixels), labelled.images, threads, 4 * threads
     )
     query_set = _distinct(outcomes, notes)
     _check_classes(query_dir, labelled, query_set)

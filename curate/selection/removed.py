@@ -1,11 +1,16 @@
 """What was kept out of a selection, and why."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal
 
 Why = Literal["query", "exact bytes", "same pixels", "near copy", "near duplicate"]
-REASONS: tuple[Why, ...] = get_args(Why)
-LEAKS: tuple[Why, ...] = ("exact bytes", "same pixels", "near copy")
+QUERY: Final = "query"
+EXACT_BYTES: Final = "exact bytes"
+SAME_PIXELS: Final = "same pixels"
+NEAR_COPY: Final = "near copy"
+NEAR_DUPLICATE: Final = "near duplicate"
+LEAKS: tuple[Why, ...] = (EXACT_BYTES, SAME_PIXELS, NEAR_COPY)
+REASONS: tuple[Why, ...] = (QUERY, *LEAKS, NEAR_DUPLICATE)
 
 
 @dataclass(frozen=True)

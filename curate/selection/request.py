@@ -10,8 +10,8 @@ import numpy as np
 from curate.index.numbering import Numbering
 from curate.selection.candidates import OVERFETCH, CandidateLists, Candidates
 from curate.selection.options import StrategyOptions
-from curate.selection.stored import unit
 from transferset.grouping import groups_of
+from transferset.vectors import unit
 
 if TYPE_CHECKING:
     from curate.index.index import Engine, Index

@@ -10,7 +10,7 @@ from curate.selection.candidates import SCORE_DECIMALS, WANTED_WITHIN, others_th
 from curate.selection.filters import Filters, blocked_rows
 from curate.selection.guard import LeakageGuard
 from curate.selection.near_duplicates import NearDuplicates
-from curate.selection.removed import Removed
+from curate.selection.removed import EXACT_BYTES, QUERY, Removed
 from curate.selection.request import Assignment, Request
 from curate.selection.select_options import SelectOptions
 from curate.selection.selection import Pick, Selection
@@ -47,11 +47,11 @@ def select(
     DataError where nothing can be retrieved, or anything is missing under shortfall "fail".
     """
     numbering = Numbering(index.parts)
-    removed = [Removed(position, "query", query) for query, position in _own(index, query_ids)]
+    removed = [Removed(position, QUERY, query) for query, position in _own(index, query_ids)]
     if guard is not None:
         known = {one.position for one in removed}
         exact = [(position, image) for position, image in guard.exact_copies() if position not in known]
-        removed += [Removed(position, "exact bytes", image.name) for position, image in exact]
+        removed += [Removed(position, EXACT_BYTES, image.name) for position, image in exact]
     blocked, filtered = _blocked(index, options.filters)
     request = Request(
         index=index,

@@ -10,7 +10,7 @@ from curate.selection.strategies import MEANT_FOR, STRATEGIES, StrategyName
 from transferset.errors import UsageError
 
 if TYPE_CHECKING:
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
 
 Shortfall = Literal["report", "topup", "fail"]
 

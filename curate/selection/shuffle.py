@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from transferset.shuffle import STEP, mix
+
 _MASK = (1 << 64) - 1
-_STEP = 0x9E3779B97F4A7C15
 
 
 def shuffle_keys(item_ids: np.ndarray, seed: int) -> np.ndarray:
@@ -13,13 +14,10 @@ def shuffle_keys(item_ids: np.ndarray, seed: int) -> np.ndarray:
     Method: SplitMix64's finaliser (Steele, Lea, Flood 2014) over both halves of the id, keyed by the seed.
     """
     halves = np.ascontiguousarray(item_ids).view("<u8").reshape(len(item_ids), 2)
-    key = np.uint64((seed * _STEP + _STEP) & _MASK)
+    key = np.uint64((seed * STEP + STEP) & _MASK)
     with np.errstate(over="ignore"):
         return _mix(halves[:, 0] ^ _mix(halves[:, 1] ^ _mix(np.full(len(halves), key, dtype=np.uint64))))
 
 
 def _mix(value: np.ndarray) -> np.ndarray:
-    value = value + np.uint64(_STEP)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    return mix(value + np.uint64(STEP))

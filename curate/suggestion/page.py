@@ -8,7 +8,7 @@ from curate.selection.queries import QuerySet
 from curate.suggestion.suggested import Suggested
 from curate.transfer_set.pictures import Picture, Pictures
 from curate.transfer_set.plots import covered
-from transferset.report import page, plot, table, text
+from transferset.report import class_name, page, plot, table, text
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -69,9 +69,6 @@ def _sheet(index: "Index", query_set: QuerySet, found: Suggested) -> str:
 
 def _classes(outcome: dict[str, Any]) -> str:
     counts = sorted(outcome["nearest_classes"], key=lambda one: -one["suggested"])
-    rows = [
-        ["(no class)" if one["label"] is None else text(one["label"]), str(one["suggested"])]
-        for one in counts[:MOST_ROWS]
-    ]
+    rows = [[class_name(one["label"]), str(one["suggested"])] for one in counts[:MOST_ROWS]]
     told = f'<p class="quiet">{MOST_ROWS} of {len(counts)} classes.</p>' if len(counts) > MOST_ROWS else ""
     return told + table(["class", "suggestions nearest to it"], rows)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.copies.checks import IndexEncoder, find_calibration, make_checks
-from curate.encoding.pipeline import PipelineOptions, available_cores
-from curate.index.engine import choose_engine
+from curate.copies.checks import find_calibration, make_checks
+from curate.encoding.pipeline import PipelineOptions
+from curate.index.encoder import IndexEncoder
 from curate.index.index import Index, open_index
-from curate.query_set import encode_queries, quotas_of
+from curate.index.search.engine import EngineChoice, choose_engine
+from curate.query_set import encode_queries, quotas_of, tell_queries
 from curate.retrieval import retrieve_items
-from curate.selection.background import SAMPLE, sample_pool, vectors_at
+from curate.selection.background import SAMPLE, sample_pool
 from curate.selection.candidates import OVERFETCH
 from curate.selection.guard import LeakageGuard, load_excluded
 from curate.selection.near_duplicates import NearDuplicates
@@ -24,18 +25,18 @@ from curate.suggestion.suggested import KIND, StoredSuggestions, Suggested, Sugg
 from curate.suggestion.writing import MadeOf, write_suggestions
 from curate.transfer_set.manifest import (
     REPORT,
-    damaged_files,
     describe_arguments,
     guard_statement,
-    read_manifest,
 )
-from curate.transfer_set.plan import locked, require_apart, require_folder_for
+from curate.transfer_set.plan import require_apart, write_once
 from transferset.console import say
+from transferset.cores import available_cores
 from transferset.errors import UsageError
 from transferset.images import MAX_PIXELS
+from transferset.vectors import unit
 
 if TYPE_CHECKING:
-    from curate.index.engine import AskedEngine
+    from curate.index.search.engine import AskedEngine
 
 MOST = 1_000
 _LEAST_CANDIDATES, _MOST_CANDIDATES, _CANDIDATES_EACH = 2_000, 5_000, 40
@@ -120,37 +121,35 @@ def suggest(index: Path | Index, query_dir: Path, out: Path, options: SuggestOpt
     read = [("--index", opened.path), ("--query-dir", Path(query_dir))]
     require_apart(out, [*read, *(("--exclude-dir", folder) for folder in options.exclude_dirs)])
     query_set = load_queries(Path(query_dir), options.max_pixels, options.threads)
-    _tell_queries(query_set)
+    tell_queries(query_set)
     excluded = None
     if options.exclude_dirs:
         excluded = load_excluded(options.exclude_dirs, options.max_pixels, options.threads)
     encoder = IndexEncoder(opened, options.device)
     pipeline = PipelineOptions(options.threads, options.max_pixels)
     near = find_calibration(opened, out, encoder, pipeline) if options.near else None
-    amount, reason = _amount(opened, query_set, options)
+    amount, engine = _amount(opened, query_set, options)
     arguments = {
         **describe_arguments(opened, query_set, excluded, amount, 0, near),
         "count": options.count,
     }
-    require_folder_for(out, arguments, KIND)
-    with locked(out):
-        if require_folder_for(out, arguments, KIND) and (manifest := _finished(out)) is not None:
-            return SuggestReport(out, manifest, already_complete=True)
-        stored = StoredSuggestions(out)
+
+    def write(stored: StoredSuggestions) -> dict[str, Any]:
         found = stored.load()
         if found is None:
-            say(f"searching {'exactly' if amount.engine == 'exact' else 'by the FAISS file'}: {reason}")
+            say(engine.sentence)
             checks = make_checks(encoder, excluded, near, pipeline)
             found = _choose(encoder, query_set, checks, amount, options.count, pipeline)
             say(f"leakage: {guard_statement(excluded, near)}")
             stored.begin(arguments, found)
         made_of = MadeOf(opened, query_set, excluded, near, found, options.count)
-        manifest = write_suggestions(out, made_of, arguments, options.threads)
-        stored.end()
-    return SuggestReport(out, manifest, already_complete=False)
+        return write_suggestions(out, made_of, arguments, options.threads)
+
+    manifest, already_complete = write_once(out, arguments, StoredSuggestions, write, KIND)
+    return SuggestReport(out, manifest, already_complete)
 
 
-def _amount(index: Index, query_set: QuerySet, options: SuggestOptions) -> tuple[SelectOptions, str]:
+def _amount(index: Index, query_set: QuerySet, options: SuggestOptions) -> tuple[SelectOptions, EngineChoice]:
     """How the candidates are selected, and why by which engine. There are enough to choose from, few enough
     for memory, and of a small pool not more than half."""
     wanted = min(_MOST_CANDIDATES, max(_LEAST_CANDIDATES, _CANDIDATES_EACH * options.count))
@@ -158,27 +157,7 @@ def _amount(index: Index, query_set: QuerySet, options: SuggestOptions) -> tuple
     amount = SelectOptions(total=total, seed=options.seed)
     depth = OVERFETCH * max(quotas_of(query_set.labels, amount))
     choice = choose_engine(index, len(query_set.queries), depth, options.engine)
-    return replace(amount, engine=choice.engine), choice.reason
-
-
-def _finished(out: Path) -> dict[str, Any] | None:
-    """The manifest if everything it lists is whole; else None, and the damage is told."""
-    manifest = read_manifest(out, KIND)
-    damaged = damaged_files(out, manifest)
-    if damaged:
-        say(f"{out}: {', '.join(damaged[:5])} missing or damaged; writing again what is")
-        return None
-    StoredSuggestions(out).end()
-    say(f"{out} is already complete")
-    return manifest
-
-
-def _tell_queries(query_set: QuerySet) -> None:
-    for note in query_set.notes:
-        say(f"note: {note}")
-    for error in query_set.errors[:10]:
-        say(f"unreadable query: {error.name}: {error.reason}")
-    say(f"{len(query_set.queries)} queries, {len(query_set.classes)} classes")
+    return replace(amount, engine=choice.engine), choice
 
 
 def _choose(
@@ -198,8 +177,8 @@ def _choose(
     positions = np.array([pick.position for pick in picks], dtype=np.int64)
     ids = [item.item_id for item in index.items(positions)]
     positions = positions[sorted(range(len(ids)), key=ids.__getitem__)]
-    candidates = vectors_at(index, positions)
-    centre = vectors_at(index, sample_pool(index, SAMPLE, amount.seed)).mean(axis=0)
+    candidates = unit(index.vectors(positions))
+    centre = unit(index.vectors(sample_pool(index, SAMPLE, amount.seed))).mean(axis=0)
     found = cover(_centred(candidates, centre), _centred(vectors, centre), count, amount.seed)
     say(
         f"{len(found.chosen)} of {len(positions)} candidates chosen: their mean coverage is "
@@ -210,8 +189,7 @@ def _choose(
 
 
 def _centred(vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    moved = vectors - centre
-    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
+    return unit(vectors - centre)
 
 
 def _suggested(positions: np.ndarray, found: Coverage, cosines: np.ndarray) -> Suggested:

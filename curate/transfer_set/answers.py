@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from curate.selection.guard import ExcludedSet
 from curate.selection.queries import QuerySet
-from curate.selection.removed import Removed
+from curate.selection.removed import NEAR_DUPLICATE, QUERY, Removed
 from curate.selection.selection import Selection
 from curate.transfer_set.measures import Measures
-from transferset.report import plot, text
+from transferset.report import plot
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -37,13 +37,13 @@ class Reported:
     @property
     def duplicates(self) -> list[Removed]:
         """What was left out because the set has it already."""
-        return [one for one in self.selection.removed if "duplicate" in one.why]
+        return [one for one in self.selection.removed if one.why == NEAR_DUPLICATE]
 
     @property
     def leaks(self) -> list[Removed]:
         """What was kept out because it is a query or a copy of an excluded image, queries last."""
-        found = [one for one in self.selection.removed if "duplicate" not in one.why]
-        return sorted(found, key=lambda one: (one.why == "query", one.why, one.position))
+        found = [one for one in self.selection.removed if one.why != NEAR_DUPLICATE]
+        return sorted(found, key=lambda one: (one.why == QUERY, one.why, one.position))
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,3 @@ def show(drawings: dict[str, bytes], **described: str) -> str:
 def count(number: int, one: str, many: str) -> str:
     """A number with its noun."""
     return f"{number:,} {one if number == 1 else many}"
-
-
-def name_of(label: str | None) -> str:
-    """A class's name, escaped."""
-    return "(no class)" if label is None else text(label)

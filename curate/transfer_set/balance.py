@@ -5,8 +5,8 @@ from statistics import median
 
 import numpy as np
 
-from curate.transfer_set.answers import MOST_ROWS, Answer, Reported, name_of, show
-from transferset.report import table, text
+from curate.transfer_set.answers import MOST_ROWS, Answer, Reported, show
+from transferset.report import class_name, table, text
 
 
 def balanced(reported: Reported, drawings: dict[str, bytes]) -> Answer:
@@ -58,7 +58,7 @@ def _class_table(reported: Reported) -> str:
         filled, quota = (sum(values[one] for one in own) for values in (selection.filled, selection.quotas))
         closing = [value for one in own if (value := selection.closing[one]) is not None]
         numbers = [
-            name_of(label),
+            class_name(label),
             str(len(own)),
             f"{filled} of {quota}",
             str(min(selection.filled[one] for one in own)),

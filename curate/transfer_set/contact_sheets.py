@@ -10,7 +10,7 @@ from curate.selection.queries import QuerySet
 from curate.selection.selection import Pick, Selection
 from curate.transfer_set.measures import ODD_FROM, Closeness
 from curate.transfer_set.pictures import Picture, Pictures
-from transferset.report import text
+from transferset.report import class_name, text
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -93,9 +93,9 @@ class ContactSheets:
             facts += f", median similarity {self._similarity(label):.3f}"
         if len(shown) < len(members):
             facts += f". {len(shown)} of the queries are shown, from the closest to the furthest"
-        name = "(no class)" if label is None else text(label)
         rows = [self._pictures.row(self._query_row(number, in_row)) for number in shown]
-        return f'<h3>{name}</h3>\n<p class="quiet">{facts}.</p>\n' + "\n".join(rows) + self._odd_row(label)
+        head = f'<h3>{class_name(label)}</h3>\n<p class="quiet">{facts}.</p>\n'
+        return head + "\n".join(rows) + self._odd_row(label)
 
     def _query_row(self, number: int, most: int) -> list[Picture]:
         """The query, its best images, and the one that it closed with; odd ones are marked."""

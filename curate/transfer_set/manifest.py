@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.encoding.views import VIEWS
+from curate.encoding.views import COPY_VIEWS
 from curate.selection.guard import EXACT, NEAR, ExcludedSet
 from curate.selection.queries import QuerySet
 from curate.selection.select_options import SelectOptions
@@ -86,7 +86,7 @@ def describe_guard(
         "near_duplicates_checked": near is not None,
         "thresholds": None if near is None else near.to_dict(),
         "pixel_agreement": None if near is None else SAME_PICTURE,
-        "views": 0 if near is None else VIEWS * images,
+        "views": 0 if near is None else COPY_VIEWS * images,
         "folders": [] if excluded is None else list(excluded.folders),
         "images": 0 if excluded is None else len(excluded.images),
         "unreadable": 0 if excluded is None else len(excluded.unreadable),

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.selection.background import sample_pool, vectors_at
+from curate.selection.background import sample_pool
 from curate.selection.queries import QuerySet
 from curate.selection.selection import Selection
 from curate.transfer_set.saturation import saturation_of
+from transferset.vectors import unit
 
 if TYPE_CHECKING:
     from curate.index.index import Index
@@ -62,8 +63,8 @@ def measure(index: "Index", query_set: QuerySet, selection: Selection, seed: int
     for pick in selection.picks:
         by_label.setdefault(None if pick.query is None else labels[pick.query], []).append(pick.position)
     return Measures(
-        measure_span(vectors_at(index, chosen)),
-        measure_span(vectors_at(index, others)),
+        measure_span(unit(index.vectors(chosen))),
+        measure_span(unit(index.vectors(others))),
         {label: _closeness(index, np.array(own, dtype=np.int64)) for label, own in by_label.items()},
     )
 
@@ -104,10 +105,10 @@ def _closeness(index: "Index", positions: np.ndarray) -> Closeness:
     """Mean cosine of each image to the others: the sum of all of them, without itself, times it."""
     total = np.zeros(index.dimension)
     for start in range(0, len(positions), _BLOCK):
-        total += vectors_at(index, positions[start : start + _BLOCK]).sum(axis=0, dtype=np.float64)
+        total += unit(index.vectors(positions[start : start + _BLOCK])).sum(axis=0, dtype=np.float64)
     cosines = np.empty(len(positions))
     for start in range(0, len(positions), _BLOCK):
-        block = vectors_at(index, positions[start : start + _BLOCK])
+        block = unit(index.vectors(positions[start : start + _BLOCK]))
         cosines[start : start + _BLOCK] = (block @ total - 1) / max(1, len(positions) - 1)
     cosines = cosines.round(4)
     order = np.lexsort((positions, cosines))

@@ -1,23 +1,21 @@
 """Thumbnails for the report, within a budget of bytes."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from curate.selection.queries import Query
-from transferset.errors import DataError
-from transferset.images import decode
+from transferset.cores import available_cores
 from transferset.parallel import ordered_map
-from transferset.report import figure, text, thumbnail
+from transferset.report import figure, text, thumbnail_of
 
 if TYPE_CHECKING:
     from curate.index.index import Index
 
 MOST_BYTES = 9_000_000
 _SIDE = 96
-_READERS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Pictures:
 
     def figures(self, pictures: Sequence[Picture]) -> str:
         """HTML of the pictures, in order."""
-        uris = ordered_map(self._uri, pictures, _READERS, 4 * _READERS)
+        threads = available_cores()
+        uris = ordered_map(self._uri, pictures, threads, 4 * threads)
         return "".join(self._figure(uri, one) for uri, one in zip(uris, pictures, strict=True))
 
     def _figure(self, uri: str, picture: Picture) -> str:
@@ -56,12 +55,7 @@ class Pictures:
         return figure(uri if self._left >= 0 else "", picture.caption, picture.kind)
 
     def _uri(self, picture: Picture) -> str:
-        if self._left < 0:
-            return ""
-        try:
-            return thumbnail(decode(self._bytes(picture.source), short_side=_SIDE), _SIDE)
-        except (DataError, OSError):
-            return ""
+        return thumbnail_of(partial(self._bytes, picture.source), _SIDE) if self._left >= 0 else ""
 
     def _bytes(self, source: Query | Path | int) -> bytes:
         if isinstance(source, Query):

@@ -8,16 +8,25 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from curate.selection.background import Background
 from curate.selection.removed import Removed
 from curate.selection.selection import Pick, Selection
-from curate.transfer_set.manifest import KIND, MANIFEST, PLOTS, SHARDS, ShardRecord, read_manifest
+from curate.transfer_set.manifest import (
+    KIND,
+    MANIFEST,
+    PLOTS,
+    SHARDS,
+    ShardRecord,
+    damaged_files,
+    read_manifest,
+)
 from transferset.changes import changes
+from transferset.console import say
 from transferset.errors import DataError, UsageError
 from transferset.lock import LOCK_NAME, DirectoryLock
 from transferset.writes import (
@@ -32,6 +41,15 @@ from transferset.writes import (
 PLAN = ".plan"
 _ARGUMENTS = "arguments.json"
 _SELECTION = "selection.parquet"
+
+
+class Stored(Protocol):
+    """What a stopped run left behind; `end` removes it."""
+
+    def end(self) -> None: ...
+
+
+S = TypeVar("S", bound=Stored)
 
 
 def require_apart(out: Path, folders: Iterable[tuple[str, Path]]) -> None:
@@ -86,6 +104,41 @@ def locked(out: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 out.rmdir()
         raise
+
+
+def write_once(
+    out: Path,
+    arguments: dict[str, Any],
+    stored: Callable[[Path], S],
+    write: Callable[[S], dict[str, Any]],
+    kind: str = KIND,
+) -> tuple[dict[str, Any], bool]:
+    """The manifest of what these arguments make in `out`, and whether all of it was there already.
+
+    `write` makes it, or goes on with it, by what is `stored` of a stopped run, and returns the manifest; it
+    holds the folder's lock.
+    """
+    require_folder_for(out, arguments, kind)
+    with locked(out):
+        finished = require_folder_for(out, arguments, kind)
+        if finished and (manifest := _whole_manifest(out, kind)) is not None:
+            stored(out).end()
+            say(f"{out} is already complete")
+            return manifest, True
+        plan = stored(out)
+        manifest = write(plan)
+        plan.end()
+    return manifest, False
+
+
+def _whole_manifest(out: Path, kind: str) -> dict[str, Any] | None:
+    """The manifest if everything it lists is whole; else None, and the damage is told."""
+    manifest = read_manifest(out, kind)
+    damaged = damaged_files(out, manifest)
+    if damaged:
+        say(f"{out}: {', '.join(damaged[:5])} missing or damaged; writing again what is")
+        return None
+    return manifest
 
 
 def _is_ours(path: Path) -> bool:

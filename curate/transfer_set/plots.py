@@ -11,6 +11,7 @@ from curate.selection.selection import Selection
 from curate.transfer_set.measures import Span
 from curate.transfer_set.saturation import Saturation
 from transferset.plots import png, short
+from transferset.report import NO_CLASS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,9 +46,7 @@ def per_class(classes: Sequence[str | None], counts: Sequence[int]) -> bytes:
 
     def bars(axes: "Axes") -> None:
         axes.barh(range(len(counts)), counts, color=_SET, height=0.7)
-        axes.set_yticks(
-            range(len(counts)), [short(label or "(no class)") for label in classes], parse_math=False
-        )
+        axes.set_yticks(range(len(counts)), [short(label or NO_CLASS) for label in classes], parse_math=False)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set(title="Images per class", xlabel="images")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from curate.selection.guard import ExcludedSet
 from curate.selection.queries import QuerySet
-from curate.selection.removed import Removed
+from curate.selection.removed import EXACT_BYTES, NEAR_COPY, NEAR_DUPLICATE, QUERY, SAME_PIXELS, Removed
 from curate.transfer_set.pictures import Picture, Pictures
 from transferset.report import text
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 MOST_REMOVED = 40
 """Of each reason."""
 _REASONS = {
-    "exact bytes": "The bytes of an excluded image",
-    "same pixels": "The pixels of an excluded image",
-    "near copy": "A near copy of an excluded image",
-    "near duplicate": "A near-duplicate of a selected image",
-    "query": "Is a query",
+    EXACT_BYTES: "The bytes of an excluded image",
+    SAME_PIXELS: "The pixels of an excluded image",
+    NEAR_COPY: "A near copy of an excluded image",
+    NEAR_DUPLICATE: "A near-duplicate of a selected image",
+    QUERY: "Is a query",
 }
 
 

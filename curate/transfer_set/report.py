@@ -11,15 +11,15 @@ from statistics import median
 import numpy as np
 
 from curate.selection.queries import QuerySet
-from curate.selection.removed import Removed
+from curate.selection.removed import QUERY, Removed
 from curate.transfer_set import plots
-from curate.transfer_set.answers import MOST_ROWS, Answer, Reported, count, name_of, show
+from curate.transfer_set.answers import MOST_ROWS, Answer, Reported, count, show
 from curate.transfer_set.balance import balanced
 from curate.transfer_set.contact_sheets import ContactSheets
 from curate.transfer_set.pictures import Pictures
 from curate.transfer_set.removed_pictures import removed_pictures
 from curate.transfer_set.saturation import Saturation, saturation_of
-from transferset.report import page, table, text
+from transferset.report import class_name, page, table, text
 
 _NEAREST_TO_CHANCE = 8
 _LIKE_THE_POOL, _COLLAPSED = 0.6, 0.25
@@ -140,7 +140,7 @@ def _redundant(reported: Reported, drawings: dict[str, bytes], pictures: Picture
 
 def _clean(reported: Reported, pictures: Pictures) -> Answer:
     guard = reported.guard
-    queries = sum(one.why == "query" for one in reported.leaks)
+    queries = sum(one.why == QUERY for one in reported.leaks)
     leaks = len(reported.leaks) - queries
     if reported.excluded is None:
         verdict = "Unknown: the set was not compared with any val or test images."
@@ -197,7 +197,7 @@ def _nearest(reported: Reported, found: Saturation) -> str:
         rows.append(
             [
                 text(query.name),
-                name_of(query.label),
+                class_name(query.label),
                 *(f"{values[place]:.3f}" for values in (found.best, found.last, found.random)),
                 f"{found.deviations[place]:.1f}",
             ]
@@ -209,6 +209,6 @@ def _nearest(reported: Reported, found: Saturation) -> str:
 def _errors(query_set: QuerySet) -> str:
     if not query_set.errors:
         return ""
-    rows = [[text(error.name), name_of(error.label), text(error.reason)] for error in query_set.errors]
+    rows = [[text(error.name), class_name(error.label), text(error.reason)] for error in query_set.errors]
     told = f"<p>{len(rows)} are unreadable; {MOST_ROWS} are shown.</p>" if len(rows) > MOST_ROWS else ""
     return "<h2>Unreadable query images</h2>" + told + table(["image", "class", "why"], rows[:MOST_ROWS])

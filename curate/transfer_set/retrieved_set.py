@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from curate.selection.selection import Selection
-from curate.transfer_set.manifest import MANIFEST, REPORT, damaged_files, read_manifest
-from curate.transfer_set.plan import StoredPlan, locked, require_folder_for
+from curate.transfer_set.manifest import MANIFEST, REPORT
+from curate.transfer_set.plan import StoredPlan, write_once
 from curate.transfer_set.writing import Retrieved, write_transfer_set
 from transferset.console import say
 
@@ -60,11 +60,8 @@ def write_set(
 
     `choose` makes the selection if none is stored; `also` writes what stands beside the set's own files.
     """
-    require_folder_for(out, arguments)
-    with locked(out):
-        if require_folder_for(out, arguments) and (manifest := _finished_manifest(out)) is not None:
-            return RetrieveReport(out, manifest, already_complete=True)
-        plan = StoredPlan(out)
+
+    def write(plan: StoredPlan) -> dict[str, Any]:
         selection = plan.load_selection()
         if selection is None:
             selection = choose()
@@ -73,18 +70,7 @@ def write_set(
             say(f"{out}: resuming with the selection of {len(selection.picks)} images made before")
         if also is not None:
             also()
-        manifest = write_transfer_set(out, made_of(selection), arguments, shard_size, plan, threads)
-        plan.end()
-    return RetrieveReport(out, manifest, already_complete=False)
+        return write_transfer_set(out, made_of(selection), arguments, shard_size, plan, threads)
 
-
-def _finished_manifest(out: Path) -> dict[str, Any] | None:
-    """The manifest if everything it lists is whole; else None, and the damage is told."""
-    manifest = read_manifest(out)
-    damaged = damaged_files(out, manifest)
-    if damaged:
-        say(f"{out}: {', '.join(damaged[:5])} missing or damaged; writing again what is")
-        return None
-    StoredPlan(out).end()
-    say(f"{out} is already complete")
-    return manifest
+    manifest, already_complete = write_once(out, arguments, StoredPlan, write)
+    return RetrieveReport(out, manifest, already_complete)

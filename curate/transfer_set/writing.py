@@ -1,6 +1,5 @@
 """Writing a transfer set: shards, tables, report, and the manifest last."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +59,7 @@ def write_transfer_set(
     arguments: dict[str, Any],
     shard_size: int,
     plan: StoredPlan,
-    workers: int = os.cpu_count() or 1,
+    workers: int,
 ) -> dict[str, Any]:
     """Write everything that is not there yet; returns the manifest.
 

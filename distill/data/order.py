@@ -6,17 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
-_GOLDEN = 0x9E3779B97F4A7C15
+from transferset.shuffle import STEP, mix
+
 _MASK = (1 << 64) - 1
 _ONE_AT_A_TIME = threading.Lock()
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser, a bijection of uint64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number
-    Generators", 2014). Own lines and not numpy.random, whose streams may change between versions."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -31,9 +24,9 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    start = _mix(np.array([(seed * _GOLDEN + epoch + 1) & _MASK], dtype=np.uint64))
-    start = _mix(start + np.uint64(epoch & _MASK))
-    keys = _mix(np.arange(count, dtype=np.uint64) * np.uint64(_GOLDEN) + start)
+    start = mix(np.array([(seed * STEP + epoch + 1) & _MASK], dtype=np.uint64))
+    start = mix(start + np.uint64(epoch & _MASK))
+    keys = mix(np.arange(count, dtype=np.uint64) * np.uint64(STEP) + start)
     order = np.argsort(keys, kind="stable")
     order.flags.writeable = False
     return order

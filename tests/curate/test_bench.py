@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from curate.bench import BenchOptions, bench
-from curate.index import BuildOptions, build_index, estimate, estimate_build, open_index
+from curate.index.build import build_index
+from curate.index.building import estimate
+from curate.index.building.estimate import estimate_build
+from curate.index.index import open_index
+from curate.index.options import BuildOptions
 from transferset.errors import DataError, UsageError
 from transferset.rates import joint
 

@@ -158,7 +158,7 @@ def test_commands_of_other_distributions_appear_and_load_when_asked_for(monkeypa
 
 def test_help_and_usage_errors_need_no_heavy_library(run_python):
     code = (
-        "import sys\nfrom curate import cli\nfrom transferset.console import run_cli\n"
+        "import sys\nfrom curate import cli\nfrom transferset.entry_point import run_cli\n"
         "try:\n    run_cli(cli.app, sys.argv[1:])\nfinally:\n"
         "    print(sorted({'torch', 'faiss', 'open_clip', 'timm', 'openvino', 'pandas'} & set(sys.modules)))"
     )

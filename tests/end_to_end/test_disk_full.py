@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from curate import cli
-from curate.index import open_index
+from curate.index.index import open_index
 from tests.disks import leave, small_disk
 from transferset.entry_point import run_cli
 from transferset.writes import sha256_file

@@ -23,7 +23,8 @@ KILLS = 30
 # The command in a process of its own, with small parts; it kills itself at a moment.
 BUILD = """
 import os, signal, sys
-from curate.index import manifest, part_work
+from curate.index import manifest
+from curate.index.building import part_work
 from curate.pools import partition
 partition.FOLDER_FILES = 40
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from curate.index import open_index
+from curate.index.index import open_index
 from tests.random_kills import until_done, work_seconds
 from transferset.copies import item_id
 from transferset.writes import sha256_file
@@ -27,7 +27,7 @@ FORGOTTEN = ("005.jpg", "045.jpg", "085.jpg")
 # The command in a process of its own, with small parts; it kills itself at a moment.
 CURATE = """
 import importlib, os, signal, sys
-from curate.index import finish
+from curate.index.building import finish
 from curate.pools import partition
 partition.FOLDER_FILES = 40
 

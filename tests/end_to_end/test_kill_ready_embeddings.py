@@ -18,7 +18,7 @@ Make = Callable[..., Any]
 # The command in a process of its own, with small pieces; it kills itself within the third one.
 BUILD = """
 import os, signal, sys
-from curate.index import ready_part
+from curate.index.building import ready_part
 from curate.pools import embeddings, listing
 listing.PIECE_ROWS, embeddings.BLOCK_ROWS = 40, 10
 if sys.argv.pop(1) == "killed":

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from curate.index import CompactOptions, ForgetOptions, compact, forget, open_index
+from curate.index.compact import CompactOptions, compact
+from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
 from service.app import create_app
 from service.settings import Settings
 

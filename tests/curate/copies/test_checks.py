@@ -13,8 +13,8 @@ from PIL import Image
 
 from curate import cli
 from curate.copies.calibration import calibrate
-from curate.copies.checks import IndexEncoder
 from curate.index.build import build_index
+from curate.index.encoder import IndexEncoder
 from curate.index.index import open_index
 from curate.index.layout import WHITENING
 from curate.index.options import BuildOptions

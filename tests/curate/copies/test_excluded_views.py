@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from curate.copies import excluded_views as module
-from curate.copies.checks import IndexEncoder
 from curate.copies.excluded_views import excluded_views
 from curate.encoding.pipeline import PipelineOptions
-from curate.encoding.views import VIEWS, embed_views
-from curate.index import ForgetOptions, forget, open_index
+from curate.encoding.views import COPY_VIEWS, embed_views
+from curate.index.encoder import IndexEncoder
+from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
 from curate.index.layout import VIEWS_CACHE
 from curate.index.stored_views import stored_files
 from curate.selection.guard import load_excluded
@@ -81,7 +82,7 @@ def test_vectors_are_those_of_the_views(guarded: Guarded) -> None:
     guarded()
     names = sorted(path.name for path in guarded.folder.iterdir())
     found = dict(zip(names, guarded(), strict=True))
-    assert all(rows.shape == (VIEWS, guarded.model.dimension) for rows in found.values())
+    assert all(rows.shape == (COPY_VIEWS, guarded.model.dimension) for rows in found.values())
     for name in ("0.png", "1.png", "again.png"):
         (expected,) = embed_views(guarded.model, [guarded.folder / name], Path.read_bytes)
         assert expected is not None

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from curate import cli
-from curate.copies import finished_set
 from curate.copies.finished_set import guard
 from curate.encoding.pipeline import PipelineOptions
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.select_options import SelectOptions
+from transferset import copies
 from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 from transferset.images import decode
@@ -56,9 +56,7 @@ def test_images_above_the_usual_limit_of_pixels_are_compared_too(
     transfer_set: Path, small_pool: Any, encode: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _plant(transfer_set, small_pool, encode, tmp_path / "test")
-    monkeypatch.setattr(
-        finished_set, "decode", partial(decode, max_pixels=1_000)
-    )  # the usual limit, made small
+    monkeypatch.setattr(copies, "decode", partial(decode, max_pixels=1_000))  # the usual limit, made small
     pipeline = PipelineOptions(max_pixels=10_000)
     found = guard(
         [tmp_path / "test"], transfer_set, open_index(small_pool.index), near=False, pipeline=pipeline

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.encoding.crops import SHARE, VIEWS, crops, encode_views
+from curate.encoding.crops import CROPS, SHARE, crops, encode_views
 from curate.encoding.pipeline import PipelineOptions, Unreadable, encode_items
 from transferset.models.backbone import load_backbone
 from transferset.models.runtime import FrozenModel, open_runtime
@@ -25,7 +25,7 @@ def test_the_centre_and_the_corners() -> None:
     image = np.arange(50 * 80 * 3).reshape(50, 80, 3)
     found = crops(image)
     tall, wide = math.ceil(SHARE * 50), math.ceil(SHARE * 80)
-    assert len(found) == VIEWS - 1 and {one.shape for one in found} == {(tall, wide, 3)}
+    assert len(found) == CROPS - 1 and {one.shape for one in found} == {(tall, wide, 3)}
     assert (found[1] == image[:tall, :wide]).all() and (found[4] == image[-tall:, -wide:]).all()
     assert (found[0] == image[6 : 6 + tall, 10 : 10 + wide]).all()
 
@@ -37,7 +37,7 @@ def test_the_first_view_is_the_image_and_the_others_are_its_crops(
     plain = list(encode_items(model, images, bytes, PipelineOptions(2)))
     found = list(encode_views(model, images, bytes, PipelineOptions(2)))
     assert [one[1].shape for one in found if not isinstance(one, Unreadable)] == [
-        (VIEWS, model.dimension)
+        (CROPS, model.dimension)
     ] * 7
     for one, alone in zip(found, plain, strict=True):
         np.testing.assert_allclose(one[1][0], alone.embedding, atol=1e-5)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from curate.encoding.views import VIEWS, VIEWS_VERSION, views
+from curate.encoding.views import COPY_VIEWS, VIEWS_VERSION, views
 
 
 def test_stored_vectors_are_of_these_views() -> None:
@@ -31,7 +31,7 @@ def test_stored_vectors_are_of_these_views() -> None:
         ((24, 34), (50, 51, 90)),
     ]
     found = views(picture)
-    assert (len(found), VIEWS_VERSION) == (VIEWS, 1)
+    assert (len(found), VIEWS_VERSION) == (COPY_VIEWS, 1)
     for view, ((height, width), pixel) in zip(found, expected, strict=True):
         assert view.shape == (height, width, 3)
         np.testing.assert_allclose(view[height // 4, width // 4], pixel, atol=2)

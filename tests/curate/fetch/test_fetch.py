@@ -20,9 +20,10 @@ from curate.fetch import reasons
 from curate.fetch.checks import recorded_hash
 from curate.fetch.completion import FetchReport, NothingFetched, fetch
 from curate.fetch.options import DownloadOptions, FetchOptions
-from curate.index import ForgetOptions, forget
+from curate.index.forget import ForgetOptions, forget
 from curate.index.index import open_index
 from curate.retrieval import RetrieveOptions, retrieve
+from curate.selection.removed import EXACT_BYTES, QUERY, SAME_PIXELS
 from curate.selection.select_options import SelectOptions
 from curate.transfer_set.manifest import damaged_files
 from distill.data.samples import ImageReader
@@ -139,9 +140,9 @@ def case(url_pool, queries, tmp_path_factory, tinted, encode) -> Case:
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     spoil(plain, always(web.gives(encode(noise, "png"))), reasons.CHANGED)
     query = sorted(queries.rglob("*.png"))[0].read_bytes()
-    spoil(plain, always(web.gives(query)), reasons.QUERY)
-    (excluded / "bytes.jpg").write_bytes(spoil(plain, web.gives, reasons.EXCLUDED_BYTES))
-    data = spoil(plain, web.gives, reasons.EXCLUDED_PIXELS)
+    spoil(plain, always(web.gives(query)), QUERY)
+    (excluded / "bytes.jpg").write_bytes(spoil(plain, web.gives, EXACT_BYTES))
+    data = spoil(plain, web.gives, SAME_PIXELS)
     Image.open(io.BytesIO(data)).save(excluded / "pixels.png", compress_level=0)
     moved = next(plain)
     site.files["/moved"] = site.files[path_of(moved)]

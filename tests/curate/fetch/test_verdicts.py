@@ -6,6 +6,8 @@ from curate.fetch import reasons
 from curate.fetch.agreement import Threshold
 from curate.fetch.checks import Check, recorded_hash
 from curate.fetch.verdicts import judge, known_threshold
+from curate.selection.removed import QUERY
+from curate.selection.thresholds import Thresholds
 
 KNOWN = Threshold(0.9, "given")
 
@@ -26,7 +28,7 @@ def test_one_image() -> None:
     assert verdict(check(0, "a", agreement=0.8999)) == reasons.CHANGED
     assert verdict(check(0, "a", agreement=-1.0), Threshold(None, "nobody knows")) is None
     assert verdict(Check(0, "a", problem="empty")) == reasons.NOT_AN_IMAGE
-    assert verdict(check(0, "q", agreement=0.1)) == reasons.QUERY, "the worst that can be said of it"
+    assert verdict(check(0, "q", agreement=0.1)) == QUERY, "the worst that can be said of it"
 
 
 def test_the_first_of_equal_bytes_stays_if_it_is_good_itself() -> None:
@@ -46,7 +48,7 @@ def test_the_first_of_equal_bytes_stays_if_it_is_good_itself() -> None:
 
 
 def test_the_threshold_is_given_or_calibrated_and_never_guessed() -> None:
-    manifest = {"thresholds": {"duplicate": 0.93}}
+    manifest = {"thresholds": Thresholds(0.93, 0.99, 0.5, 0.9).to_dict()}
     assert known_threshold(manifest, None) == Threshold(0.93, "calibrated for the index's encoder")
     assert known_threshold(manifest, 0.5) == Threshold(0.5, "--min-agreement")
     for nothing in ({}, {"thresholds": None}, {"thresholds": {"duplicate": "high"}}, {"thresholds": []}):

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.index.finish import finish
+from curate.index.building.finish import finish
+from curate.index.building.part_writer import NewRow, write_part
+from curate.index.building.stages import Stages
 from curate.index.layout import part_directory
 from curate.index.manifest import finished_part
 from curate.index.options import BuildReport
-from curate.index.part_writer import NewRow, write_part
 from curate.index.plan import EncoderPlan, Plan, RuntimePlan, write_plan
-from curate.index.stages import Stages
 from curate.pools import PoolItem, Roots, Source
 from transferset.images import Header
 

@@ -7,8 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, TooManyErrors, build_index, info, open_index
+from curate.index.build import TooManyErrors, build_index
+from curate.index.index import open_index
+from curate.index.info import info
 from curate.index.layout import part_directory
+from curate.index.options import BuildOptions
 from curate.pools import partition
 from transferset.errors import BusyError, DataError, UsageError
 from transferset.lock import DirectoryLock

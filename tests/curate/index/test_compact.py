@@ -5,16 +5,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import (
-    BuildOptions,
-    CompactOptions,
-    ForgetOptions,
-    build_index,
-    compact,
-    forget,
-    info,
-    open_index,
-)
+from curate.index.build import build_index
+from curate.index.compact import CompactOptions, compact
+from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
+from curate.index.info import info
+from curate.index.options import BuildOptions
 from curate.pools import partition
 from transferset.copies import item_id
 

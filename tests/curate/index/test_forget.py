@@ -3,8 +3,11 @@ import shutil
 import numpy as np
 import pytest
 
-from curate.index import BuildOptions, ForgetOptions, build_index, forget, open_index
+from curate.index.build import build_index
+from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
 from curate.index.ledger import read_ledger
+from curate.index.options import BuildOptions
 from curate.selection.select import select
 from curate.selection.select_options import SelectOptions
 from transferset.copies import item_id

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.index import open_index
+from curate.index.index import open_index
 from curate.index.layout import errors_schema, items_schema, parts_schema
 from transferset.writes import sha256_file
 

@@ -2,8 +2,8 @@ import shutil
 
 import numpy as np
 
-from curate.index import open_index
 from curate.index.ids import load_ids
+from curate.index.index import open_index
 
 
 def test_find_and_all_places(make_index, unit_rows):

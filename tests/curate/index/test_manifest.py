@@ -3,7 +3,8 @@ import shutil
 
 import pytest
 
-from curate.index import info, open_index
+from curate.index.index import open_index
+from curate.index.info import info
 from curate.index.manifest import read_manifest
 from transferset.errors import DataError
 

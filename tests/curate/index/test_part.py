@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from curate.index import open_index
+from curate.index.index import open_index
 from curate.index.layout import BATCH_ROWS, part_directory
 from transferset.errors import DataError
 

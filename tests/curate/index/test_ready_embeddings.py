@@ -11,10 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index, info, open_index
+from curate.index.build import build_index
 from curate.index.compact import compact
 from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
+from curate.index.info import info
 from curate.index.ledger import read_ledger
+from curate.index.options import BuildOptions
 from curate.index.verify import verify
 from curate.pools import listing
 from transferset.errors import DataError, InterruptedRun, UsageError
@@ -130,7 +133,7 @@ def test_a_long_file_is_cut_into_parts_that_do_not_show(pool, tmp_path, monkeypa
 
 
 def test_a_stopped_build_goes_on_within_a_file(pool, tmp_path, monkeypatch):
-    from curate.index import ready_part
+    from curate.index.building import ready_part
 
     monkeypatch.setattr(listing, "PIECE_ROWS", 4)
     build_index([pool], tmp_path / "whole", OPTIONS)

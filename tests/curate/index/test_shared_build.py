@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from curate.index import BuildOptions, build_index
+from curate.index.build import build_index
+from curate.index.building.work import is_done, part_lock, read_work
 from curate.index.layout import WORK
-from curate.index.work import is_done, part_lock, read_work
+from curate.index.options import BuildOptions
 from curate.pools import partition
 from transferset.errors import BusyError, UsageError
 from transferset.lock import DirectoryLock
@@ -31,7 +32,7 @@ OPTIONS = BuildOptions(
 GATED = """
 import sys, time
 from pathlib import Path
-from curate.index import part_work
+from curate.index.building import part_work
 from curate.pools import partition
 partition.FOLDER_FILES = 12
 gate = Path(sys.argv.pop(1))
@@ -180,7 +181,7 @@ def test_numbers_stay_although_parts_are_done_out_of_order(
     index = tmp_path / "index"
     shutil.copytree(pool.parent / "single", index, dirs_exist_ok=True)
     (index / "manifest.json").unlink()
-    from curate.index.settle import Run, begin_build
+    from curate.index.building.settle import Run, begin_build
 
     for number in range(PARTS):
         shutil.rmtree(index / f"parts/{number:06d}")
@@ -195,7 +196,7 @@ def test_numbers_stay_although_parts_are_done_out_of_order(
 def test_work_of_another_pool_that_was_given_up_is_not_done(
     pool: Path, picture: Make, encode: Make, tmp_path: Path
 ) -> None:
-    from curate.index.settle import Run, begin_build
+    from curate.index.building.settle import Run, begin_build
 
     other = tmp_path / "other"
     other.mkdir()

@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curate.index import CompactOptions, ForgetOptions, compact, forget, info, open_index, verify
 from curate.index import stored_views as module
+from curate.index.compact import CompactOptions, compact
+from curate.index.forget import ForgetOptions, forget
+from curate.index.index import open_index
+from curate.index.info import info
 from curate.index.layout import VIEWS_CACHE
 from curate.index.stored_views import StoredViews, stored_files
+from curate.index.verify import verify
 
 VIEWS, DIMENSION = 3, 5
 STATE = "0123456789abcdef"

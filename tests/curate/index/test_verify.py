@@ -2,8 +2,9 @@ import shutil
 
 import pytest
 
-from curate.index import build_index, verify
+from curate.index.build import build_index
 from curate.index.options import BuildOptions
+from curate.index.verify import verify
 from transferset.errors import DataError
 
 

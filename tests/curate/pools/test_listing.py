@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index
+from curate.index.build import build_index
+from curate.index.options import BuildOptions
 from curate.pools import Roots, list_pools
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.select_options import SelectOptions

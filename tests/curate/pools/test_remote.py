@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index, info, open_index
+from curate.index.build import build_index
 from curate.index.compact import compact
+from curate.index.index import open_index
+from curate.index.info import info
+from curate.index.options import BuildOptions
 from curate.pools import Roots, list_pools, remote
 from curate.pools.remote import RangeReader, RemotePath, is_remote, normal
 from curate.pools.remote_stamp import stamp

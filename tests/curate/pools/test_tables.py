@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index, open_index
+from curate.index.build import build_index
 from curate.index.compact import compact
+from curate.index.index import open_index
+from curate.index.options import BuildOptions
 from curate.pools import row_groups, tables
 from curate.pools.row_groups import RowGroups
 from transferset.copies import item_id

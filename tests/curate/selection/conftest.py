@@ -22,7 +22,7 @@ class ArrayIndex:
     def __init__(
         self, vectors: np.ndarray, ids: np.ndarray | None = None, cuts: tuple[int, ...] = (), first: int = 0
     ):
-        self.vectors = normalised(vectors)
+        self.stored = normalised(vectors)
         count = len(vectors)
         self.ids = (
             ids if ids is not None else np.random.default_rng(7).integers(0, 256, (count, 16), dtype=np.uint8)
@@ -40,7 +40,7 @@ class ArrayIndex:
 
     @property
     def dimension(self) -> int:
-        return self.vectors.shape[1]
+        return self.stored.shape[1]
 
     @property
     def id_rank(self) -> np.ndarray:
@@ -52,16 +52,19 @@ class ArrayIndex:
         return np.array([n for n, key in enumerate(self._keys) if first.setdefault(key, n) != n], dtype=int)
 
     def embeddings(self, part: int) -> np.ndarray:
-        return self.vectors[(self.positions >> 32) == part]
+        return self.stored[(self.positions >> 32) == part]
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        return self.stored[np.searchsorted(self.positions, positions)]
 
     def score(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return np.round(np.einsum("qd,qmd->qm", queries, self.vectors[rows]), 5).astype(np.float32)
+        return np.round(np.einsum("qd,qmd->qm", queries, self.stored[rows]), 5).astype(np.float32)
 
     def search(
         self, queries: np.ndarray, k: int, engine: str = "exact", blocked: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         self.searches.append(len(queries))
-        scores = np.round(queries @ self.vectors.T, 5)
+        scores = np.round(queries @ self.stored.T, 5)
         positions = np.full((len(queries), k), -1, dtype=np.int64)
         cosines = np.full((len(queries), k), -np.inf, dtype=np.float32)
         for q, row in enumerate(scores):

@@ -19,7 +19,7 @@ def test_it_takes_the_items_with_the_greatest_similarity_to_any_query(array_inde
     banned = np.array([3, 77])
     quotas = np.array([7] * 9)
     chosen = best_match(Request(index, vectors, (None,) * 9, quotas, None, False, 0, banned))
-    scores = np.round(vectors @ index.vectors.T, 5)
+    scores = np.round(vectors @ index.stored.T, 5)
     greatest = scores.max(axis=0)
     greatest[banned] = -2
     assert len(chosen) == 63

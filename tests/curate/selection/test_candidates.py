@@ -11,7 +11,7 @@ Make = Callable[..., Any]
 def test_deeper_lists_go_on_where_they_ended(array_index: Make) -> None:
     rng = np.random.default_rng(0)
     index = array_index(rng.normal(size=(300, 8)), cuts=(100,))
-    lists = CandidateLists(index, index.vectors[:4] + 0.1, depth=10)
+    lists = CandidateLists(index, index.stored[:4] + 0.1, depth=10)
     before = [rows.copy() for rows in lists.rows]
     lists.deepen([1, 3])
     assert [len(rows) for rows in lists.rows] == [10, 20, 10, 20]

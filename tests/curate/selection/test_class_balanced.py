@@ -39,7 +39,7 @@ def test_one_unnamed_class_is_query_balanced(array_index: Make) -> None:
     assert plan_class_quotas((None,) * 7, total=30, seed=2) == plan_quotas(7, total=30, seed=2)
     rng = np.random.default_rng(0)
     index = array_index(rng.normal(size=(300, 6)))
-    vectors = index.vectors[:7] + np.float32(0.05)
+    vectors = index.stored[:7] + np.float32(0.05)
     quotas = np.array(plan_quotas(7, total=30))
     answers = [
         strategy(Request(index, vectors, (None,) * 7, quotas, None, False, 0, np.array([], dtype=int)))

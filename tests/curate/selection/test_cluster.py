@@ -21,7 +21,7 @@ def concepts(array_index: Make) -> Any:
 def _request(index: Any, rows: list[int], quotas: list[int], **more: Any) -> Request:
     given = {"min_similarity": None, "seed": 0, **more}
     return Request(
-        index, index.vectors[rows], (None,) * len(rows), np.array(quotas), given["min_similarity"], False,
+        index, index.stored[rows], (None,) * len(rows), np.array(quotas), given["min_similarity"], False,
         given["seed"], np.array([], dtype=int),
     )  # fmt: skip
 
@@ -30,7 +30,7 @@ def test_rows_stand_with_the_centroid_nearest_to_them(concepts: Any) -> None:
     clusters = clusters_of(concepts)
     assert clusters.centroids.shape == (20, 16)
     np.testing.assert_allclose(np.linalg.norm(clusters.centroids, axis=1), 1, atol=1e-5)
-    nearest = (concepts.vectors @ clusters.centroids.T).argmax(axis=1)
+    nearest = (concepts.stored @ clusters.centroids.T).argmax(axis=1)
     assert (clusters.numbers == nearest).all()
     assert clusters_of(concepts) is clusters, "they are made once"
 
@@ -58,14 +58,14 @@ def test_a_floor_holds(concepts: Any) -> None:
 def test_ranks_are_places_in_the_items_cluster(concepts: Any) -> None:
     own = np.flatnonzero(clusters_of(concepts).numbers == clusters_of(concepts).numbers[5])
     chosen = cluster(_request(concepts, [5], [len(own)]))
-    ranked = own[np.argsort(-(concepts.vectors[own] @ concepts.vectors[5]), kind="stable")]
+    ranked = own[np.argsort(-(concepts.stored[own] @ concepts.stored[5]), kind="stable")]
     best = chosen.rows[np.argsort(chosen.ranks)]
     assert best.tolist() == ranked.tolist()
 
 
 def test_the_order_of_the_pool_changes_nothing(concepts: Any, array_index: Make) -> None:
     order = np.random.default_rng(5).permutation(400)
-    shuffled = array_index(concepts.vectors[order], concepts.ids[order], cuts=(50,))
+    shuffled = array_index(concepts.stored[order], concepts.ids[order], cuts=(50,))
     place = np.argsort(order)
     plain = cluster(_request(concepts, [0, 7], [9, 9]))
     moved = cluster(_request(shuffled, [int(place[0]), int(place[7])], [9, 9]))

@@ -46,34 +46,34 @@ def test_what_it_takes_is_more_spread_and_still_fills(array_index: Make) -> None
     rng = np.random.default_rng(0)
     centres = np.repeat(rng.normal(size=(60, 12)), 8, axis=0)
     index = array_index(centres + 0.05 * rng.normal(size=(480, 12)))
-    vectors = index.vectors[[0, 100, 300]]
+    vectors = index.stored[[0, 100, 300]]
     plain = query_balanced(_request(index, vectors, [12, 12, 12], 0.3))
     spread = diverse(_request(index, vectors, [12, 12, 12], 0.3))
     assert np.bincount(spread.queries).tolist() == [12, 12, 12]
 
     def redundancy(rows: np.ndarray) -> float:
-        likeness = index.vectors[rows] @ index.vectors[rows].T
+        likeness = index.stored[rows] @ index.stored[rows].T
         np.fill_diagonal(likeness, -1)
         return float(likeness.max(axis=1).mean())
 
     assert redundancy(spread.rows) < redundancy(plain.rows) - 0.02
     none = diverse(_request(index, vectors, [12, 12, 12], 0.0))
     assert none.rows.tolist() == plain.rows.tolist(), "without diversity it is query-balanced"
-    assert (spread.scores == np.round((vectors[spread.queries] * index.vectors[spread.rows]).sum(1), 5)).all()
+    assert (spread.scores == np.round((vectors[spread.queries] * index.stored[spread.rows]).sum(1), 5)).all()
 
 
 def test_ranks_are_those_of_the_plain_ranking(array_index: Make) -> None:
     index = array_index(np.random.default_rng(1).normal(size=(100, 4)))
-    vectors = index.vectors[:2]
+    vectors = index.stored[:2]
     chosen = diverse(_request(index, vectors, [5, 5], 0.7))
-    scores = np.round(vectors @ index.vectors.T, 5)
+    scores = np.round(vectors @ index.stored.T, 5)
     for row, query, rank in zip(chosen.rows, chosen.queries, chosen.ranks, strict=True):
         assert rank == 1 + (scores[query] > scores[query, row]).sum()
 
 
 def test_it_goes_on_by_similarity_where_all_that_was_ordered_is_banned(array_index: Make) -> None:
     index = array_index(np.random.default_rng(2).normal(size=(200, 4)))
-    request = _request(index, index.vectors[:1], [2], 0.5)
-    nearest = np.argsort(-np.round(index.vectors @ index.vectors[0], 5), kind="stable")
+    request = _request(index, index.stored[:1], [2], 0.5)
+    nearest = np.argsort(-np.round(index.stored @ index.stored[0], 5), kind="stable")
     request.banned = nearest[:50]
     assert diverse(request).rows.tolist() == nearest[50:52].tolist()

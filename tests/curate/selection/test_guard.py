@@ -10,6 +10,7 @@ from PIL import Image
 
 from curate.selection import guard as module
 from curate.selection.guard import LeakageGuard, load_excluded
+from transferset import copies
 from transferset.copies import item_id, perceptual_hash
 from transferset.errors import DataError, UsageError
 from transferset.images import decode
@@ -22,7 +23,7 @@ class _Item:
     data: bytes
     width: int
     height: int
-    phash: int
+    perceptual_hash: int
 
 
 class _Images:
@@ -103,7 +104,8 @@ def test_the_same_pixels_in_another_file_are_found(
 def test_images_above_the_usual_limit_of_pixels_are_compared_too(
     tmp_path: Path, picture: Make, encode: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "decode", partial(decode, max_pixels=1_000))  # the usual limit, made small
+    for one in (module, copies):
+        monkeypatch.setattr(one, "decode", partial(decode, max_pixels=1_000))  # the usual limit, made small
     original = encode(picture(200, 160))
     (tmp_path / "a.png").write_bytes(encode(decode(original), "png"))
     excluded = load_excluded([tmp_path], max_pixels=40_000)

@@ -57,10 +57,13 @@ class _Lookalikes:
         self.pictures = pictures
 
     def items(self, positions: np.ndarray) -> list[SimpleNamespace]:
-        return [SimpleNamespace(position=at, phash=7, item_id=b"%016d" % at) for at in positions.tolist()]
+        return [
+            SimpleNamespace(position=at, perceptual_hash=7, item_id=b"%016d" % at)
+            for at in positions.tolist()
+        ]
 
-    def embeddings(self, part: int) -> np.ndarray:
-        return self.rows
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        return self.rows[positions]
 
 
 def _checked(
@@ -99,7 +102,7 @@ def test_a_copy_among_the_most_similar_that_stay_is_found(monkeypatch: pytest.Mo
     pictures = np.random.default_rng(2).integers(0, 4, 80).tolist()
     monkeypatch.setattr(near_duplicates, "_BLOCK", 32)
     stays, checks = _checked(pictures, monkeypatch)
-    rows = checks._index.embeddings(0).astype(np.float32)  # type: ignore[attr-defined]
+    rows = checks._index.rows.astype(np.float32)  # type: ignore[attr-defined]
     for place, item in enumerate(stays):
         suspects = sorted(stays[:place], key=lambda one: -np.round(rows[item] @ rows[one], DECIMALS))
         assert pictures[item] not in [pictures[one] for one in suspects[:MOST_SUSPECTS]]

@@ -62,7 +62,7 @@ def test_it_is_what_the_definition_says_however_deep_the_first_search(array_inde
     vectors = rng.normal(size=(6, 3)) * 0.2 + [1, 0, 0]
     quotas = rng.integers(0, 13, 6).tolist()
     request = _request(index, vectors, quotas)
-    scores = np.round(request.vectors @ index.vectors.T, 5)
+    scores = np.round(request.vectors @ index.stored.T, 5)
     assert _by_query(query_balanced(request), 6) == _plainly(scores, quotas)
 
 
@@ -85,7 +85,7 @@ def test_ranks_and_similarities_are_those_of_the_querys_own_ranking(array_index:
     columns = (assignment.queries, assignment.rows, assignment.ranks)
     found = list(zip(*(column.tolist() for column in columns), strict=True))
     assert found == [(0, 0, 1), (0, 3, 4), (1, 1, 2), (1, 2, 3)]
-    expected = [index.vectors[row] @ [1, 0] for row in (0, 3)]
+    expected = [index.stored[row] @ [1, 0] for row in (0, 3)]
     assert assignment.scores[:2] == pytest.approx(expected, abs=1e-5)
 
 

@@ -142,7 +142,7 @@ def test_the_order_of_queries_matters_for_ties_only(
 def test_scores_are_true_cosines(array_index: Make, name: Any, shape: Any) -> None:
     request = _request(array_index, shape)
     assignment = STRATEGIES[name](request)
-    views, items = request.views[assignment.queries], request.index.vectors[assignment.rows]
+    views, items = request.views[assignment.queries], request.index.stored[assignment.rows]
     cosines = np.einsum("nvd,nd->nv", views, items).max(axis=1)
     np.testing.assert_allclose(assignment.scores, cosines, atol=2e-5)
     assert (assignment.ranks >= 1).all()

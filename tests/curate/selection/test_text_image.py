@@ -27,12 +27,12 @@ def test_images_choose_among_what_the_name_finds(array_index: Make) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     chosen = text_image(_request(index, vectors, [5, 5, 8]))
     assert np.bincount(chosen.queries).tolist() == [5, 5, 8]
-    by_name = np.argsort(-index.vectors, axis=0, kind="stable")
+    by_name = np.argsort(-index.stored, axis=0, kind="stable")
     for query, column, images in ((0, 0, 10), (1, 0, 10), (2, 1, 8)):
         found = chosen.rows[chosen.queries == query]
         candidates = by_name[: 2 * images, column]
         assert set(found) <= set(candidates.tolist()), "among the nearest to the name, two for each image"
-    best = by_name[:16, 1][np.argsort(-(index.vectors[by_name[:16, 1]] @ vectors[2]))][:8]
+    best = by_name[:16, 1][np.argsort(-(index.stored[by_name[:16, 1]] @ vectors[2]))][:8]
     assert chosen.rows[chosen.queries == 2].tolist() == best.tolist()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from curate import cli
-from curate.index import ForgetOptions, forget
+from curate.index.forget import ForgetOptions, forget
 from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.select_options import SelectOptions
 from curate.suggestion import writing

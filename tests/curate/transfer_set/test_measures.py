@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from curate.index.index import open_index
-from curate.selection.background import EDGES, measure_background, sample_pool, vectors_at
+from curate.selection.background import EDGES, measure_background, sample_pool
 from curate.transfer_set.measures import count_odd, measure_span
+from transferset.vectors import unit
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -50,7 +51,7 @@ def test_a_sample_of_the_pool_is_seeded_and_distinct(small_pool: Any) -> None:
 
 def test_the_background_is_the_mean_cosine_to_the_pool(small_pool: Any) -> None:
     index = open_index(small_pool.index)
-    vectors = vectors_at(index, sample_pool(index, 1000, 0))
+    vectors = unit(index.vectors(sample_pool(index, 1000, 0)))
     queries = vectors[:3]
     found = measure_background(index, queries, seed=0)
     cosines = queries @ vectors.T

@@ -13,7 +13,7 @@ from curate.transfer_set.samples import Sample
 from curate.transfer_set.shards import plan_shards, remove_others, tar_header, write_shard
 from curate.transfer_set.writing import _finish
 from transferset.errors import DataError
-from transferset.tars import group_samples, list_members
+from transferset.tars import group_samples, scan
 
 
 def _samples(sizes: list[int]) -> list[Sample]:
@@ -65,7 +65,7 @@ def test_offsets_are_known_before_anything_is_written(tmp_path: Path) -> None:
     samples = _samples([700, 10, 0, 512])
     (shard,) = plan_shards(samples, 1_000)
     write_shard(tmp_path, shard, _bytes, 2)
-    grouped = group_samples(list_members(tmp_path / shard.name))
+    grouped = group_samples(scan(tmp_path / shard.name).members)
     assert [one.key for one in grouped] == [sample.item_id for sample in samples]
     for one, sample, offset in zip(grouped, samples, shard.offsets, strict=True):
         assert (one.members[sample.extension].offset, one.members[sample.extension].size) == (

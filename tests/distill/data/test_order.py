@@ -45,7 +45,7 @@ def test_places_are_uniform() -> None:
 
 
 def test_threads_that_need_an_order_together_compute_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    count, mix, calls = 1001, module._mix, []
+    count, mix, calls = 1001, module.mix, []
 
     def slow(values: np.ndarray) -> np.ndarray:
         if len(values) == count:
@@ -53,7 +53,7 @@ def test_threads_that_need_an_order_together_compute_it_once(monkeypatch: pytest
             time.sleep(0.05)
         return mix(values)
 
-    monkeypatch.setattr(module, "_mix", slow)
+    monkeypatch.setattr(module, "mix", slow)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: permutation(count, 11, 5), range(4)))
     assert len(calls) == 1 and all(order is found[0] for order in found)

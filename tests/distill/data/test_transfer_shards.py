@@ -12,7 +12,7 @@ from distill.data.transfer_shards import open_transfer_shards
 from tests.distill.data.memory import peak_bytes
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
-from transferset.tars import list_members
+from transferset.tars import scan
 from transferset.writes import write_parquet
 
 
@@ -28,7 +28,7 @@ def _transfer_set(root: Path, images: list[bytes], write_tar: Callable[..., Path
         names = [item_id(data).hex() for data in part]
         members = {f"{name}.{ext}": data for name, data in zip(names, part) for ext in ("jpg", "json")}
         path = write_tar(root / "shards" / shard, members)
-        for member in list_members(path):
+        for member in scan(path).members:
             if member.name.endswith(".jpg"):
                 key = bytes.fromhex(member.name[:-4])
                 identity: object = key.hex() if as_text else key
@@ -97,7 +97,7 @@ def test_samples_without_an_image_and_cut_tars_are_told(
 ) -> None:
     members = {"0.txt": b"no image", "1.jpg": images[0], "2.JPEG": images[1], "3.jpg": images[2]}
     path = write_tar(tmp_path / "x.tar", members)
-    last = list_members(path)[-1]
+    last = scan(path).members[-1]
     with path.open("r+b") as file:
         file.truncate(last.offset + last.size // 2)
     found = open_transfer_shards([path])

@@ -22,7 +22,7 @@ from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import train_several
 from transferset.copies import item_id
-from transferset.tars import list_members
+from transferset.tars import scan
 from transferset.writes import write_parquet
 
 TINY = "timm:test_efficientnet@none"
@@ -50,7 +50,7 @@ def transfer_set(
             "licence": LICENCES[number % 6],
             "source": "00001.tar" if number < 5 else f"loose/{number}.jpg",
         }
-        for number, member in enumerate(list_members(path))
+        for number, member in enumerate(scan(path).members)
     ]
     write_parquet(root / "samples.parquet", pa.Table.from_pylist(rows))
     return root

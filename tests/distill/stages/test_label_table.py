@@ -108,12 +108,12 @@ def test_ids_and_hinted_labels_come_from_the_transfer_set(
 ) -> None:
     import pyarrow as pa
 
-    from transferset.tars import list_members
+    from transferset.tars import scan
 
     root = tmp_path / "set"  # where it was fetched, its item ids are those of URLs
     members = {f"{n}.jpg": encode(noise(n, n)) for n in range(3)}
     tar = write_tar(root / "shards" / "000000.tar", members)
-    places = list_members(tar)
+    places = scan(tar).members
     ids = [item_id(data).hex() for data in members.values()]
     urls = [item_id(b"https://example.org/%d" % n).hex() for n in range(3)]
     table = {

@@ -82,9 +82,9 @@ def test_a_run_without_labels(undisturbed: Path, shards: Path, teacher: Path, la
 
 
 def _offset(shards: Path) -> int:
-    from transferset.tars import list_members
+    from transferset.tars import scan
 
-    return next(member.offset for member in list_members(shards) if member.name == "0007.jpg")
+    return next(member.offset for member in scan(shards).members if member.name == "0007.jpg")
 
 
 @pytest.mark.parametrize("workers", [0, 3])

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from curate.encoding.pipeline import Encoded, PartItems, PipelineOptions, Unreadable, encode_parts
-from curate.index.encode_part import fill_part
+from curate.index.building.encode_part import fill_part
+from curate.index.building.part_writer import write_part
+from curate.index.building.ready_part import write_ready_part
+from curate.index.building.work import NumberedPart, is_done, part_lock, sweep_part
 from curate.index.encoder import OpenEncoder
 from curate.index.ledger import Ledger
-from curate.index.part_writer import write_part
-from curate.index.ready_part import write_ready_part
-from curate.index.work import NumberedPart, is_done, part_lock, sweep_part
 from curate.pools import PartReader, PlannedPart, PoolItem, Problem, Roots
 from transferset.errors import BusyError
 from transferset.progress import Progress

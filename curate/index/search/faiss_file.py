@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curate.index.faiss_choice import FaissChoice, FaissWish, choose_faiss, finer
-from curate.index.faiss_recall import QUERIES, Effort, find_effort, search_content, stored_vectors
 from curate.index.ids import generation
 from curate.index.layout import DONE, FAISS, PART_BITS
 from curate.index.part import Part
+from curate.index.search.faiss_choice import FaissChoice, FaissWish, choose_faiss, finer
+from curate.index.search.faiss_recall import QUERIES, Effort, find_effort, search_content
 from transferset.errors import DataError
+from transferset.vectors import unit
 from transferset.writes import atomic_path, read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
-    from curate.index.search import Searcher
+    from curate.index.search.searcher import Searcher
 
 _FILE = "index.faiss"
 _ABOUT = "about.json"
@@ -190,7 +191,7 @@ def _start(
     content = faiss.index_factory(parts[0].dimension, choice.factory, faiss.METRIC_INNER_PRODUCT)
     if not content.is_trained:
         rows = _sample_rows(total, _TRAIN_PER_LIST * max(1, choice.lists))
-        content.train(stored_vectors(searcher, rows.tolist()))
+        content.train(unit(searcher.vectors(rows)))
         for part in parts:
             part.release()
     return content, set(), total

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
+from curate.index.building.ready_part import scaled
 from curate.index.layout import ERRORS
 from curate.index.manifest import FinishedPart
 from curate.index.part import ItemRow
-from curate.index.ready_part import scaled
 from curate.pools import Roots, Source
 from curate.pools.embeddings import read_embedding
 from curate.pools.listing import expand

@@ -1,4 +1,4 @@
-"""A process that writes parts for the `build-index` that started it: `python -m curate.index.worker`.
+"""A process that writes parts for the `build-index` that started it: `-m curate.index.building.worker`.
 
 Its standard input is one line of JSON, {"index", "device", "workers"}, and then stays open: where it ends,
 the starter has died, and so does this. Standard output: a line of JSON when the encoder is loaded
@@ -16,12 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from curate.index.building.part_work import Bench, write_parts
+from curate.index.building.work import is_done, read_work
 from curate.index.layout import WORK_LOCK
 from curate.index.ledger import read_ledger
 from curate.index.options import BuildOptions
-from curate.index.part_work import Bench, write_parts
 from curate.index.plan import read_plan
-from curate.index.work import is_done, read_work
 from transferset.console import say
 from transferset.entry_point import INTERRUPTED
 from transferset.known_errors import known_error

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from curate.index.part_work import Bench, write_parts
-from curate.index.work import NumberedPart, Share, is_done
+from curate.index.building.part_work import Bench, write_parts
+from curate.index.building.work import NumberedPart, Share, is_done
 from transferset.console import say
 from transferset.progress import Progress
 
@@ -70,7 +70,7 @@ class _Worker:
         self.device = device
         self._bar, self._share = bar, share
         self._ready = False
-        command = [sys.executable, "-m", "curate.index.worker"]
+        command = [sys.executable, "-m", "curate.index.building.worker"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         given = {"index": str(Path(bench.index).absolute()), "device": device, "workers": bench.workers}

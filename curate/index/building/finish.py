@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from curate.index.building.stages import Stages
 from curate.index.encoder import library_versions
-from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish
-from curate.index.faiss_file import FaissAbout, build_faiss
 from curate.index.ids import GENERATION_DIGITS, ItemIds, load_ids, sort_ids, write_ids
 from curate.index.layout import FAISS, FORMAT_VERSION, IDS, MANIFEST, THRESHOLDS, part_directory
 from curate.index.ledger import read_ledger
@@ -20,8 +19,9 @@ from curate.index.open_files import allow_open_files
 from curate.index.options import BuildReport
 from curate.index.part import Part
 from curate.index.plan import Plan
-from curate.index.search import make_searcher
-from curate.index.stages import Stages
+from curate.index.search.faiss_choice import wish_of
+from curate.index.search.faiss_file import FaissAbout, build_faiss
+from curate.index.search.searcher import make_searcher
 from transferset.errors import DataError
 from transferset.writes import read_json, size_of
 
@@ -49,8 +49,7 @@ def finish(
     if with_faiss:
         with stages.timed("faiss"):
             searcher = make_searcher(parts, plan.encoder.dimension, ids, read_ledger(index).sorted_ids)
-            old, wish = _old_state(index)
-            about = build_faiss(index, searcher, _wish(wish, *asked), sha256, old)
+            about = build_faiss(index, searcher, wish_of(index, *asked), sha256, _old_state(index))
         if about is not None:
             report.faiss = about.summary()
     manifest = _manifest(plan, len(finished), report, sha256, about)
@@ -71,21 +70,12 @@ def _bring_ids(index: Path, parts: Sequence[Part], sha256: str) -> ItemIds:
     return found
 
 
-def _old_state(index: Path) -> tuple[str | None, FaissWish]:
-    """The checksum of parts.parquet that the present manifest names, as older caches go by it, and what was
-    asked of its FAISS file. (A killed run may have left a parts.parquet of another state beside it.)"""
-    with contextlib.suppress(DataError, KeyError, TypeError, AttributeError):
-        manifest = read_json(index / MANIFEST)
-        about = manifest.get("faiss") or {}
-        wish = FaissWish(about.get("memory_gb"), about.get("wanted_recall", DEFAULT_RECALL))
-        return str(manifest["parts"]["sha256"]), wish
-    return None, FaissWish()
-
-
-def _wish(old: FaissWish, memory_gb: float | None, recall: float | None) -> FaissWish:
-    return FaissWish(
-        old.memory_gb if memory_gb is None else memory_gb, old.recall if recall is None else recall
-    )
+def _old_state(index: Path) -> str | None:
+    """The checksum of parts.parquet that the present manifest names, as older caches go by it. (A killed run
+    may have left a parts.parquet of another state beside it.)"""
+    with contextlib.suppress(DataError, KeyError, TypeError):
+        return str(read_json(index / MANIFEST)["parts"]["sha256"])
+    return None
 
 
 def _old_thresholds(index: Path) -> dict[str, Any]:

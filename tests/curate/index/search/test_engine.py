@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from curate.index.engine import SERVICE_SECONDS, choose_engine
+from curate.index.search.engine import SERVICE_SECONDS, choose_engine
 
 IVF = {"lists": 4096, "depth": 100, "recall": 0.96, "factory": "IVF4096,SQ8"}
 

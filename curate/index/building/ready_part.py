@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from curate.index.building.part_writer import NewRow, PartWriter, StatedSize, write_part
 from curate.index.layout import part_directory
 from curate.index.manifest import FinishedPart, finished_part
-from curate.index.part_writer import NewRow, PartWriter, StatedSize, write_part
 from curate.index.plan import Plan
 from curate.pools import FORGOTTEN, PoolItem, Problem, Roots, Source
 from curate.pools.embeddings import Block, name_id, read_blocks

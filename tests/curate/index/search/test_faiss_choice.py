@@ -1,6 +1,6 @@
 import pytest
 
-from curate.index.faiss_choice import FaissWish, choose_faiss, finer
+from curate.index.search.faiss_choice import FaissWish, choose_faiss, finer
 from transferset.errors import UsageError
 
 

@@ -6,17 +6,16 @@ from pathlib import Path
 from curate.index.options import DEFAULT_ENCODER
 from curate.index.plan import Plan
 from curate.pools import PoolListing
+from curate.pools.listing import MADE_OF
 from transferset.errors import UsageError
-
-MADE_OF = {"bytes": "of their bytes", "url": "of their URLs", "path": "of their paths"}
 
 
 def require_kind(index: Path, plan: Plan | None, listing: PoolListing) -> None:
     """UsageError if the pools give ids of another kind than the index holds."""
     if plan is not None and listing.sources and plan.id_kind != listing.id_kind:
         raise UsageError(
-            f"{index} holds images under ids {MADE_OF[plan.id_kind]}, and this pool gives ids "
-            f"{MADE_OF[listing.id_kind]}: they can't be mixed",
+            f"{index} holds images under ids of {MADE_OF[plan.id_kind]}, and this pool gives ids "
+            f"of {MADE_OF[listing.id_kind]}: they can't be mixed",
             hint="give another --index",
         )
 

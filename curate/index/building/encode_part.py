@@ -5,7 +5,7 @@ from collections.abc import Iterable, Set
 import numpy as np
 
 from curate.encoding.pipeline import Encoded, Unreadable
-from curate.index.part_writer import NewRow, PartWriter
+from curate.index.building.part_writer import NewRow, PartWriter
 from curate.pools import FORGOTTEN, PoolItem, Problem
 from transferset.progress import Progress
 

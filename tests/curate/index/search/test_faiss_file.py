@@ -5,14 +5,16 @@ import shutil
 import numpy as np
 import pytest
 
-from curate.index import ForgetOptions, faiss_choice, faiss_file, faiss_recall, forget, open_index
-from curate.index.faiss_choice import FaissWish
-from curate.index.faiss_file import FaissFile, build_faiss
-from curate.index.faiss_recall import mean_recall
+from curate.index.forget import ForgetOptions, forget
 from curate.index.ids import sort_ids
+from curate.index.index import open_index
 from curate.index.manifest import finished_parts
 from curate.index.numbering import Numbering
-from curate.index.search import make_searcher
+from curate.index.search import faiss_choice, faiss_file, faiss_recall
+from curate.index.search.faiss_choice import FaissWish
+from curate.index.search.faiss_file import FaissFile, build_faiss
+from curate.index.search.faiss_recall import mean_recall
+from curate.index.search.searcher import make_searcher
 from transferset.errors import DataError
 
 

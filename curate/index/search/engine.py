@@ -26,6 +26,11 @@ class EngineChoice:
     engine: "Engine"
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """What is going to be done, for the terminal."""
+        return f"searching {'exactly' if self.engine == 'exact' else 'by the FAISS file'}: {self.reason}"
+
 
 def choose_engine(
     index: "Index", queries: int, depth: int, asked: AskedEngine = "auto", patience: float = OFFLINE_SECONDS
@@ -52,7 +57,7 @@ def choose_engine(
 def recall_on(index: "Index", vectors: np.ndarray, depth: int, seed: int = 0) -> dict[str, Any]:
     """Recall of the FAISS file on the target queries themselves, `vectors` (q, d): a seeded sample of them is
     searched exactly too. `depth` is how many results are compared."""
-    from curate.index.faiss_recall import mean_recall
+    from curate.index.search.faiss_recall import mean_recall
 
     count = min(_SAMPLE, len(vectors))
     chosen = np.sort(np.random.default_rng(seed).choice(len(vectors), count, replace=False))

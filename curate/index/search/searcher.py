@@ -11,8 +11,8 @@ import torch
 
 from curate.index.ids import ItemIds
 from curate.index.numbering import Numbering
-from curate.index.part import Part
-from curate.index.scan import Scan, row_lengths
+from curate.index.part import Part, rows_at
+from curate.index.search.scan import Scan, row_lengths
 from transferset.errors import NumericError
 from transferset.parallel import ordered_map
 
@@ -119,6 +119,12 @@ class Searcher:
 
         positions = self.ranker.numbering.positions(self.scan.hidden_rows)
         return faiss.IDSelectorNot(faiss.IDSelectorBatch(positions))
+
+    def vectors(self, rows: np.ndarray) -> np.ndarray:
+        """The stored rows (n, d) float16 by their numbers (n,)."""
+        parts = {part.number: part for part in self.ranker.parts}
+        positions = self.ranker.numbering.positions(rows)
+        return rows_at(parts.__getitem__, positions, self.ranker.parts[0].dimension)
 
     def rows_of(self, positions: np.ndarray) -> np.ndarray:
         """Row numbers of positions; -1 stays."""

@@ -13,21 +13,15 @@ from typing import Any
 import numpy as np
 
 from curate.encoding.pipeline import Encoded, PipelineOptions, encode_items
-from curate.index.encoder import OpenEncoder, begin, resume
-from curate.index.faiss_choice import DEFAULT_RECALL, FaissWish, choose_faiss
-from curate.index.id_kinds import require_images, require_kind
-from curate.index.known import Known, follow_moved
-from curate.index.layout import MANIFEST, PLAN
-from curate.index.manifest import finished_parts, refuse_other_format
+from curate.index.building.id_kinds import require_images, require_kind
+from curate.index.building.part_writer import NewRow, write_part
+from curate.index.building.settle import Run, existing_plan, load_encoder, look
+from curate.index.encoder import OpenEncoder
+from curate.index.manifest import finished_parts
 from curate.index.options import BuildOptions
-from curate.index.part_writer import NewRow, write_part
-from curate.index.plan import Plan, read_plan, refuse
-from curate.index.settle import Run
-from curate.pools import Roots, list_pools
+from curate.index.search.faiss_choice import choose_faiss, wish_of
 from curate.pools.roots import as_pools
 from curate.pools.sample import pool_size, sample_images
-from transferset.errors import DataError
-from transferset.writes import read_json
 
 SAMPLE = 1_024
 PROBE_SECONDS = 8.0
@@ -86,29 +80,26 @@ def estimate_build(
     """
     options = replace(options or BuildOptions(), device=(options or BuildOptions()).device.split(",")[0])
     run = Run(Path(index), as_pools(pools), options)
-    plan, roots = _existing(run)
+    plan, roots = existing_plan(run)
     finished = finished_parts(run.index)
-    known = Known(finished)
-    follow_moved(roots, known, run.pools)
-    listing = list_pools(run.pools, roots)
-    if not listing.sources:
-        raise DataError(
-            f"no image, tar or table in {', '.join(map(str, run.pools))}", hint="give another --pool"
-        )
+    listing, changes = look(run, roots, finished)
     require_images(listing)
     require_kind(run.index, plan, listing)
-    new = known.compare(listing.sources, roots, run.pools).new
-    size = pool_size(new, roots, options.seed or 0)
-    encoder = begin(options) if plan is None else resume(plan, options)
+    size = pool_size(changes.new, roots, options.seed or 0)
+    encoder = load_encoder(run, plan)
     plan = encoder.plan
     probe = _Probe(0.0, 0.0, 0.0, _peak_memory())
-    if new:
-        with sample_images(new, roots, SAMPLE, options.seed or 0) as sample:
+    if changes.new:
+        with sample_images(changes.new, roots, SAMPLE, options.seed or 0) as sample:
             probe = _run_probe(encoder, sample, options)
     rows = size.images + sum(part.rows for part in finished)
     before = sum(path.stat().st_size for path in run.index.glob("parts/*/*"))
     row_bytes = 2 * plan.encoder.dimension + probe.item_bytes
-    choice = choose_faiss(rows, plan.encoder.dimension, _wish(run)) if options.faiss else None
+    choice = (
+        choose_faiss(rows, plan.encoder.dimension, wish_of(run.index, options.memory_gb, options.recall))
+        if options.faiss
+        else None
+    )
     faiss_bytes = choice.bytes if choice is not None else 0
     return BuildEstimate(
         index=run.index,
@@ -120,19 +111,10 @@ def estimate_build(
         disk_bytes=round(before + size.images * row_bytes + rows * _ID_BYTES + faiss_bytes),
         memory_bytes=round(max(probe.memory, probe.memory / 2 + 4 * _ID_BYTES * rows + faiss_bytes)),
         rate=probe.rate,
-        seconds=size.images / probe.rate if new else 0.0,
+        seconds=size.images / probe.rate if changes.new else 0.0,
         unreadable=probe.unreadable,
         faiss=None if choice is None else asdict(choice),
     )
-
-
-def _existing(run: Run) -> tuple[Plan | None, Roots]:
-    if not (run.index / PLAN).is_file():
-        return None, Roots(run.index)
-    plan, roots = read_plan(run.index)
-    refuse_other_format(run.index)
-    refuse(run.index, run.asked.differences(plan))
-    return plan, roots
 
 
 def _run_probe(encoder: OpenEncoder, sample: Sequence[Any], options: BuildOptions) -> _Probe:
@@ -175,18 +157,6 @@ def _item_bytes(rows: Sequence[NewRow]) -> float:
                 writer.add(row)
         size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
     return max(0.0, size / len(rows) - 2 * dimension)
-
-
-def _wish(run: Run) -> FaissWish:
-    """As a build takes it: what is asked for, else what the index has."""
-    about: dict[str, Any] = {}
-    with contextlib.suppress(DataError, AttributeError):
-        about = read_json(run.index / MANIFEST).get("faiss") or {}
-    memory, recall = run.options.memory_gb, run.options.recall
-    return FaissWish(
-        about.get("memory_gb") if memory is None else memory,
-        about.get("wanted_recall", DEFAULT_RECALL) if recall is None else recall,
-    )
 
 
 def _peak_memory() -> int:

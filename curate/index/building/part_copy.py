@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curate.index.building.part_writer import finish_part, write_header
 from curate.index.layout import (
     BATCH_ROWS,
     EMBEDDINGS,
@@ -19,7 +20,6 @@ from curate.index.layout import (
 )
 from curate.index.manifest import FinishedPart, finished_part
 from curate.index.part import Part
-from curate.index.part_writer import finish_part, write_header
 from curate.pools import FORGOTTEN
 from transferset.errors import DataError
 from transferset.writes import atomic_file, atomic_path

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from transferset.vectors import unit
+
 if TYPE_CHECKING:
-    from curate.index.search import Searcher
+    from curate.index.search.searcher import Searcher
 
 DEPTH = 100
 QUERIES = 200
@@ -50,7 +52,7 @@ def find_effort(
     depth = min(DEPTH, searcher.available - 1)
     if not len(rows) or depth < 1:
         return None
-    queries = stored_vectors(searcher, rows)
+    queries = unit(searcher.vectors(np.asarray(rows, np.int64)))
     exact, _ = searcher.exact(queries, depth + 1)
     truth = [_without(found, row)[:depth] for found, row in zip(exact, rows, strict=True)]
     deepest = min(searcher.ranker.numbering.total, fetch_depth(depth, OVERFETCH[-1]) + 1)
@@ -75,15 +77,6 @@ def find_effort(
         if not lists or probes >= lists:
             return best[1] if best else None
         probes = min(max(probes + 1, round(_STEP * probes)), lists)
-
-
-def stored_vectors(searcher: "Searcher", rows: Sequence[int]) -> np.ndarray:
-    """Stored rows as queries (n, d) float32 of length 1."""
-    part, local = searcher.ranker.numbering.split(np.asarray(rows, np.int64))
-    parts = searcher.ranker.parts
-    stored = [parts[one].mapped[row] for one, row in zip(part.tolist(), local.tolist(), strict=True)]
-    vectors = np.stack(stored).astype(np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def mean_recall(truth: np.ndarray, found: np.ndarray) -> float:

@@ -7,15 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curate.index.id_kinds import notes_on_encoder, require_dimension, require_kind
-from curate.index.known import Changes, Known, follow_moved
-from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN
-from curate.index.ledger import Ledger, read_ledger
-from curate.index.manifest import FinishedPart, finished_parts, refuse_other_format
-from curate.index.options import BuildOptions
-from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
-from curate.index.stages import Stages
-from curate.index.work import (
+from curate.index.building.id_kinds import notes_on_encoder, require_dimension, require_kind
+from curate.index.building.known import Changes, Known, follow_moved
+from curate.index.building.stages import Stages
+from curate.index.building.work import (
     NumberedPart,
     Share,
     continue_work,
@@ -23,6 +18,11 @@ from curate.index.work import (
     sweep_part_locks,
     write_work,
 )
+from curate.index.layout import FAISS, IDS, LEDGER, PARTS, PLAN
+from curate.index.ledger import Ledger, read_ledger
+from curate.index.manifest import FinishedPart, finished_parts, refuse_other_format
+from curate.index.options import BuildOptions
+from curate.index.plan import Asked, Plan, read_plan, refuse, write_plan
 from curate.pools import PoolListing, Roots, count_images, list_pools, plan_parts
 from transferset.cores import available_cores
 from transferset.errors import DataError
@@ -91,10 +91,10 @@ class Begun:
 
 def begin_build(run: Run, alone: bool) -> Begun:
     """Settle the plan and the work, and write both down."""
-    plan, roots = _existing(run, alone)
+    plan, roots = _swept(run, alone)
     finished = finished_parts(run.index)
     with run.stages.timed("look"):
-        listing, changes = _look(run, roots, finished)
+        listing, changes = look(run, roots, finished)
         require_kind(run.index, plan, listing)
         run.notes.extend(notes_on_encoder(plan, listing, run.options.encoder))
         before = read_work(run.index)
@@ -113,13 +113,18 @@ def begin_build(run: Run, alone: bool) -> Begun:
     return Begun(plan, roots, finished, work, listing, changes, encoder)
 
 
-def _existing(run: Run, alone: bool) -> tuple[Plan | None, Roots]:
-    """The plan to obey, and the roots, of an index that was begun before."""
+def _swept(run: Run, alone: bool) -> tuple[Plan | None, Roots]:
+    """`existing_plan`, after what a stopped build left behind was swept."""
     for folder in (run.index, run.index / IDS, run.index / FAISS, *([run.index / PARTS] if alone else [])):
         if folder.is_dir():
             sweep_temporaries(folder, besides=LEDGER)
     if alone:
         sweep_part_locks(run.index)
+    return existing_plan(run)
+
+
+def existing_plan(run: Run) -> tuple[Plan | None, Roots]:
+    """The plan to obey, and the roots, of an index that was begun before; nothing is written."""
     if not (run.index / PLAN).exists():
         return None, Roots(run.index)
     plan, roots = read_plan(run.index)
@@ -128,7 +133,8 @@ def _existing(run: Run, alone: bool) -> tuple[Plan | None, Roots]:
     return plan, roots
 
 
-def _look(run: Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolListing, Changes]:
+def look(run: Run, roots: Roots, finished: list[FinishedPart]) -> tuple[PoolListing, Changes]:
+    """What lies in the pools, and what of it is new; DataError if there is nothing."""
     known = Known(finished)
     run.notes.extend(follow_moved(roots, known, run.pools))
     listing = list_pools(run.pools, roots)

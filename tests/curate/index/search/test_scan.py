@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from curate.index import scan
 from curate.index.part import Part
-from curate.index.scan import Scan
+from curate.index.search import scan
+from curate.index.search.scan import Scan
 
 
 @pytest.fixture

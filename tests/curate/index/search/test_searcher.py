@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from curate.index import open_index, scan
+from curate.index.index import open_index
 from curate.index.layout import PART_BITS
+from curate.index.search import scan
 from transferset.errors import NumericError
 
 
@@ -47,7 +48,7 @@ def test_exact_search_is_the_definition(make_index, unit_rows, k):
 
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_in_small_blocks_with_a_float32_scan_and_groups_of_queries(make_index, unit_rows, monkeypatch, k):
-    from curate.index import search
+    from curate.index.search import searcher as search
 
     monkeypatch.setattr(scan, "_LEAST_BLOCK", 16)
     monkeypatch.setattr(scan, "_BLOCK_BYTES", 16 * 24 * 4)
@@ -88,7 +89,7 @@ def test_the_same_item_in_two_parts_counts_once_at_its_smallest_position(make_in
 
 @pytest.mark.parametrize("gather_cost", [1, 1000], ids=["float32 scan", "float64 scan"])
 def test_a_score_does_not_depend_on_what_else_is_searched(make_index, unit_rows, monkeypatch, gather_cost):
-    from curate.index import search
+    from curate.index.search import searcher as search
 
     monkeypatch.setattr(search, "_GATHER_COST", gather_cost)
     index = open_index(make_index([unit_rows(500, 64, 1), unit_rows(37, 64, 2)]))
@@ -103,7 +104,7 @@ def test_a_score_does_not_depend_on_what_else_is_searched(make_index, unit_rows,
 
 
 def test_threads_change_nothing(make_index, unit_rows, monkeypatch):
-    from curate.index import search
+    from curate.index.search import searcher as search
 
     monkeypatch.setattr(search, "_GATHER_COST", 1)
     index = open_index(make_index([unit_rows(500, 64, 1)]))
@@ -125,7 +126,7 @@ def test_threads_change_nothing(make_index, unit_rows, monkeypatch):
 def test_scores_are_cosines_although_stored_rows_are_rounded(
     make_index, unit_rows, monkeypatch, gather_cost, engine
 ):
-    from curate.index import search
+    from curate.index.search import searcher as search
 
     monkeypatch.setattr(search, "_GATHER_COST", gather_cost)
     index = open_index(make_index([unit_rows(300, 12, 1)]))

@@ -1,10 +1,15 @@
-"""Which FAISS index fits: a pure function of rows, dimension, memory and wanted recall."""
+"""Which FAISS index fits: by rows, dimension, memory and wanted recall."""
 
+import contextlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from transferset.errors import UsageError
+from curate.index.layout import MANIFEST
+from transferset.errors import DataError, UsageError
+from transferset.writes import read_json
 
 FLAT_ROWS = 200_000
 DEFAULT_RECALL = 0.95
@@ -31,6 +36,17 @@ class FaissWish:
         if self.memory_gb is not None:
             return self.memory_gb * 1e9
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+
+
+def wish_of(index: Path, memory_gb: float | None, recall: float | None) -> FaissWish:
+    """What is asked for; what isn't (None), as the FAISS file of the index was made."""
+    about: dict[str, Any] = {}
+    with contextlib.suppress(DataError, AttributeError):
+        about = read_json(index / MANIFEST).get("faiss") or {}
+    return FaissWish(
+        about.get("memory_gb") if memory_gb is None else memory_gb,
+        about.get("wanted_recall", DEFAULT_RECALL) if recall is None else recall,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Searching an index: the exact scan, the FAISS file, and which of them a search takes."""
