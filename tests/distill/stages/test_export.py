@@ -268,14 +268,16 @@ def test_a_graph_that_answers_otherwise_is_found(
 
 def test_on_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["export", "--model", str(run), "--out", str(tmp_path / "out"), "--threads", "1"]
+    printed = []
     for more, code in (["--json"], 0), (["--seed", "4"], 2), ([], 0):
         with pytest.raises(SystemExit) as caught:
             run_cli(app, [*given, *more])
         output = capsys.readouterr()
         assert (caught.value.code or 0) == code, output.err
-        if more == ["--json"]:
-            assert json.loads(output.out)["spec"] == TINY
-    assert MODEL in output.out  # the table for people
+        printed.append(output.out)
+    facts, refused, table = printed
+    assert json.loads(facts)["spec"] == TINY and refused == ""
+    assert MODEL in table and not table.startswith("{")
 
 
 def test_the_card_follows_the_run_that_a_run_started_from(run: Path, labelled: Path, tmp_path: Path) -> None:
