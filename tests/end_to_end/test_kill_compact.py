@@ -16,8 +16,8 @@ import pytest
 
 from curate.index import open_index
 from tests.random_kills import until_done, work_seconds
+from tests.trees import checksums
 from transferset.copies import item_id
-from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,11 +67,6 @@ def run(run_python: Make, moment: str, *arguments: object, code: int = 0) -> sub
     done = run_python(["-c", CURATE, moment, *map(str, arguments)], timeout=300)
     assert done.returncode == code, done.stderr
     return done
-
-
-def checksums(index: Path) -> dict[str, str]:
-    files = (path for path in index.rglob("*") if path.is_file())
-    return {path.relative_to(index).as_posix(): sha256_file(path) for path in files}
 
 
 def retrieved(run_python: Make, root: Path, index: Path, out: Path) -> set[str]:

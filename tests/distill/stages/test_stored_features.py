@@ -25,6 +25,7 @@ from distill.stages.train_inputs import open_inputs
 from distill.stages.train_options import check
 from distill.task import CLASSIFICATION
 from tests.distill.stages import killed
+from tests.trees import tree
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
 from transferset.images import decode
@@ -76,10 +77,6 @@ def _batches(training: Training, steps: int) -> list[Batch]:
     found = [next(stream) for _ in range(steps)]
     stream.close()
     return found
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _losses(run: Path) -> list[float]:
@@ -153,7 +150,7 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
     given += ["--threads", 1, "--workers", 1, "--device", "cpu"]
     killed.kill(given, "distill.stages.label_writer:write_shard", 1)
     assert killed.resume(given, "distill.data.labelling:Labelling._ask").calls == 0
-    assert _files(tmp_path / "store") == _files(stores / "features")
+    assert tree(tmp_path / "store") == tree(stores / "features")
 
 
 def test_a_store_is_of_one_kind(stores: Path, shards: Path, teacher: Path) -> None:
@@ -162,10 +159,10 @@ def test_a_store_is_of_one_kind(stores: Path, shards: Path, teacher: Path) -> No
         ("plain", True, f"features: none there, {dimension} now"),
         ("features", False, f"features: {dimension} there, none now"),
     ):
-        before = _files(stores / store)
+        before = tree(stores / store)
         with pytest.raises(UsageError, match=difference):
             _label(shards, teacher, stores / store, features=given)
-        assert _files(stores / store) == before
+        assert tree(stores / store) == before
 
 
 @pytest.mark.parametrize(
@@ -210,7 +207,7 @@ def test_features_in_a_store_that_names_none_and_cut_off_files_are_damage(
     with pytest.raises(DataError, match=r"000000\.safetensors is missing or damaged"):
         open_store(cut)
     _label(shards, teacher, cut)
-    assert _files(cut) == _files(stores / "features")
+    assert tree(cut) == tree(stores / "features")
 
 
 @pytest.mark.parametrize("method", [BOTH, ALONE])
