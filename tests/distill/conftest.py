@@ -1,6 +1,7 @@
 """Red, green and blue noise as a task that a tiny model learns in seconds."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,11 @@ def noise_tar(
         return write_tar(tmp_path_factory.mktemp("noise") / "noise.tar", members)
 
     return written
+
+
+@pytest.fixture
+def distill(run_command: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """`distill(*arguments)`: exit code, stdout and stderr."""
+    from distill import cli
+
+    return partial(run_command, cli.app)

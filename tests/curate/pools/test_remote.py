@@ -11,22 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index, info, open_index
+from curate.index import build_index, info, open_index
 from curate.index.compact import compact
 from curate.pools import Roots, list_pools, remote
 from curate.pools.remote import RangeReader, RemotePath, is_remote, normal
 from curate.pools.remote_stamp import stamp
+from tests.curate.pools.built import OPTIONS, items_of
 from transferset.errors import InterruptedRun, UsageError
-
-OPTIONS = BuildOptions(
-    encoder="timm:test_efficientnet@none",
-    image_size=32,
-    runtime="eager",
-    batch_size=4,
-    workers=2,
-    threads=1,
-    faiss=False,
-)
 
 
 @pytest.fixture
@@ -57,11 +48,6 @@ def memory() -> Any:
     fs.store.clear()
     yield fs
     fs.store.clear()
-
-
-def items_of(index: Path) -> list[Any]:
-    opened = open_index(index)
-    return [item for part in opened.parts for item in part.read(np.arange(part.rows))]
 
 
 def test_tars_over_http(served, fill, tmp_path):

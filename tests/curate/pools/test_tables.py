@@ -11,22 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.index import BuildOptions, build_index, open_index
+from curate.index import build_index, open_index
 from curate.index.compact import compact
 from curate.pools import row_groups, tables
 from curate.pools.row_groups import RowGroups
+from tests.curate.pools.built import OPTIONS, items_of
 from transferset.copies import item_id
 from transferset.errors import DataError
-
-OPTIONS = BuildOptions(
-    encoder="timm:test_efficientnet@none",
-    image_size=32,
-    runtime="eager",
-    batch_size=4,
-    workers=2,
-    threads=1,
-    faiss=False,
-)
 
 
 @pytest.fixture
@@ -40,11 +31,6 @@ def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path, **options)
     return path
-
-
-def items_of(index: Path) -> list[Any]:
-    opened = open_index(index)
-    return [item for part in opened.parts for item in part.read(np.arange(part.rows))]
 
 
 def test_bytes_in_a_column(tmp_path, images):

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill import cli
 from distill.loop.trainer import Trainer
 from tests.disks import leave, small_disk
 from tests.trees import tree
-from transferset.entry_point import run_cli
 
-Run = Callable[..., tuple[int, str]]
+Run = Callable[..., tuple[int, str, str]]
 DISK_FULL = 6
 TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu"]
@@ -29,20 +27,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-@pytest.fixture
-def distill(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`distill(*arguments)`: exit code and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            run_cli(cli.app, [str(argument) for argument in arguments])
-        return int(caught.value.code or 0), capsys.readouterr().err
-
-    return run
-
-
-def assert_full(ended: tuple[int, str], folder: Path) -> None:
-    code, told = ended
+def assert_full(ended: tuple[int, str, str], folder: Path) -> None:
+    code, _, told = ended
     assert code == DISK_FULL, told
     assert "No space left on device" in told and "re-run the same command" in told
     assert "Traceback" not in told
