@@ -75,6 +75,7 @@ def test_a_column_goes_before_a_key_of_the_same_name() -> None:
         ("width == 10.0", [False, True, False, None]),
         ("width != 10", [True, False, True, None]),
         ("width > 9", [False, True, True, None]),
+        ("width < 9.5", [True, False, False, None]),
         ("width <= 10", [True, True, False, None]),
         ("width in (9, 200)", [True, False, True, False]),
         ("width ~ 0", [False, True, True, None]),
