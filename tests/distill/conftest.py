@@ -7,12 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.loop.execution import Execution
 from distill.stages.adapt import AdaptOptions, adapt
-
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-CHANNELS = ("blue", "green", "red")
+from tests.distill.small import CHANNELS, ONE_THREAD, TINY
 
 
 def make_noise(channel: int, seed: int) -> np.ndarray:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.distill.small import TINY
 from transferset.lock import DirectoryLock
 
 Run = Callable[..., tuple[int, str, str]]
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", "1", "--workers", "1", "--device", "cpu"]
 SHORT = ["--steps", "2", "--batch-size", "8"]
 COMMANDS = ("adapt", "label", "plan", "train", "finetune", "evaluate", "export", "predict")

@@ -11,15 +11,12 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from distill.loop.execution import Execution
 from distill.models.heads import LinearHead, read_head, write_head
 from distill.models.teacher import open_teacher, parse_teacher_spec, teacher_fingerprint
 from distill.stages.adapt import AdaptOptions, adapt
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.errors import DataError, UsageError
 from transferset.models.backbone import load_backbone
-
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
 
 @pytest.fixture

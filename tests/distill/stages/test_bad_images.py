@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.distill.small import TINY
+
 Run = Callable[..., tuple[int, dict[str, object], str]]
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu", "--json"]
 SHORT = ["--image-size", 32, "--steps", 2, "--batch-size", 8]
 

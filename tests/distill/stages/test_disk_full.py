@@ -12,11 +12,11 @@ import pytest
 
 from distill.loop.trainer import Trainer
 from tests.disks import leave, small_disk
+from tests.distill.small import TINY
 from tests.trees import tree
 
 Run = Callable[..., tuple[int, str, str]]
 DISK_FULL = 6
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu"]
 PAGE = 4096
 

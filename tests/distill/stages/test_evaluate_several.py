@@ -13,7 +13,7 @@ from distill.stages.adapt import AdaptOptions, adapt
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.evaluate_several import evaluate_several
 from distill.stages.finetune import FinetuneOptions, finetune
-from tests.distill.conftest import ONE_THREAD, TINY
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
 

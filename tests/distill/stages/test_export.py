@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,26 +10,18 @@ import torch
 from distill.cli import app
 from distill.commands.export import _print_export
 from distill.export.format import INT8, ONNX, check_files
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.entry_point import run_cli
 from transferset.errors import BusyError, DataError, NumericError, UsageError
 from transferset.lock import DirectoryLock
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_measurements() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.export.speed.SECONDS", 0.02)
-        yield
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture(scope="module")

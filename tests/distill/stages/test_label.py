@@ -22,8 +22,9 @@ from distill.loop.execution import Execution
 from distill.models.teacher import open_teacher
 from distill.stages import label_writer
 from distill.stages.label import label
+from tests.distill.small import ONE_THREAD
 from tests.distill.stages import killed
-from tests.distill.stages.stores import ONE_THREAD, VIEWS, Picture, label_options, three_shards
+from tests.distill.stages.stores import VIEWS, label_options
 from tests.trees import tree
 from transferset.copies import item_id
 from transferset.errors import DataError, InterruptedRun, UsageError
@@ -32,16 +33,6 @@ from transferset.lock import DirectoryLock
 
 LABELLING_ASK = "distill.data.labelling:Labelling._ask"
 WRITE = "distill.stages.label_writer:write_shard"
-
-
-@pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Picture,
-) -> Path:
-    return three_shards(tmp_path_factory.mktemp("shards") / "set", encode, write_tar, noise)
 
 
 def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
@@ -59,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, shards: Path, teacher: Path)
 
 
 def test_the_store_holds_the_teachers_answers_to_the_views_of_training(
-    store: Path, shards: Path, teacher: Path, encode: Callable[..., bytes], noise: Picture
+    store: Path, shards: Path, teacher: Path, encode: Callable[..., bytes], noise: Callable[..., np.ndarray]
 ) -> None:
     opened, model = open_store(store), open_teacher(teacher, runtime="eager", batch_size=8, threads=1)
     assert opened.teacher_sha256 == model.fingerprint and opened.views == VIEWS

@@ -15,7 +15,7 @@ from distill.loop.plan import Plan
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.replay import replay
 from distill.stages.train import TrainOptions, train
-from tests.distill.conftest import ONE_THREAD, TINY
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.writes import read_json, sha256_file, write_json
 

@@ -14,7 +14,6 @@ from distill.data.label_shards import ShardFacts, map_tensors, open_shard, paths
 from distill.data.label_store import FORMAT_VERSION, STORE, open_store, store_fingerprint
 from distill.data.views import augmentation, draw_view
 from distill.loop.checkpoints import read_tensors
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory, read_config
 from distill.models.student import build_student, open_student
@@ -24,6 +23,7 @@ from distill.stages.train import Training, TrainOptions, train
 from distill.stages.train_inputs import open_inputs
 from distill.stages.train_options import check
 from distill.task import CLASSIFICATION
+from tests.distill.small import ONE_THREAD, TINY
 from tests.distill.stages import killed
 from tests.trees import tree
 from transferset.copies import item_id
@@ -31,8 +31,6 @@ from transferset.errors import DataError, UsageError
 from transferset.images import decode
 from transferset.models.runtime import FrozenModel
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 COUNT, VIEWS, CLASSES = 20, 2, 3
 BOTH = {"feature_weight": 2.0}
 ALONE = {"method": "task-agnostic"}
