@@ -27,6 +27,7 @@ os.environ["TRANSFERSET_CACHE"] = tempfile.mkdtemp(prefix="transferset-cache-")
 atexit.register(shutil.rmtree, os.environ["TRANSFERSET_CACHE"], ignore_errors=True)
 
 FewFiles = Callable[[int], AbstractContextManager[None]]
+RunCommand = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -54,6 +55,20 @@ def few_files() -> FewFiles:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
     return limited
+
+
+@pytest.fixture
+def run_command(capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """`run_command(app, *arguments)`: exit code, stdout and stderr of a command, run within this process."""
+    from transferset.entry_point import run_cli
+
+    def run(app: Any, *arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            run_cli(app, [str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,18 @@
 
 from pathlib import Path
 
+from transferset.writes import sha256_file
+
 
 def tree(folder: Path) -> dict[str, bytes]:
     """The bytes of every file below it, by its path in it."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return {name: path.read_bytes() for name, path in _files(folder).items()}
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below it, by its path in it."""
+    return {name: sha256_file(path) for name, path in _files(folder).items()}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ TAR_IMAGES, LOOSE_IMAGES = 48, 24
 OPTIONS = BuildOptions(
     encoder="timm:test_efficientnet@none", image_size=32, runtime="eager", batch_size=8, faiss=False
 )
+
+
+@pytest.fixture
+def curate(run_command: Make) -> Callable[..., tuple[int, str, str]]:
+    """`curate(*arguments)`: exit code, stdout and stderr."""
+    from curate import cli
+
+    return partial(run_command, cli.app)
 
 
 @dataclass(frozen=True)

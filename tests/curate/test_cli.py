@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from curate import cli
-from transferset.entry_point import run_cli
 
 TINY = [
     "--encoder",
@@ -38,19 +37,6 @@ def pool(tmp_path, picture, encode) -> Path:
         (tmp_path / f"pool/{number}.jpg").write_bytes(encode(picture(seed=number)))
     (tmp_path / "pool/[red]x.jpg").write_bytes(b"x")
     return tmp_path / "pool"
-
-
-@pytest.fixture
-def curate(capsys):
-    """`curate(*arguments)`: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            run_cli(cli.app, [str(argument) for argument in arguments])
-        output = capsys.readouterr()
-        return int(caught.value.code or 0), output.out, output.err
-
-    return run
 
 
 def test_build_and_info_tell_what_there_is(pool, tmp_path, curate):

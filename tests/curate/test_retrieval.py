@@ -17,6 +17,7 @@ from curate.query_set import encode_queries
 from curate.retrieval import RetrieveOptions, retrieve, retrieve_items
 from curate.selection.queries import Query, load_queries
 from curate.selection.select_options import SelectOptions
+from tests.trees import tree
 from transferset.copies import item_id
 from transferset.errors import BusyError, DataError, UsageError
 from transferset.lock import DirectoryLock
@@ -28,12 +29,6 @@ Make = Callable[..., Any]
 def _options(exclude: tuple[Path, ...] = (), shard_size: int = 10, **selection: Any) -> RetrieveOptions:
     amounts = {} if "per_query" in selection else {"total": 24}
     return RetrieveOptions(SelectOptions(**amounts | selection), exclude, shard_size, workers=2)
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
 
 
 @pytest.fixture
@@ -57,7 +52,7 @@ def test_nothing_is_written_into_what_is_read(small_pool: Any, query_dir: Path, 
 
 
 def test_the_folder_is_a_transfer_set(retrieved: Path, small_pool: Any) -> None:
-    assert sorted(_tree(retrieved)) == [
+    assert sorted(tree(retrieved)) == [
         "manifest.json", "plots/closing_similarity.png", "plots/directions.png", "plots/images_per_class.png",
         "plots/images_per_query.png", "plots/similarity.png",
         "queries.parquet", "removed.parquet", "report.html", "samples.parquet",
@@ -117,8 +112,8 @@ def test_the_same_inputs_give_the_same_bytes_wherever_they_are(
     roots = {str(small_pool.pool): str(moved / "pool")}
     options = dataclasses.replace(_options(), pool_roots=roots, workers=1)
     retrieve(moved / "index", moved / "q", tmp_path / "again", options)
-    assert _tree(tmp_path / "again") == _tree(retrieved)
-    for name, data in _tree(retrieved).items():
+    assert tree(tmp_path / "again") == tree(retrieved)
+    for name, data in tree(retrieved).items():
         assert str(tmp_path).encode() not in data and b"/tmp" not in data, name
 
 
@@ -136,21 +131,21 @@ def test_another_seed_shuffles_and_changes_nothing_else(
 def test_the_same_command_again_finds_it_complete(
     retrieved: Path, small_pool: Any, query_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = _tree(retrieved)
+    before = tree(retrieved)
     report = retrieve(small_pool.index, query_dir, retrieved, _options())
     assert report.already_complete and report.outcome["retrieved"] == 24
     assert "already complete" in capsys.readouterr().err
-    assert _tree(retrieved) == before
+    assert tree(retrieved) == before
 
 
 def test_what_was_damaged_is_written_again(retrieved: Path, small_pool: Any, query_dir: Path) -> None:
-    before = _tree(retrieved)
+    before = tree(retrieved)
     kept = (retrieved / "shards" / "000002.tar").stat().st_mtime_ns
     (retrieved / "shards" / "000000.tar").unlink()
     (retrieved / "shards" / "000001.tar").write_bytes(b"short")
     report = retrieve(small_pool.index, query_dir, retrieved, _options())
     assert not report.already_complete
-    assert _tree(retrieved) == before
+    assert tree(retrieved) == before
     assert (retrieved / "shards" / "000002.tar").stat().st_mtime_ns == kept
 
 
@@ -165,10 +160,10 @@ def test_what_was_damaged_is_written_again(retrieved: Path, small_pool: Any, que
 def test_other_arguments_are_refused_with_the_difference(
     retrieved: Path, small_pool: Any, query_dir: Path, changed: dict[str, Any], told: str
 ) -> None:
-    before = _tree(retrieved)
+    before = tree(retrieved)
     with pytest.raises(UsageError, match=told):
         retrieve(small_pool.index, query_dir, retrieved, _options(**changed))
-    assert _tree(retrieved) == before
+    assert tree(retrieved) == before
 
 
 def test_a_folder_of_something_else_is_refused(small_pool: Any, query_dir: Path, tmp_path: Path) -> None:

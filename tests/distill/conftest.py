@@ -1,17 +1,14 @@
 """Red, green and blue noise as a task that a tiny model learns in seconds."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from distill.loop.execution import Execution
 from distill.stages.adapt import AdaptOptions, adapt
-
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-CHANNELS = ("blue", "green", "red")
+from tests.distill.small import CHANNELS, ONE_THREAD, TINY
 
 
 def make_noise(channel: int, seed: int) -> np.ndarray:
@@ -61,3 +58,11 @@ def noise_tar(
         return write_tar(tmp_path_factory.mktemp("noise") / "noise.tar", members)
 
     return written
+
+
+@pytest.fixture
+def distill(run_command: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """`distill(*arguments)`: exit code, stdout and stderr."""
+    from distill import cli
+
+    return partial(run_command, cli.app)

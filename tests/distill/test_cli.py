@@ -8,28 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill import cli
-from transferset.entry_point import run_cli
+from tests.distill.small import TINY
 from transferset.lock import DirectoryLock
 
 Run = Callable[..., tuple[int, str, str]]
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", "1", "--workers", "1", "--device", "cpu"]
 SHORT = ["--steps", "2", "--batch-size", "8"]
 COMMANDS = ("adapt", "label", "plan", "train", "finetune", "evaluate", "export", "predict")
-
-
-@pytest.fixture
-def distill(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`distill(*arguments)`: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            run_cli(cli.app, [str(argument) for argument in arguments])
-        output = capsys.readouterr()
-        return int(caught.value.code or 0), output.out, output.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

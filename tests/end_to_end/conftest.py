@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.runs import succeeded
+from tests.trees import tree
 
 Make = Callable[..., Any]
 
@@ -29,3 +30,11 @@ def make_task(
         return root
 
     return make
+
+
+@pytest.fixture(scope="module")
+def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
+    """What the module's `task`, a command line without --out, writes where nobody kills it."""
+    out = tmp_path_factory.mktemp("unbroken") / "out"
+    succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
+    return tree(out)

@@ -11,8 +11,8 @@ import pytest
 from curate import cli
 from curate.index.index import open_index
 from tests.disks import leave, small_disk
+from tests.trees import checksums
 from transferset.entry_point import run_cli
-from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 DISK_FULL = 6
@@ -50,11 +50,6 @@ def add_images(tmp_path: Path, picture: Make, encode: Make) -> Callable[[int, in
         return tmp_path / "pool"
 
     return add
-
-
-def checksums(index: Path) -> dict[str, str]:
-    files = (path for path in index.rglob("*") if path.is_file())
-    return {path.relative_to(index).as_posix(): sha256_file(path) for path in files}
 
 
 def assert_full(ended: tuple[int, str], index: Path) -> None:

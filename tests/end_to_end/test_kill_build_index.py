@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.random_kills import until_done, work_seconds
-from transferset.writes import sha256_file
+from tests.trees import checksums
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,11 +78,6 @@ def command(moment: str, pool: Path, index: Path) -> list[str]:
     options = ["--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager"]
     cheap = ["--batch-size", "8", "--threads", "1", "--workers", "2"]
     return ["-c", BUILD, moment, "build-index", "--pool", str(pool), "--index", str(index), *options, *cheap]
-
-
-def checksums(index: Path) -> dict[str, str]:
-    files = (path for path in index.rglob("*") if path.is_file())
-    return {path.relative_to(index).as_posix(): sha256_file(path) for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transferset.writes import sha256_file
+from tests.trees import checksums
 
 Make = Callable[..., Any]
 
@@ -39,11 +39,6 @@ main()
 def command(moment: str, pool: Path, index: Path) -> list[str]:
     options = ["--encoder", "timm:test_efficientnet@none", "--image-size", "32", "--runtime", "eager"]
     return ["-c", BUILD, moment, "build-index", "--pool", str(pool), "--index", str(index), *options]
-
-
-def checksums(index: Path) -> dict[str, str]:
-    files = (path for path in index.rglob("*") if path.is_file())
-    return {path.relative_to(index).as_posix(): sha256_file(path) for path in files}
 
 
 @pytest.fixture

@@ -49,14 +49,6 @@ def task(make_task: Make) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def unbroken(task: list[str], tmp_path_factory: pytest.TempPathFactory, run_python: Make) -> dict[str, bytes]:
-    """What a run that nobody kills writes."""
-    out = tmp_path_factory.mktemp("unbroken") / "out"
-    succeeded(run_python(["-m", "curate.cli", *task, "--out", str(out)]))
-    return tree(out)
-
-
 @pytest.mark.parametrize(
     ("moment", "searched", "images"),
     [

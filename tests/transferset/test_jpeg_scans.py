@@ -69,14 +69,15 @@ def test_ordinary_jpegs_and_what_is_in_and_after_them_are_no_matter(picture: Pic
         assert decode(file.getvalue() + scans).shape == (48, 64, 3)
 
 
-def test_damage_is_left_to_the_decoder() -> None:
-    for data in (
-        b"\xff\xd8\xff",
-        b"\xff\xd8\xff\xda",
-        _grey(64, 200)[:-90],
-        b"\xff\xd8" + b"\xff\xc2\0\2" * 3,
-    ):
-        assert has_too_many_scans(data) in (False, True)
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xda", b"\xff\xd8" + b"\xff\xc2\0\2" * 3]
+)
+def test_damage_is_left_to_the_decoder(data: bytes) -> None:
+    assert not has_too_many_scans(data)
+
+
+def test_scans_before_a_cut_count() -> None:
+    assert has_too_many_scans(_grey(64, 200)[:-90])
 
 
 def test_endless_segments_take_no_time() -> None:

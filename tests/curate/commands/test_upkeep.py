@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from curate import cli
 from curate.index.ledger import read_ledger
 from transferset.copies import item_id
-from transferset.entry_point import run_cli
 
 
 @pytest.fixture
@@ -18,19 +16,6 @@ def own(small_pool, tmp_path) -> Path:
     """A copy of the small index."""
     shutil.copytree(small_pool.index, tmp_path / "index")
     return tmp_path / "index"
-
-
-@pytest.fixture
-def curate(capsys):
-    """`curate(*arguments)`: exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as caught:
-            run_cli(cli.app, [str(argument) for argument in arguments])
-        output = capsys.readouterr()
-        return int(caught.value.code or 0), output.out, output.err
-
-    return run
 
 
 def test_forget_lists_what_it_forgot(small_pool, own, curate, monkeypatch):

@@ -256,7 +256,7 @@ def test_the_report_shows_pictures_and_reasons(case: Case) -> None:
 
 
 def test_requests_name_the_project_and_refused_hosts_get_none(case: Case) -> None:
-    assert all("transferset" in agent for agent in case.site.agents)
+    assert case.site.agents and all("transferset" in agent for agent in case.site.agents)
     assert case.site.hits["/elsewhere"] == 0
 
 

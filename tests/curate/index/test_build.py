@@ -13,19 +13,13 @@ from curate.index.info import info
 from curate.index.layout import part_directory
 from curate.index.options import BuildOptions
 from curate.pools import partition
+from tests.trees import checksums
 from transferset.errors import BusyError, DataError, UsageError
 from transferset.lock import DirectoryLock
-from transferset.writes import sha256_file
 
 OPTIONS = BuildOptions(
     encoder="timm:test_efficientnet@none", image_size=32, runtime="eager", batch_size=4, workers=2, threads=1
 )
-
-
-def checksums(index: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(index)): sha256_file(path) for path in sorted(index.rglob("*")) if path.is_file()
-    }
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from curate.index.ledger import read_ledger
 from curate.index.options import BuildOptions
 from curate.index.verify import verify
 from curate.pools import listing
+from tests.trees import checksums
 from transferset.errors import DataError, InterruptedRun, UsageError
 from transferset.writes import sha256_file
 
@@ -44,12 +45,6 @@ def urls(rows: int, start: int = 0) -> list[str]:
 
 def url_id(url: str) -> bytes:
     return hashlib.sha256(url.encode()).digest()[:16]
-
-
-def checksums(index: Path) -> dict[str, str]:
-    return {
-        str(one.relative_to(index)): sha256_file(one) for one in sorted(index.rglob("*")) if one.is_file()
-    }
 
 
 def errors_of(index: Path, part: int = 0) -> list[tuple[str, str | None, str]]:

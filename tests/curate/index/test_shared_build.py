@@ -17,9 +17,9 @@ from curate.index.building.work import is_done, part_lock, read_work
 from curate.index.layout import WORK
 from curate.index.options import BuildOptions
 from curate.pools import partition
+from tests.trees import checksums
 from transferset.errors import BusyError, UsageError
 from transferset.lock import DirectoryLock
-from transferset.writes import sha256_file
 
 Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,7 +69,7 @@ def single(pool: Path) -> dict[str, str]:
         build_index([pool], pool.parent / "single", OPTIONS)
     finally:
         partition.FOLDER_FILES = old
-    return checksums(pool.parent / "single")
+    return without_plan(pool.parent / "single")
 
 
 @pytest.fixture
@@ -95,10 +95,9 @@ def start(pool: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen
         process.communicate()
 
 
-def checksums(index: Path) -> dict[str, str]:
-    """Of all files but plan.json, which says where the pool is."""
-    files = (path for path in index.rglob("*") if path.is_file() and path.name != "plan.json")
-    return {path.relative_to(index).as_posix(): sha256_file(path) for path in files}
+def without_plan(index: Path) -> dict[str, str]:
+    """Checksums of all files but plan.json, which says where the pool is."""
+    return {name: checksum for name, checksum in checksums(index).items() if name != "plan.json"}
 
 
 def wait_for(happens: Callable[[], bool], seconds: float = 100) -> None:
@@ -130,7 +129,7 @@ def test_two_commands_at_once_share_the_parts(start: Make, single: dict[str, str
     (tmp_path / "gate").touch()
     outputs = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
-    assert checksums(tmp_path / "index") == single
+    assert without_plan(tmp_path / "index") == single
     counts = [int(re.search(r"new +│ (\d+) in", out)[1]) for out, _ in outputs]  # type: ignore[index]
     assert sum(counts) == 12 * PARTS, "no image was embedded twice"
     assert min(counts) > 0, "both did some"
@@ -146,12 +145,12 @@ def test_a_dead_ones_parts_are_taken_over(
     (tmp_path / "gate").touch()
     _, errors = both[1 - victim].communicate(timeout=200)
     assert both[1 - victim].returncode == 0, errors
-    assert checksums(tmp_path / "index") == single
+    assert without_plan(tmp_path / "index") == single
 
 
 def test_several_devices_are_several_processes(pool: Path, single: dict[str, str], tmp_path: Path) -> None:
     report = build_index([pool], tmp_path / "index", replace(OPTIONS, device="cpu,cpu"))
-    assert checksums(tmp_path / "index") == single
+    assert without_plan(tmp_path / "index") == single
     assert (report.images, report.new_images, report.new_parts) == (12 * PARTS, 12 * PARTS, PARTS)
 
 
@@ -169,7 +168,7 @@ def test_workers_do_their_share_and_die_with_their_starter(
     starter.wait()
     wait_for(lambda: not Path(f"/proc/{child}").exists())
     build_index([pool], index, replace(OPTIONS, device="cpu,cpu"))
-    assert checksums(index) == single
+    assert without_plan(index) == single
 
 
 def test_numbers_stay_although_parts_are_done_out_of_order(
@@ -189,7 +188,7 @@ def test_numbers_stay_although_parts_are_done_out_of_order(
     assert [one.number for one in read_work(index)] == list(range(PARTS))
     shutil.copytree(pool.parent / "single/parts/000003", index / "parts/000003")
     build_index([pool], index, OPTIONS)
-    assert checksums(index) == single
+    assert without_plan(index) == single
     assert not (index / WORK).exists()
 
 

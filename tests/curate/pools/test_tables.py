@@ -14,21 +14,11 @@ import pytest
 from curate.index.build import build_index
 from curate.index.compact import compact
 from curate.index.index import open_index
-from curate.index.options import BuildOptions
 from curate.pools import row_groups, tables
 from curate.pools.row_groups import RowGroups
+from tests.curate.pools.built import OPTIONS, items_of
 from transferset.copies import item_id
 from transferset.errors import DataError
-
-OPTIONS = BuildOptions(
-    encoder="timm:test_efficientnet@none",
-    image_size=32,
-    runtime="eager",
-    batch_size=4,
-    workers=2,
-    threads=1,
-    faiss=False,
-)
 
 
 @pytest.fixture
@@ -42,11 +32,6 @@ def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path, **options)
     return path
-
-
-def items_of(index: Path) -> list[Any]:
-    opened = open_index(index)
-    return [item for part in opened.parts for item in part.read(np.arange(part.rows))]
 
 
 def test_bytes_in_a_column(tmp_path, images):
@@ -133,12 +118,30 @@ def test_a_damaged_table_is_told(tmp_path, images):
     report = build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
     assert report.images == 10
     assert [(Path(path).name, reason[:8]) for path, reason in report.skipped] == [("a.parquet", "damaged:")]
-    data = bytearray((tmp_path / "pool/b.parquet").read_bytes())
-    data[200:260] = b"\xff" * 60
-    (tmp_path / "pool/c.parquet").write_bytes(data)
+
+
+def test_a_damaged_image_in_a_table_costs_no_other(tmp_path, images):
+    path = write(tmp_path / "pool/a.parquet", {"bytes": images}, compression="none", use_dictionary=False)
+    data = bytearray(path.read_bytes())
+    start = data.index(images[0])
+    data[start + 200 : start + 260] = b"\xff" * 60
+    path.write_bytes(data)
     report = build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
-    assert report.new_parts == 1
-    assert any("c.parquet: damaged" in note for note in report.notes) or report.error_count
+    assert (report.images, report.errors) == (9, {"damaged": 1})
+    assert [item.offset for item in items_of(tmp_path / "index")] == list(range(1, 10))
+
+
+def test_what_comes_before_the_damage_of_a_table_is_kept(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(tables, "_BATCH_ROWS", 5)
+    path = write(tmp_path / "pool/a.parquet", {"bytes": images}, row_group_size=5)
+    group = pq.read_metadata(path).row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    data[group.dictionary_page_offset : group.dictionary_page_offset + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    report = build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
+    [note] = report.notes
+    assert note.startswith(f"{path}: damaged: ") and note.endswith("; the 5 whole images in it are kept")
+    assert [item.item_id for item in items_of(tmp_path / "index")] == list(map(item_id, images[:5]))
 
 
 def test_paths_in_a_table_are_loose_files_with_metadata(tmp_path, images):

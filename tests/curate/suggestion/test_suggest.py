@@ -13,6 +13,7 @@ from curate.retrieval import RetrieveOptions, retrieve
 from curate.selection.select_options import SelectOptions
 from curate.suggestion import writing
 from curate.suggestion.suggest import SuggestOptions, SuggestReport, suggest
+from tests.trees import tree
 from transferset.copies import item_id
 from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
@@ -25,12 +26,6 @@ Make = Callable[..., Any]
 def _rows(out: Path) -> list[dict[str, str]]:
     with (out / "suggestions.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
 
 
 @pytest.fixture
@@ -67,7 +62,7 @@ def test_the_folder_holds_images_table_page_and_manifest(
     coverage = outcome["coverage"]
     assert coverage["with_suggestions"] > coverage["with_random"] > coverage["queries"]
     files = read_json(tmp_path / "out" / "manifest.json")["files"]
-    assert sorted([*files, "manifest.json"]) == sorted(_tree(tmp_path / "out"))
+    assert sorted([*files, "manifest.json"]) == sorted(tree(tmp_path / "out"))
     assert all(sha256_file(tmp_path / "out" / name) == checksum for name, checksum in files.items())
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 8 and page.count("data:image/png;base64,") == 1
@@ -90,14 +85,14 @@ def test_it_is_the_same_wherever_and_however_often(
     run: Make, small_pool: Any, query_dir: Path, tmp_path: Path
 ) -> None:
     run()
-    before = _tree(tmp_path / "out")
-    assert run().already_complete and _tree(tmp_path / "out") == before
+    before = tree(tmp_path / "out")
+    assert run().already_complete and tree(tmp_path / "out") == before
     for name in ("index", "pool"):
         shutil.copytree(getattr(small_pool, name), tmp_path / "moved" / name)
     roots = {str(small_pool.pool): str(tmp_path / "moved" / "pool")}
     options = SuggestOptions(count=8, workers=1, pool_roots=roots)
     suggest(tmp_path / "moved" / "index", query_dir, tmp_path / "again", options)
-    assert _tree(tmp_path / "again") == before
+    assert tree(tmp_path / "again") == before
     assert all(str(tmp_path).encode() not in data for data in before.values())
 
 
@@ -144,16 +139,16 @@ def test_a_stopped_run_goes_on_with_what_it_chose(
     monkeypatch.setattr(writing, "write_bytes", write)
     monkeypatch.setattr("curate.suggestion.suggest._choose", None)
     assert not run(workers=1).already_complete
-    assert _tree(tmp_path / "out") == _tree(tmp_path / "whole")
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_what_was_damaged_is_written_again(run: Make, tmp_path: Path) -> None:
     run()
-    before = _tree(tmp_path / "out")
+    before = tree(tmp_path / "out")
     next((tmp_path / "out" / "images").iterdir()).write_bytes(b"x")
     (tmp_path / "out" / "plots" / "coverage.png").unlink()
     assert not run().already_complete
-    assert _tree(tmp_path / "out") == before
+    assert tree(tmp_path / "out") == before
 
 
 def test_other_folders_are_refused(run: Make, small_pool: Any, query_dir: Path, tmp_path: Path) -> None:

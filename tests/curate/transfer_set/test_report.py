@@ -82,7 +82,7 @@ def test_the_page_stands_alone_and_its_plots_beside_it(
 ) -> None:
     page = _Page(_report(small_pool, query_dir, tmp_path / "out"))
     assert page.plots == len(PLOTS)
-    assert all(link.startswith(("data:image/", "#")) for link in page.links)
+    assert page.links and all(link.startswith(("data:image/", "#")) for link in page.links)
     files = read_json(tmp_path / "out" / "manifest.json")["files"]
     for name in PLOTS:
         path = tmp_path / "out" / "plots" / f"{name}.png"

@@ -33,6 +33,7 @@ def test_the_order_is_a_shuffle_that_one_more_image_does_not_change(small_pool: 
 def test_provenance_names_the_owner_first_and_no_place(small_pool: Any) -> None:
     index = open_index(small_pool.index)
     samples = build_samples(index, QUERIES, _selection(index, 6), include_queries=False, seed=0)
+    assert len(samples) == 6
     for sample in samples:
         about = sample.provenance
         owner = 0 if about["hinted_label"] == "a" else 1

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-TINY = "timm:test_efficientnet@none"
-CHANNELS = ("blue", "green", "red")
+from tests.distill.small import CHANNELS, TINY
 
 
 @pytest.fixture(scope="session")

@@ -23,15 +23,14 @@ from distill.comparison.comparison import Comparison
 from distill.comparison.estimate import estimate
 from distill.comparison.recipe_file import load_recipe
 from distill.comparison.shared import Shared
-from distill.loop.execution import Execution
 from tests.distill.comparison.conftest import CHANNELS, TINY
+from tests.distill.small import ONE_THREAD
 from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 from transferset.labelled import load_labelled
 from transferset.writes import read_json, sha256_file
 
 ROOT = Path(__file__).resolve().parents[3]
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 Write = Callable[..., Path]
 
 

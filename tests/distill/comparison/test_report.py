@@ -11,60 +11,15 @@ from distill.comparison.answers import Answers, Row, compared, reference
 from distill.comparison.cells import Cell
 from distill.comparison.comparison import Comparison
 from distill.comparison.costs import Cost, total
-from distill.comparison.curves import answers
 from distill.comparison.disagreement import disagreements, divergence
 from distill.comparison.estimate import Estimate
 from distill.comparison.ledger import ledger_lines, stages_of
-from distill.comparison.recipe import Recipe, Teacher, TransferSet
-from distill.comparison.recipe_file import read_recipe
 from distill.comparison.report import write_report
 from distill.comparison.runner import DONE, Outcome
 from distill.comparison.summary import summary
 from distill.comparison.tables import compared_line, print_estimates
-from distill.comparison.work import Work
+from tests.distill.comparison.made_up import CLASSES, HOSTILE, a_recipe, a_row, of_seeds
 from transferset.report import text
-
-HOSTILE = "<script>alert(1)</script>"
-CLASSES = ("cat", HOSTILE, "dog")
-
-
-def a_recipe(labels: list[int]) -> Recipe:
-    values = {
-        "task": "task",
-        "labels": labels,
-        "teacher": {"spec": "embedded"},
-        "student": {"spec": "timm:test_efficientnet@none"},
-        "transfer_sets": {"random": "a", "retrieved": "b"},
-    }
-    return read_recipe(Path("recipe.yaml"), values)
-
-
-def a_row(method: str, transfer_set: str, labels: str, share: float, images: int = 300) -> Row:
-    """Three seeds, each right in about `share` of the images."""
-    by_seed, outcomes = {}, {}
-    classes = np.arange(images) % 3
-    for seed in range(3):
-        random = np.random.default_rng([seed, int(100 * share)])
-        said = np.where(random.random(images) < share, classes, (classes + 1) % 3)
-        probabilities = np.full((images, 3), 0.1)
-        probabilities[np.arange(images), said] = 0.8
-        names = tuple(f"{number}.png" for number in range(images))
-        by_seed[seed] = Answers(names, classes, probabilities, CLASSES)
-        costs = [
-            Cost("adapt", 0, 0.0, 3.0, shared=True),
-            Cost("train", 0, 0.0, 9.0),
-            Cost("train: student", 100, 1e9, 0.0),
-            Cost("train: teacher", 50, 5e9, 0.0),
-            Cost("train: evaluate", 20, 1e8, 0.0),
-            Cost("train: head", 30, 0.0, 0.0),
-            Cost("finetune: student", 7, 7e9, 4.0, tuning=True),
-        ]
-        teacher = Teacher("teacher", "embedded") if method != "labels-only" else None
-        where = TransferSet(transfer_set, "x") if transfer_set else None
-        cell = Cell(method, labels, seed, teacher, where)
-        work = Work({"top1": share}, costs, label_images=3 * int(labels), set_images=200 if where else None)
-        outcomes[seed] = Outcome(cell, Path("x"), DONE, work)
-    return Row((*outcomes[0].cell.row, labels), outcomes, by_seed, "top1")
 
 
 def test_the_reference_is_task_oriented_on_the_last_set() -> None:
@@ -78,32 +33,6 @@ def test_the_reference_is_task_oriented_on_the_last_set() -> None:
     assert found is rows[3]
     assert reference(rows[:1], a_recipe([10]), "10") is rows[0]
     assert reference(rows, a_recipe([10]), "5") is None
-
-
-@pytest.mark.parametrize(
-    ("shares", "verdict"), [((0.4, 0.7), "yes"), ((0.5, 0.5), "can't tell"), ((0.7, 0.4), "no")]
-)
-def test_would_more_labels_help(shares: tuple[float, float], verdict: str) -> None:
-    rows = [a_row("task-oriented", "retrieved", labels, share) for labels, share in zip(("5", "20"), shares)]
-    labels, pool = answers(rows, a_recipe([5, 20]))
-    assert labels.verdict == verdict and labels.per_doubling is not None
-    assert labels.per_doubling[0] == pytest.approx((shares[1] - shares[0]) / 2, abs=0.03)  # two doublings
-    assert pool.verdict == "can't tell" and pool.per_doubling is None
-
-
-def test_budgets_of_the_same_images_are_one_point_of_a_curve() -> None:
-    rows = [a_row("task-oriented", "retrieved", labels, share) for labels, share in (("5", 0.4), ("20", 0.7))]
-    again = replace(rows[1], key=(*rows[1].key[:3], "500"))
-    labels, _ = answers([*rows, again], a_recipe([5, 20, 500]))
-    assert labels.verdict == "yes"
-    labels, _ = answers([rows[1], again], a_recipe([20, 500]))
-    assert labels.verdict == "can't tell" and labels.per_doubling is None
-
-
-def of_seeds(row: Row, *seeds: int) -> Row:
-    """What of the row was made under these seeds."""
-    outcomes = {seed: row.outcomes[seed] for seed in seeds}
-    return Row(row.key, outcomes, {seed: row.answers[seed] for seed in seeds}, row.metric)
 
 
 def test_seeds_that_one_row_lacks_are_told(tmp_path: Path) -> None:
@@ -126,13 +55,9 @@ def test_seeds_that_one_row_lacks_are_told(tmp_path: Path) -> None:
     assert "no seed in common: task-oriented + retrieved and labels-only (10 per class)" in html
 
 
-def test_one_seed_has_no_spread_and_its_learning_curve_says_so() -> None:
-    rows = [
-        of_seeds(a_row("task-oriented", "retrieved", labels, share), 0)
-        for labels, share in (("5", 0.4), ("20", 0.7))
-    ]
-    assert rows[0].spread.std is None and "±" not in rows[0].spread.percent
-    assert "a single seed: nothing is known about others" in answers(rows, a_recipe([5, 20]))[0].sentence
+def test_one_seed_has_no_spread() -> None:
+    row = of_seeds(a_row("task-oriented", "retrieved", "10", 0.4), 0)
+    assert row.spread.std is None and "±" not in row.spread.percent
 
 
 def test_balanced_differences_count_every_class_the_same() -> None:

@@ -14,19 +14,17 @@ import pytest
 from distill.export.card_costs import costs
 from distill.export.card_licences import licences
 from distill.export.lineage import Ancestor, lineage
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import train_several
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.copies import item_id
 from transferset.tars import scan
 from transferset.writes import write_parquet
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 LICENCES = ("CC0", "CC0", "CC BY 4.0", None, "CC0", None)
 
 

@@ -11,7 +11,6 @@ import torch
 
 from distill.export.lineage import lineage
 from distill.loop.checkpoints import read_tensors, write_tensors
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import MODEL
@@ -19,9 +18,8 @@ from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
+from tests.distill.small import ONE_THREAD, TINY
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 SHORT = Plan(steps=2, batch_size=8)
 
 

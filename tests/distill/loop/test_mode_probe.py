@@ -75,11 +75,14 @@ def test_a_disturbance_does_not_decide() -> None:
     assert resolve_mode(None, student(DisturbedInHalf), LONG, NO_COMPILE).precision == "bf16"
 
 
-@pytest.mark.parametrize("kind", [SlowInHalf, SlowWhenContiguous])
-def test_it_stays_in_fp32_where_half_is_slow(kind: type[Toy]) -> None:
-    execution = Execution(compile_student="off", student_precision="auto" if kind is SlowInHalf else "fp32")
-    mode = resolve_mode(None, student(kind), LONG, execution)
-    assert mode.precision == "fp32" and (kind is SlowInHalf or mode.channels_last)
+def test_it_stays_in_fp32_where_half_is_slow() -> None:
+    assert resolve_mode(None, student(SlowInHalf), LONG, NO_COMPILE).precision == "fp32"
+
+
+def test_channels_last_is_tried_also_in_a_precision_that_is_given() -> None:
+    execution = Execution(compile_student="off", student_precision="fp32")
+    mode = resolve_mode(None, student(SlowWhenContiguous), LONG, execution)
+    assert mode.precision == "fp32" and mode.channels_last
 
 
 def test_a_mode_that_does_not_work_is_not_taken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,8 @@ import torch
 from distill.models.joint_heads import Head, classifiers, only_head, parameters, side_by_side
 from distill.models.joint_start import with_heads
 from distill.models.student import build_student, classifier_parameters
+from tests.distill.small import TINY
 
-TINY = "timm:test_efficientnet@none"
 CLASSES = ("blue", "green", "red")
 HEADS = side_by_side([Head("teacher", CLASSES), Head("features", (), features=5), Head("labels", CLASSES)])
 

@@ -7,11 +7,11 @@ import torch
 from distill.loop.checkpoints import write_tensors
 from distill.models.student import build_student, open_student
 from distill.stages.result import write_student_facts
+from tests.distill.small import TINY
 from transferset.errors import DataError, UsageError
 from transferset.writes import write_json
 
 CLASSES = ("cat", "dog", "tree")
-TINY = "timm:test_efficientnet@none"
 
 
 def test_the_start_is_a_function_of_the_seed() -> None:

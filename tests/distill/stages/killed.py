@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = 240
 

@@ -8,16 +8,13 @@ import pytest
 from PIL import Image
 
 from distill.data.rendered import Rendering
-from distill.loop.execution import Execution
 from distill.loop.run_directory import RunDirectory
 from distill.models.heads import read_head
 from distill.models.teacher import open_teacher
 from distill.stages.adapt import AdaptOptions, adapt
+from tests.distill.small import ONE_THREAD, TINY
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
-
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
 
 def _options(data: Path, out: Path) -> AdaptOptions:

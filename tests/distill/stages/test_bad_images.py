@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill import cli
-from transferset.entry_point import run_cli
+from tests.distill.small import TINY
 
 Run = Callable[..., tuple[int, dict[str, object], str]]
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu", "--json"]
 SHORT = ["--image-size", 32, "--steps", 2, "--batch-size", 8]
 
@@ -84,14 +82,12 @@ def messy(tmp_path: Path, labelled: Path, noise: Callable[..., np.ndarray]) -> P
 
 
 @pytest.fixture
-def distill(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`distill(*arguments)`: exit code, the JSON object, stderr."""
+def distill_json(distill: Callable[..., tuple[int, str, str]]) -> Run:
+    """`distill_json(*arguments)`: exit code, the JSON object, stderr."""
 
     def run(*arguments: object) -> tuple[int, dict[str, object], str]:
-        with pytest.raises(SystemExit) as caught:
-            run_cli(cli.app, [str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return int(caught.value.code or 0), json.loads(printed.out or "{}"), printed.err
+        code, out, err = distill(*arguments)
+        return code, json.loads(out or "{}"), err
 
     return run
 
@@ -115,8 +111,8 @@ def training(tmp_path: Path, teacher: Path, data: Path) -> list[object]:
             *SHORT, "--steps", 6, *CHEAP]  # fmt: skip
 
 
-def test_adapt(messy: Path, tmp_path: Path, distill: Run) -> None:
-    code, report, err = distill(*adapting(messy, tmp_path / "out"))
+def test_adapt(messy: Path, tmp_path: Path, distill_json: Run) -> None:
+    code, report, err = distill_json(*adapting(messy, tmp_path / "out"))
     assert code == 0, err
     assert report["dropped"] == 12
     assert report["images"] == {"train": 18 + 7, "val": 12 + 9}  # three of train have the same pixels
@@ -128,23 +124,23 @@ def test_adapt(messy: Path, tmp_path: Path, distill: Run) -> None:
             assert reasons[str(messy / split / "red" / name)].startswith(reason)
 
 
-def test_finetune(messy: Path, tmp_path: Path, distill: Run) -> None:
-    code, report, err = distill(*finetuning(messy, tmp_path / "out"))
+def test_finetune(messy: Path, tmp_path: Path, distill_json: Run) -> None:
+    code, report, err = distill_json(*finetuning(messy, tmp_path / "out"))
     assert code == 0, err
     assert report["dropped"] == 12
     assert f"6 of 31 train images of {messy} could not be read; the first:" in err
     assert f"6 of 27 val images of {messy} could not be read" in err
 
 
-def test_evaluate(messy: Path, teacher: Path, distill: Run) -> None:
-    code, found, err = distill(*evaluating(teacher, messy, "val"))
+def test_evaluate(messy: Path, teacher: Path, distill_json: Run) -> None:
+    code, found, err = distill_json(*evaluating(teacher, messy, "val"))
     assert code == 0, err
     assert found["n"] == 12 + 9
     unreadable = found["unreadable"]
     assert isinstance(unreadable, dict)
     assert {Path(path).name for path in unreadable} == bad(np.zeros((9, 9, 3), np.uint8)).keys()
     assert "6 of 27 val images could not be read; the first:" in err
-    code, _, err = distill(*evaluating(teacher, messy, "val"), "--max-error-rate", "0.2")
+    code, _, err = distill_json(*evaluating(teacher, messy, "val"), "--max-error-rate", "0.2")
     assert code == 3 and "22.22%" in err and "allowed 20.00%" in err
 
 
@@ -152,13 +148,13 @@ def test_train(
     messy: Path,
     tmp_path: Path,
     teacher: Path,
-    distill: Run,
+    distill_json: Run,
     encode: Callable[..., bytes],
     write_tar: Callable[..., Path],
     noise: Callable[..., np.ndarray],
 ) -> None:
     write_tar(tmp_path / "noise.tar", {f"{n}.jpg": encode(noise(n % 3, n)) for n in range(8)})
-    code, report, err = distill(*training(tmp_path, teacher, messy))
+    code, report, err = distill_json(*training(tmp_path, teacher, messy))
     assert code == 0, err
     assert report["dropped"] == 12, "each once, although it stands in the list more often"
     assert f"6 of 27 val images of {messy} could not be read" in err
@@ -172,7 +168,7 @@ def test_a_class_of_which_nothing_can_be_read_is_named(
     labelled: Path,
     tmp_path: Path,
     teacher: Path,
-    distill: Run,
+    distill_json: Run,
     encode: Callable[..., bytes],
     write_tar: Callable[..., Path],
     noise: Callable[..., np.ndarray],
@@ -185,10 +181,10 @@ def test_a_class_of_which_nothing_can_be_read_is_named(
         image.write_bytes(b"")
     write_tar(tmp_path / "noise.tar", {f"{n}.jpg": encode(noise(n % 3, n)) for n in range(8)})
     outcomes = {
-        "adapt": distill(*adapting(data, tmp_path / "teacher")),
-        "finetune": distill(*finetuning(data, tmp_path / "tuned")),
-        "evaluate": distill(*evaluating(teacher, data, split)),
-        "train": distill(*training(tmp_path, teacher, data)),
+        "adapt": distill_json(*adapting(data, tmp_path / "teacher")),
+        "finetune": distill_json(*finetuning(data, tmp_path / "tuned")),
+        "evaluate": distill_json(*evaluating(teacher, data, split)),
+        "train": distill_json(*training(tmp_path, teacher, data)),
     }
     fine = {"train": "train", "val": "adapt"}[split]
     for command, (code, report, err) in outcomes.items():
@@ -201,7 +197,7 @@ def test_a_class_of_which_nothing_can_be_read_is_named(
             assert "Traceback" not in err
 
 
-def test_nothing_at_all_can_be_read(labelled: Path, tmp_path: Path, teacher: Path, distill: Run) -> None:
+def test_nothing_at_all_can_be_read(labelled: Path, tmp_path: Path, teacher: Path, distill_json: Run) -> None:
     data = tmp_path / "data"
     shutil.copytree(labelled / "train", data)
     for image in data.rglob("*.png"):
@@ -211,6 +207,6 @@ def test_nothing_at_all_can_be_read(labelled: Path, tmp_path: Path, teacher: Pat
         (finetuning(data, tmp_path / "tuned"), "no readable image of class blue, green, red"),
         (evaluating(teacher, data, "all"), "none of the 18 images could be read"),
     ):
-        code, _, err = distill(*arguments)
+        code, _, err = distill_json(*arguments)
         assert code == 3
         assert told in err and "not an image" in err

@@ -75,11 +75,14 @@ def test_what_can_not_be_checked(data: Path, tmp_path: Path) -> None:
         check(CheckOptions(data, tmp_path / "report.html"))
 
 
-def test_the_command(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command(data: Path, as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(data / "val/red/0.png", data / "train/red/x.png")
-    for extra in ([], ["--json"]):
-        with pytest.raises(SystemExit) as ended:
-            run_cli(app, ["check", "--data", str(data), *extra])
-        assert ended.value.code == 0
-        out = capsys.readouterr().out
-        assert "mistakes" in out or json.loads(out)["exact"][0]["kind"] == "bytes"
+    with pytest.raises(SystemExit) as ended:
+        run_cli(app, ["check", "--data", str(data), *(["--json"] if as_json else [])])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    if as_json:
+        assert json.loads(out)["exact"][0]["kind"] == "bytes"
+    else:
+        assert "mistakes" in out and not out.startswith("{")

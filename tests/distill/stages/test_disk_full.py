@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill import cli
 from distill.loop.trainer import Trainer
 from tests.disks import leave, small_disk
-from transferset.entry_point import run_cli
+from tests.distill.small import TINY
+from tests.trees import tree
 
-Run = Callable[..., tuple[int, str]]
+Run = Callable[..., tuple[int, str, str]]
 DISK_FULL = 6
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu"]
 PAGE = 4096
 
@@ -28,25 +27,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield directory
 
 
-@pytest.fixture
-def distill(capsys: pytest.CaptureFixture[str]) -> Run:
-    """`distill(*arguments)`: exit code and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as caught:
-            run_cli(cli.app, [str(argument) for argument in arguments])
-        return int(caught.value.code or 0), capsys.readouterr().err
-
-    return run
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
-
-
-def assert_full(ended: tuple[int, str], folder: Path) -> None:
-    code, told = ended
+def assert_full(ended: tuple[int, str, str], folder: Path) -> None:
+    code, _, told = ended
     assert code == DISK_FULL, told
     assert "No space left on device" in told and "re-run the same command" in told
     assert "Traceback" not in told
@@ -66,7 +48,7 @@ def test_adapt(disk: Path, tmp_path: Path, labelled: Path, distill: Run) -> None
     for pages in (0, 5, 14, 6, 3):
         leave(disk, pages * PAGE)
         assert_full(distill(*given, "--out", out), disk)
-        after = files(out)
+        after = tree(out)
         assert {name: after.get(name) for name in before} == before
         assert "report.json" not in after
         reached |= after.keys() - before.keys()
@@ -92,12 +74,12 @@ def test_finetune(
     stop_at_step(9, monkeypatch)
     assert distill(*given, "--out", out)[0] == 75
     monkeypatch.undo()
-    before = files(out)
+    before = tree(out)
     assert any(name.startswith("checkpoints/fold-1/step-") for name in before)
     for free in (8 * PAGE, 250_000):
         leave(disk, free)
         assert_full(distill(*given, "--out", out), disk)
-        after = files(out)
+        after = tree(out)
         kept = {name for name in before if name.startswith("checkpoints/fold-") or name == "config.json"}
         assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
     (disk / "filler").unlink()

@@ -8,12 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from distill.loop.execution import Execution
 from distill.stages.evaluate import EvaluateOptions, evaluate
+from tests.distill.small import ONE_THREAD
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
-
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
 
 def _options(model: Path, data: Path, **values: object) -> EvaluateOptions:

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,26 +10,18 @@ import torch
 from distill.cli import app
 from distill.commands.export import _print_export
 from distill.export.format import INT8, ONNX, check_files
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
 from distill.stages.export_options import NORMALISE, ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.entry_point import run_cli
 from transferset.errors import BusyError, DataError, NumericError, UsageError
 from transferset.lock import DirectoryLock
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_measurements() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.export.speed.SECONDS", 0.02)
-        yield
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture(scope="module")
@@ -268,14 +259,16 @@ def test_a_graph_that_answers_otherwise_is_found(
 
 def test_on_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["export", "--model", str(run), "--out", str(tmp_path / "out"), "--threads", "1"]
+    printed = []
     for more, code in (["--json"], 0), (["--seed", "4"], 2), ([], 0):
         with pytest.raises(SystemExit) as caught:
             run_cli(app, [*given, *more])
         output = capsys.readouterr()
         assert (caught.value.code or 0) == code, output.err
-        if more == ["--json"]:
-            assert json.loads(output.out)["spec"] == TINY
-    assert MODEL in output.out  # the table for people
+        printed.append(output.out)
+    facts, refused, table = printed
+    assert json.loads(facts)["spec"] == TINY and refused == ""
+    assert MODEL in table and not table.startswith("{")
 
 
 def test_the_card_follows_the_run_that_a_run_started_from(run: Path, labelled: Path, tmp_path: Path) -> None:

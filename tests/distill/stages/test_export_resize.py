@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import pytest
 
 from distill.cli import app
 from distill.export.format import INT8, ONNX
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.models.student import MODEL
 from distill.predictions import Prediction
@@ -20,6 +19,7 @@ from distill.stages.export import export
 from distill.stages.export_options import NORMALISE, RESIZE, ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.entry_point import run_cli
 from transferset.errors import NumericError, UsageError
 from transferset.models.preprocessing import Preprocessing
@@ -27,17 +27,11 @@ from transferset.models.preprocessing import Preprocessing
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 SIZES = ((64, 48), (48, 64), (30, 30), (200, 150), (33, 90))
 Picture = Callable[..., np.ndarray]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _short_measurements() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.export.speed.SECONDS", 0.02)
-        yield
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 def _fill(

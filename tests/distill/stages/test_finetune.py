@@ -8,19 +8,15 @@ import pytest
 from PIL import Image
 
 from distill.data.batches import Batch
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.loop.trainer import Trainer
 from distill.models.student import open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
+from tests.distill.small import ONE_THREAD, TINY
 from tests.distill.stages import killed
 from transferset.errors import DataError, UsageError
-
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 
 
 @pytest.fixture
@@ -211,8 +207,8 @@ def test_a_killed_run_ends_with_the_same_bits(shades: Path, tmp_path: Path, coun
     given = ["finetune", "--data", data, "--student", TINY, "--image-size", 32, "--out", out, "--folds", 3]
     given += ["--steps", 8, "--batch-size", 8, "--lr", 5e-3, "--checkpoint-every", 3, "--threads", 1]
     given += ["--device", "cpu", "--json"]
-    killed.kill(given, TRAIN_STEP, count)
-    resumed = killed.resume(given, TRAIN_STEP)
+    killed.kill(given, killed.TRAIN_STEP, count)
+    resumed = killed.resume(given, killed.TRAIN_STEP)
     report = json.loads(resumed.stdout)
     assert (report["score"], report["chosen_step"]) == (whole.score, whole.chosen_step)
     assert resumed.calls <= 3 * 8 + whole.chosen_step - count + 1 + 3
@@ -250,8 +246,8 @@ def test_a_killed_gentle_run_ends_with_the_same_bits(shades: Path, transferred: 
     given = ["finetune", "--data", data, "--from", transferred, "--out", tmp_path / "killed", "--steps", 3]
     given += ["--batch-size", 8, "--lr", 1e-3, "--checkpoint-every", 2, "--threads", 1, "--device", "cpu"]
     given += ["--head-epochs", 0.9, "--backbone-lr-scale", 0.1, "--retention", 2.0, "--folds", 0]
-    killed.kill(given, TRAIN_STEP, 6)
-    assert killed.resume(given, TRAIN_STEP).calls == 6 - 4
+    killed.kill(given, killed.TRAIN_STEP, 6)
+    assert killed.resume(given, killed.TRAIN_STEP).calls == 6 - 4
     models = [(run / "model.safetensors").read_bytes() for run in (tmp_path / "whole", tmp_path / "killed")]
     assert models[0] == models[1] != (transferred / "model.safetensors").read_bytes()
 

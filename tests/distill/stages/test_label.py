@@ -22,8 +22,10 @@ from distill.loop.execution import Execution
 from distill.models.teacher import open_teacher
 from distill.stages import label_writer
 from distill.stages.label import label
+from tests.distill.small import ONE_THREAD
 from tests.distill.stages import killed
-from tests.distill.stages.stores import ONE_THREAD, VIEWS, Picture, label_options, three_shards
+from tests.distill.stages.stores import VIEWS, label_options
+from tests.trees import tree
 from transferset.copies import item_id
 from transferset.errors import DataError, InterruptedRun, UsageError
 from transferset.images import decode
@@ -33,24 +35,10 @@ LABELLING_ASK = "distill.data.labelling:Labelling._ask"
 WRITE = "distill.stages.label_writer:write_shard"
 
 
-@pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Picture,
-) -> Path:
-    return three_shards(tmp_path_factory.mktemp("shards") / "set", encode, write_tar, noise)
-
-
 def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
     given = ["label", "--shards", shards, "--teacher", teacher, "--out", out, "--views", VIEWS]
     given += ["--batch-size", 8, "--runtime", "eager", "--threads", 1, "--workers", 1, "--device", "cpu"]
     return [str(argument) for argument in given]
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, shards: Path, teacher: Path)
 
 
 def test_the_store_holds_the_teachers_answers_to_the_views_of_training(
-    store: Path, shards: Path, teacher: Path, encode: Callable[..., bytes], noise: Picture
+    store: Path, shards: Path, teacher: Path, encode: Callable[..., bytes], noise: Callable[..., np.ndarray]
 ) -> None:
     opened, model = open_store(store), open_teacher(teacher, runtime="eager", batch_size=8, threads=1)
     assert opened.teacher_sha256 == model.fingerprint and opened.views == VIEWS
@@ -86,11 +74,11 @@ def test_unreadable_images_are_recorded(store: Path) -> None:
 
 
 def test_the_files_name_no_time_host_or_folder(store: Path, shards: Path, teacher: Path) -> None:
-    text = b"".join(_files(store).values())
+    text = b"".join(tree(store).values())
     for folder in (shards, teacher, store):
         assert str(folder.parent).encode() not in text
     assert not (store / ".lock").exists()
-    assert sorted(_files(store)) == sorted(
+    assert sorted(tree(store)) == sorted(
         ["config.json", "labels.json", "preprocessing.json", "store.json"]
         + [f"outputs/{n:06d}.{kind}" for n in range(3) for kind in ("json", "safetensors")]
     )
@@ -102,7 +90,7 @@ def test_the_same_command_elsewhere_gives_the_same_bytes(
 ) -> None:
     moved = shutil.copytree(shards, tmp_path / "elsewhere" / "set")
     label(label_options(moved, teacher, tmp_path / "store", execution=Execution("cpu", 1, workers)))
-    assert _files(tmp_path / "store") == _files(store)
+    assert tree(tmp_path / "store") == tree(store)
 
 
 @pytest.mark.parametrize(("function", "call", "left"), [(LABELLING_ASK, 9, 2), (WRITE, 2, 1)])
@@ -118,7 +106,7 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
     resumed = killed.resume(_arguments(shards, teacher, out), LABELLING_ASK)
     batches = 15 * VIEWS // 8 + 1
     assert resumed.calls == left * batches, "what had been written is kept"
-    assert _files(out) == _files(store)
+    assert tree(out) == tree(store)
 
 
 def test_a_killed_command_goes_on_in_the_precision_that_it_had(
@@ -132,7 +120,7 @@ def test_a_killed_command_goes_on_in_the_precision_that_it_had(
     assert not np.array_equal(open_store(whole).shards[2].tensors["log_probabilities"], exact)
     killed.kill([*_arguments(shards, teacher, out), "--precision", "bf16"], LABELLING_ASK, 9)
     assert label(label_options(shards, teacher, out, runtime="auto")).labelled_now == 30
-    assert _files(out) == _files(whole)
+    assert tree(out) == tree(whole)
 
 
 @pytest.mark.parametrize(
@@ -145,20 +133,20 @@ def test_a_killed_command_goes_on_in_the_precision_that_it_had(
 def test_another_runtime_or_precision_is_refused(
     store: Path, shards: Path, teacher: Path, values: dict[str, str], difference: str
 ) -> None:
-    before = _files(store)
+    before = tree(store)
     with pytest.raises(UsageError, match=difference):
         label(label_options(shards, teacher, store, **values))
     assert label(label_options(shards, teacher, store, precision="fp32")).labelled_now == 0
-    assert _files(store) == before
+    assert tree(store) == before
 
 
 def test_a_store_keeps_the_batch_size_it_was_begun_with(
     store: Path, shards: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = _files(store)
+    before = tree(store)
     label(label_options(shards, teacher, store, batch_size=16))
     assert "--batch-size 8, which the store was started with, not 16" in capsys.readouterr().err
-    assert _files(store) == before
+    assert tree(store) == before
 
 
 def test_a_store_that_was_begun_elsewhere_names_what_it_needs(
@@ -183,15 +171,15 @@ def test_a_store_is_not_gone_on_with_where_images_look_otherwise(
     out = tmp_path / "store"
     killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 9)
     (out / ".lock").unlink()
-    before, decode_jpeg = _files(out), simplejpeg.decode_jpeg
+    before, decode_jpeg = tree(out), simplejpeg.decode_jpeg
     monkeypatch.setattr(simplejpeg, "decode_jpeg", partial(decode_jpeg, fastdct=True))
     with pytest.raises(UsageError, match=r"images look different: other pixels for jpeg \("):
         label(label_options(shards, teacher, out))
-    assert _files(out) == before
+    assert tree(out) == before
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
     monkeypatch.setattr(simplejpeg, "__version__", "0.0", raising=False)
     assert label(label_options(shards, teacher, out)).labelled_now == 30
-    assert _files(out) == _files(store)
+    assert tree(out) == tree(store)
 
 
 def test_stores_of_an_earlier_version_are_refused(
@@ -227,7 +215,7 @@ def test_a_shard_that_vanishes_is_missed_and_not_passed_over(
     monkeypatch.undo()
     elsewhere.rename(lost)
     label(label_options(moved, teacher, out))
-    assert _files(out) == _files(store)
+    assert tree(out) == tree(store)
 
 
 def test_an_interrupted_command_says_so_and_goes_on(
@@ -246,7 +234,7 @@ def test_an_interrupted_command_says_so_and_goes_on(
         label(label_options(shards, teacher, tmp_path / "store"))
     monkeypatch.undo()
     assert label(label_options(shards, teacher, tmp_path / "store")).labelled_now == 30
-    assert _files(tmp_path / "store") == _files(store)
+    assert tree(tmp_path / "store") == tree(store)
 
 
 def test_a_full_disk_leaves_what_was_there(store: Path, shards: Path, teacher: Path, tmp_path: Path) -> None:
@@ -257,7 +245,7 @@ def test_a_full_disk_leaves_what_was_there(store: Path, shards: Path, teacher: P
     full = killed.run(limited, _arguments(shards, teacher, out))
     assert full.returncode == 6, full.stderr
     label(label_options(shards, teacher, out))
-    assert _files(out) == _files(store)
+    assert tree(out) == tree(store)
 
 
 def test_pieces_of_a_shard_are_kept(
@@ -271,7 +259,7 @@ def test_pieces_of_a_shard_are_kept(
     killed.kill(_arguments(shards, teacher, out), LABELLING_ASK, 5, first=small)
     assert [path.name for path in (out / "pieces").iterdir()] == ["000000-00000000.safetensors"]
     report = label(label_options(shards, teacher, out))
-    assert report.labelled_now == 37 and _files(out) == _files(whole)
+    assert report.labelled_now == 37 and tree(out) == tree(whole)
     for mine, one in zip(open_store(out).shards, open_store(store).shards, strict=True):
         found, expected = mine.tensors["log_probabilities"], one.tensors["log_probabilities"]
         assert np.allclose(found, expected, atol=2e-3)
@@ -288,7 +276,7 @@ def test_a_damaged_piece_is_labelled_again(
     (piece,) = (out / "pieces").iterdir()
     os.truncate(piece, piece.stat().st_size // 2)
     assert label(label_options(shards, teacher, out)).labelled_now == 45
-    assert _files(out) == _files(whole)
+    assert tree(out) == tree(whole)
 
 
 def test_damaged_shards_are_labelled_again_and_others_kept(
@@ -301,7 +289,7 @@ def test_damaged_shards_are_labelled_again_and_others_kept(
     with pytest.raises(DataError, match=r"000001\.safetensors is missing or damaged"):
         open_store(out)
     assert label(label_options(shards, teacher, out)).labelled_now == 30
-    assert _files(out) == _files(store)
+    assert tree(out) == tree(store)
     assert label(label_options(shards, teacher, out)).labelled_now == 0
 
 
@@ -318,10 +306,10 @@ def test_damaged_shards_are_labelled_again_and_others_kept(
 def test_other_arguments_are_refused(
     store: Path, shards: Path, teacher: Path, values: dict[str, int], difference: str
 ) -> None:
-    before = _files(store)
+    before = tree(store)
     with pytest.raises(UsageError, match=difference):
         label(label_options(shards, teacher, store, **values))
-    assert _files(store) == before
+    assert tree(store) == before
 
 
 def test_other_images_or_another_teacher_are_refused(
@@ -382,4 +370,4 @@ def test_the_largest_classes_and_the_rest(shards: Path, store: Path, teacher: Pa
 def test_impossible_options(shards: Path, teacher: Path, tmp_path: Path, values: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         label(label_options(shards, teacher, tmp_path / "store", **values))
-    assert not (tmp_path / "store").exists() or not any((tmp_path / "store").iterdir())
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))

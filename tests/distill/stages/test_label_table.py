@@ -11,19 +11,9 @@ import pytest
 from distill.data.compact_logits import targets
 from distill.data.label_store import LabelStore, open_store, rows_of
 from distill.stages.label import label
-from tests.distill.stages.stores import VIEWS, Picture, label_options, three_shards
+from tests.distill.stages.stores import VIEWS, label_options
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
-
-
-@pytest.fixture(scope="module")
-def shards(
-    tmp_path_factory: pytest.TempPathFactory,
-    encode: Callable[..., bytes],
-    write_tar: Callable[..., Path],
-    noise: Picture,
-) -> Path:
-    return three_shards(tmp_path_factory.mktemp("shards") / "set", encode, write_tar, noise)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +49,12 @@ def test_the_table_has_one_row_an_image(store: Path, shards: Path, teacher: Path
 
 
 def test_the_table_tells_how_random_images_look(
-    store: Path, shards: Path, teacher: Path, tmp_path: Path, encode: Callable[..., bytes], noise: Picture
+    store: Path,
+    shards: Path,
+    teacher: Path,
+    tmp_path: Path,
+    encode: Callable[..., bytes],
+    noise: Callable[..., np.ndarray],
 ) -> None:
     """Scored as those of the set are: the same images, in tars or in files, get the same scores."""
     path, folder = tmp_path / "t.parquet", tmp_path / "loose"
@@ -104,7 +99,7 @@ def test_ids_and_hinted_labels_come_from_the_transfer_set(
     tmp_path: Path,
     encode: Callable[..., bytes],
     write_tar: Callable[..., Path],
-    noise: Picture,
+    noise: Callable[..., np.ndarray],
 ) -> None:
     import pyarrow as pa
 

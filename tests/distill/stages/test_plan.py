@@ -12,11 +12,10 @@ from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.stages.label import LabelOptions, label
 from distill.stages.plan import PlanOptions, PlanReport, _predict, plan
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.errors import UsageError
 from transferset.models.runtime import FrozenModel
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 RATES = {
     "decode": 1000.0,
     "teacher_views": 1000.0,

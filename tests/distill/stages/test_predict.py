@@ -3,7 +3,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,24 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill.cli import app
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.predictions import Prediction
 from distill.stages.export import export
 from distill.stages.export_options import ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.predict import PredictOptions, predict
+from tests.distill.small import ONE_THREAD
 from transferset.entry_point import run_cli
 from transferset.errors import DataError, UsageError
 
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_measurements() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill.export.speed.SECONDS", 0.02)
-        yield
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture(scope="module")

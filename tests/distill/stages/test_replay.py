@@ -15,7 +15,7 @@ from distill.loop.plan import Plan
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.replay import replay
 from distill.stages.train import TrainOptions, train
-from tests.distill.conftest import ONE_THREAD, TINY
+from tests.distill.small import ONE_THREAD, TINY
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.writes import read_json, sha256_file, write_json
 
@@ -81,16 +81,19 @@ def test_a_student_of_patches(tmp_path: Path, noise_tar: Callable[..., Path], te
     assert now.layer is not None and len(now.rows) == 4
 
 
+@pytest.mark.parametrize("as_json", [False, True])
 def test_the_command(
-    broken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broken: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for more in ([], ["--json"]):
-        monkeypatch.setattr("sys.argv", ["distill", "replay", str(broken), *more])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 0
-        told = capsys.readouterr().out
-        assert "first layer" in told if not more else json.loads(told)["now"][0]["layer"]
+    monkeypatch.setattr("sys.argv", ["distill", "replay", str(broken), *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    if as_json:
+        assert json.loads(told)["now"][0]["layer"]
+    else:
+        assert "first layer" in told and not told.startswith("{")
 
 
 def test_a_run_without_failed_steps(tmp_path: Path, teacher: Path) -> None:

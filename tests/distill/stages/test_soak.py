@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from distill.stages.label import LabelOptions, label
+from tests.distill.small import TINY
 from tests.distill.stages import killed
 from tests.random_kills import until_done, work_seconds
 
 KILLS = 20
-TINY = "timm:test_efficientnet@none"
 CHEAP = ["--threads", 1, "--workers", 1, "--device", "cpu"]
 SHORT = ["--image-size", 32, "--batch-size", 16, "--lr", 5e-3, "--checkpoint-every", 2]
 

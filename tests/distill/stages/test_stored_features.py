@@ -14,7 +14,6 @@ from distill.data.label_shards import ShardFacts, map_tensors, open_shard, paths
 from distill.data.label_store import FORMAT_VERSION, STORE, open_store, store_fingerprint
 from distill.data.views import augmentation, draw_view
 from distill.loop.checkpoints import read_tensors
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory, read_config
 from distill.models.student import build_student, open_student
@@ -24,14 +23,14 @@ from distill.stages.train import Training, TrainOptions, train
 from distill.stages.train_checks import check
 from distill.stages.train_inputs import open_inputs
 from distill.task import CLASSIFICATION
+from tests.distill.small import ONE_THREAD, TINY
 from tests.distill.stages import killed
+from tests.trees import tree
 from transferset.copies import item_id
 from transferset.errors import DataError, UsageError
 from transferset.images import decode
 from transferset.models.runtime import FrozenModel
 
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 COUNT, VIEWS, CLASSES = 20, 2, 3
 BOTH = {"feature_weight": 2.0}
 ALONE = {"method": "task-agnostic"}
@@ -76,10 +75,6 @@ def _batches(training: Training, steps: int) -> list[Batch]:
     found = [next(stream) for _ in range(steps)]
     stream.close()
     return found
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _losses(run: Path) -> list[float]:
@@ -153,7 +148,7 @@ def test_a_killed_command_goes_on_with_the_same_bytes(
     given += ["--threads", 1, "--workers", 1, "--device", "cpu"]
     killed.kill(given, "distill.stages.label_writer:write_shard", 1)
     assert killed.resume(given, "distill.data.labelling:Labelling._ask").calls == 0
-    assert _files(tmp_path / "store") == _files(stores / "features")
+    assert tree(tmp_path / "store") == tree(stores / "features")
 
 
 def test_a_store_is_of_one_kind(stores: Path, shards: Path, teacher: Path) -> None:
@@ -162,10 +157,10 @@ def test_a_store_is_of_one_kind(stores: Path, shards: Path, teacher: Path) -> No
         ("plain", True, f"features: none there, {dimension} now"),
         ("features", False, f"features: {dimension} there, none now"),
     ):
-        before = _files(stores / store)
+        before = tree(stores / store)
         with pytest.raises(UsageError, match=difference):
             _label(shards, teacher, stores / store, features=given)
-        assert _files(stores / store) == before
+        assert tree(stores / store) == before
 
 
 @pytest.mark.parametrize(
@@ -210,7 +205,7 @@ def test_features_in_a_store_that_names_none_and_cut_off_files_are_damage(
     with pytest.raises(DataError, match=r"000000\.safetensors is missing or damaged"):
         open_store(cut)
     _label(shards, teacher, cut)
-    assert _files(cut) == _files(stores / "features")
+    assert tree(cut) == tree(stores / "features")
 
 
 @pytest.mark.parametrize("method", [BOTH, ALONE])

@@ -1,6 +1,5 @@
 """A student that matches the teacher's features: what it can do with labels, and without."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,13 +16,12 @@ from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import train_several
+from tests.distill.small import CHANNELS, TINY
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.errors import DataError, UsageError
 
-TINY = "timm:test_efficientnet@none"
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
 ONE_THREAD = Execution(device="cpu", threads=1, workers=0)
-CHANNELS = ("blue", "green", "red")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +42,6 @@ def _arguments(options: TrainOptions) -> list[object]:
     given += ["--views", 2, "--runtime", "eager", "--steps", 12, "--batch-size", 8, "--lr", 5e-3]
     given += ["--checkpoint-every", 5, "--threads", 1, "--device", "cpu", "--workers", 0]
     return given if options.data is None else [*given, "--data", options.data]
-
-
-def _weights(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +96,9 @@ def test_a_killed_run_ends_with_the_same_bits(
 ) -> None:
     """Killed before the first checkpoint, and between two."""
     given = _arguments(_options(shards, teacher, tmp_path / "run", data=labelled))
-    killed.kill(given, TRAIN_STEP, step + 1)
-    assert killed.resume(given, TRAIN_STEP).calls == 12 - step // 5 * 5
-    assert _weights(tmp_path / "run") == _weights(probed)
+    killed.kill(given, killed.TRAIN_STEP, step + 1)
+    assert killed.resume(given, killed.TRAIN_STEP).calls == 12 - step // 5 * 5
+    assert weights_sum(tmp_path / "run") == weights_sum(probed)
 
 
 def test_finetuning_fits_the_head_first(unlabelled: Path, labelled: Path, tmp_path: Path) -> None:
@@ -179,9 +173,9 @@ def test_patches(shards: Path, teacher: Path, labelled: Path, tmp_path: Path) ->
     given = _arguments(replace(options, out=tmp_path / "killed"))
     given[given.index("--image-size") + 1] = 64
     given += ["--feature-loss", "patches"]
-    killed.kill(given, TRAIN_STEP, 9)
-    assert killed.resume(given, TRAIN_STEP).calls == 12 - 5
-    assert _weights(tmp_path / "killed") == _weights(out)
+    killed.kill(given, killed.TRAIN_STEP, 9)
+    assert killed.resume(given, killed.TRAIN_STEP).calls == 12 - 5
+    assert weights_sum(tmp_path / "killed") == weights_sum(out)
 
 
 def test_patches_need_a_grid_on_both_sides(shards: Path, teacher: Path, tmp_path: Path) -> None:

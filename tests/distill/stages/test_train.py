@@ -1,4 +1,3 @@
-import hashlib
 import json
 import shutil
 import signal
@@ -17,13 +16,10 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import open_student
 from distill.stages.train import TrainOptions, train
+from tests.distill.small import CHANNELS, ONE_THREAD, TINY
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.errors import DataError, UsageError
-
-TINY = "timm:test_efficientnet@none"
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-CHANNELS = ("blue", "green", "red")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +40,6 @@ def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
     given += ["--image-size", 32, "--views", 3, "--runtime", "eager", "--steps", 30, "--batch-size", 16]
     given += ["--lr", 5e-3, "--checkpoint-every", 6, "--threads", 1, "--device", "cpu", "--workers", 1]
     return [str(argument) for argument in given]
-
-
-def _weights(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +85,7 @@ def test_workers_and_cache_change_no_bit(
 ) -> None:
     execution = Execution("cpu", threads=1, workers=workers, cache_mb=0)
     train(_options(shards, teacher, tmp_path / "run", execution=execution))
-    assert _weights(tmp_path / "run") == _weights(undisturbed)
+    assert weights_sum(tmp_path / "run") == weights_sum(undisturbed)
 
 
 @pytest.mark.parametrize("step", [4, 19])
@@ -102,11 +94,11 @@ def test_a_killed_run_ends_with_the_same_bits(
 ) -> None:
     """Killed before the first checkpoint, and between two: with the teacher's outputs complete by then."""
     out = tmp_path / "run"
-    killed.kill(_arguments(shards, teacher, out), TRAIN_STEP, step + 1)
+    killed.kill(_arguments(shards, teacher, out), killed.TRAIN_STEP, step + 1)
     assert not (out / "report.json").exists()
-    resumed = killed.resume(_arguments(shards, teacher, out), TRAIN_STEP)
+    resumed = killed.resume(_arguments(shards, teacher, out), killed.TRAIN_STEP)
     assert resumed.calls == 30 - step // 6 * 6, "on from the newest checkpoint"
-    assert _weights(out) == _weights(undisturbed)
+    assert weights_sum(out) == weights_sum(undisturbed)
     assert (out / "unreadable.json").read_bytes() == (undisturbed / "unreadable.json").read_bytes()
     metrics = [entry["step"] for entry in RunDirectory(out).metrics() if "loss" in entry]
     assert metrics == list(range(3, 31, 3))
@@ -118,10 +110,10 @@ def test_half_precision_and_parts_resume_with_the_same_bits(
     """Precision is resolved once, so that the resumed piece need not name it; parts are an argument."""
     parts, half = ["--accumulate", "2"], ["--student-precision", "bf16"]
     whole, out = tmp_path / "whole", tmp_path / "run"
-    killed.resume([*_arguments(shards, teacher, whole), *parts, *half], TRAIN_STEP)
-    killed.kill([*_arguments(shards, teacher, out), *parts, *half], TRAIN_STEP, 9)
-    assert killed.resume([*_arguments(shards, teacher, out), *parts], TRAIN_STEP).calls == 24
-    assert _weights(out) == _weights(whole) != _weights(undisturbed)
+    killed.resume([*_arguments(shards, teacher, whole), *parts, *half], killed.TRAIN_STEP)
+    killed.kill([*_arguments(shards, teacher, out), *parts, *half], killed.TRAIN_STEP, 9)
+    assert killed.resume([*_arguments(shards, teacher, out), *parts], killed.TRAIN_STEP).calls == 24
+    assert weights_sum(out) == weights_sum(whole) != weights_sum(undisturbed)
     assert json.loads((out / "config.json").read_text())["resolved"]["student_mode"]["precision"] == "bf16"
 
 
@@ -143,7 +135,7 @@ def test_an_interrupted_run_says_so_and_resumes(
     assert "stopped at step" in errors and "re-run" in errors
     assert len(list((out / "checkpoints").glob("*.json"))) >= 1
     train(_options(shards, teacher, out))
-    assert _weights(out) == _weights(undisturbed)
+    assert weights_sum(out) == weights_sum(undisturbed)
 
 
 def _train_to_step_20(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +167,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert full.returncode == 6, full.stderr
     assert {path.name: path.read_bytes() for path in (out / "checkpoints").iterdir()} == before
     train(_options(shards, teacher, out))
-    assert _weights(out) == _weights(undisturbed)
+    assert weights_sum(out) == weights_sum(undisturbed)
 
 
 def test_lost_teacher_outputs_are_computed_again(
@@ -185,7 +177,7 @@ def test_lost_teacher_outputs_are_computed_again(
     _train_to_step_20(options, monkeypatch)
     (tmp_path / "run" / "teacher_outputs.npy").unlink()
     train(options)
-    assert _weights(tmp_path / "run") == _weights(undisturbed)
+    assert weights_sum(tmp_path / "run") == weights_sum(undisturbed)
 
 
 def test_labelled_images_are_mixed_in_and_val_selects(

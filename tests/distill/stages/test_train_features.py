@@ -1,7 +1,6 @@
 """`distill train --feature-weight`: beside its class probabilities a student matches the teacher's features,
 through a projection that the final student does not have."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,6 @@ from distill.cli import app
 from distill.data.batches import Batch, ViewPlan
 from distill.data.views import augmentation
 from distill.loop.checkpoints import read_tensors
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.loop.trainer import Trainer
@@ -30,14 +28,13 @@ from distill.stages.export_options import ExportOptions
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
 from distill.teaching.online import OnlineTeaching
+from tests.distill.small import CHANNELS, ONE_THREAD, TINY
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.entry_point import run_cli
 from transferset.errors import UsageError
 
-TINY, OTHER = "timm:test_efficientnet@none", "timm:test_resnet@none"
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-CHANNELS = ("blue", "green", "red")
+OTHER = "timm:test_resnet@none"
 STEPS = 20
 
 
@@ -60,10 +57,6 @@ def _arguments(shards: Path, teacher: Path, data: Path, out: Path) -> list[objec
         "--lr", 5e-3, "--checkpoint-every", 6, "--eval-every", 5, "--feature-weight", 2.0,
         "--threads", 1, "--device", "cpu", "--workers", 1,
     ]  # fmt: skip
-
-
-def _weights(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +129,11 @@ def test_a_killed_run_ends_with_the_same_bits(
     """Some views have been looked at before the kill, others not; features are kept in half the bytes."""
     out = tmp_path / "run"
     given = _arguments(shards, teacher, labelled, out)
-    killed.kill(given, TRAIN_STEP, 10)
+    killed.kill(given, killed.TRAIN_STEP, 10)
     logits, features = (np.load(out / f"teacher_outputs{part}.npy") for part in ("", "-halved"))
     assert (logits.dtype, logits.shape[1], features.dtype) == (np.float32, 3, np.float16)
-    assert killed.resume(given, TRAIN_STEP).calls == STEPS - 6
-    assert _weights(out) == _weights(undisturbed)
+    assert killed.resume(given, killed.TRAIN_STEP).calls == STEPS - 6
+    assert weights_sum(out) == weights_sum(undisturbed)
 
 
 def test_lost_features_are_computed_again(
@@ -165,7 +158,7 @@ def test_lost_features_are_computed_again(
     monkeypatch.undo()
     (tmp_path / "run" / "teacher_outputs-halved.npy").unlink()
     train(options)
-    assert _weights(tmp_path / "run") == _weights(undisturbed)
+    assert weights_sum(tmp_path / "run") == weights_sum(undisturbed)
 
 
 def test_without_labels_the_last_step_is_the_student(shards: Path, teacher: Path, tmp_path: Path) -> None:
@@ -180,7 +173,7 @@ def test_each_of_several_students_is_what_it_becomes_alone(
     together = train_several(options, students)
     for number, spec in enumerate(students):
         train(replace(options, student=spec, out=tmp_path / spec))
-        assert _weights(run_path(tmp_path / "runs", number, spec)) == _weights(tmp_path / spec)
+        assert weights_sum(run_path(tmp_path / "runs", number, spec)) == weights_sum(tmp_path / spec)
     assert together[0].costs["teacher"]["images"] == 3 * 30 and "teacher" not in together[1].costs
 
 
@@ -216,13 +209,13 @@ def test_without_weight_a_run_is_what_it_was(shards: Path, teacher: Path, tmp_pa
     assert teaching.heads == (Head("teacher", CHANNELS),)
     options = _options(shards, teacher, tmp_path / "run", feature_weight=0.0)
     train(options)
-    before = _weights(tmp_path / "run")
+    before = weights_sum(tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     del config["arguments"]["feature_weight"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
     (tmp_path / "run" / "report.json").unlink()
     train(options)
-    assert _weights(tmp_path / "run") == before
+    assert weights_sum(tmp_path / "run") == before
 
 
 def test_a_run_with_another_weight_is_refused(

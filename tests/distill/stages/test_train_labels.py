@@ -1,6 +1,5 @@
 """`distill train --label-weight`: labelled images teach by their labels too, through a head of their own."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.models.student import open_student
@@ -17,13 +15,10 @@ from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import train_several
+from tests.distill.small import CHANNELS, ONE_THREAD, TINY
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.errors import DataError, UsageError
-
-TINY = "timm:test_efficientnet@none"
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-CHANNELS = ("blue", "green", "red")
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +41,6 @@ def _arguments(shards: Path, teacher: Path, data: Path, out: Path) -> list[objec
         "--lr", 5e-3, "--checkpoint-every", 6, "--eval-every", 5, "--labelled-share", 0.4,
         "--label-weight", 1.0, "--threads", 1, "--device", "cpu", "--workers", 1,
     ]  # fmt: skip
-
-
-def _weights(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +69,9 @@ def test_a_killed_run_ends_with_the_same_bits(
     undisturbed: Path, shards: Path, teacher: Path, labelled: Path, tmp_path: Path, step: int
 ) -> None:
     given = _arguments(shards, teacher, labelled, tmp_path / "run")
-    killed.kill(given, TRAIN_STEP, step + 1)
-    assert killed.resume(given, TRAIN_STEP).calls == 20 - step // 6 * 6
-    assert _weights(tmp_path / "run") == _weights(undisturbed)
+    killed.kill(given, killed.TRAIN_STEP, step + 1)
+    assert killed.resume(given, killed.TRAIN_STEP).calls == 20 - step // 6 * 6
+    assert weights_sum(tmp_path / "run") == weights_sum(undisturbed)
 
 
 def test_labels_against_the_teacher(shards: Path, teacher: Path, labelled: Path, tmp_path: Path) -> None:

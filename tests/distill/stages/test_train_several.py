@@ -1,6 +1,5 @@
 """Several students in one pass: each is what it would have become alone, and the teacher is asked once."""
 
-import hashlib
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from distill import cli
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.loop.trainer import Trainer
@@ -19,14 +17,14 @@ from distill.models.student import open_student
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
+from tests.distill.small import ONE_THREAD
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.entry_point import run_cli
 from transferset.errors import InterruptedRun, UsageError
 
 FIRST, SECOND = "timm:test_efficientnet@none", "timm:test_resnet@none"
 STUDENTS = (FIRST, SECOND)
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
 SAVE = "distill.loop.trainer:Trainer.save"
 STEPS = 18
 
@@ -51,7 +49,7 @@ def _arguments(shards: Path, teacher: Path, out: Path) -> list[str]:
 
 def _weights(out: Path) -> list[str]:
     runs = [run_path(out, number, spec) for number, spec in enumerate(STUDENTS)]
-    return [hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest() for run in runs]
+    return [weights_sum(run) for run in runs]
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +75,14 @@ def test_the_second_costs_no_teacher_time(together: Path) -> None:
     assert {path.name for path in together.iterdir()} == {"0-test_efficientnet", "1-test_resnet"}
 
 
-@pytest.mark.parametrize(("function", "call"), [(TRAIN_STEP, 20), (SAVE, 4)])
+@pytest.mark.parametrize(("function", "call"), [(killed.TRAIN_STEP, 20), (SAVE, 4)])
 def test_killed_and_resumed_they_end_with_the_same_bits(
     together: Path, shards: Path, teacher: Path, tmp_path: Path, function: str, call: int
 ) -> None:
     """Between two checkpoints; and when the first student has one that the second has not."""
     out = tmp_path / "runs"
     killed.kill(_arguments(shards, teacher, out), function, call)
-    resumed = killed.resume(_arguments(shards, teacher, out), TRAIN_STEP)
+    resumed = killed.resume(_arguments(shards, teacher, out), killed.TRAIN_STEP)
     assert resumed.calls == 2 * (STEPS - 6), "on from the newest checkpoint that both have"
     assert _weights(out) == _weights(together)
 

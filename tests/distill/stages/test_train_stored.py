@@ -1,6 +1,5 @@
 """`distill train --labels-from`: what is learnt is what an online teacher would have taught."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -26,12 +25,11 @@ from distill.stages.train_checks import check
 from distill.stages.train_inputs import open_inputs
 from distill.task import CLASSIFICATION
 from distill.teaching import stored as stored_teaching
+from tests.distill.small import ONE_THREAD, TINY
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.errors import DataError, UsageError
 
-TINY = "timm:test_efficientnet@none"
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 VIEWS = 3
 Picture = Callable[..., np.ndarray]
 
@@ -75,10 +73,6 @@ def _arguments(shards: Path, store: Path, out: Path) -> list[str]:
     given += ["--image-size", 32, "--steps", 30, "--batch-size", 16, "--lr", 5e-3, "--checkpoint-every", 6]
     given += ["--threads", 1, "--device", "cpu", "--workers", 1]
     return [str(argument) for argument in given]
-
-
-def _weights(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +154,10 @@ def test_a_killed_run_ends_with_the_same_bits(
     undisturbed: Path, shards: Path, store: Path, tmp_path: Path, step: int
 ) -> None:
     out = tmp_path / "run"
-    killed.kill(_arguments(shards, store, out), TRAIN_STEP, step + 1)
-    resumed = killed.resume(_arguments(shards, store, out), TRAIN_STEP)
+    killed.kill(_arguments(shards, store, out), killed.TRAIN_STEP, step + 1)
+    resumed = killed.resume(_arguments(shards, store, out), killed.TRAIN_STEP)
     assert resumed.calls == 30 - step // 6 * 6
-    assert _weights(out) == _weights(undisturbed)
+    assert weights_sum(out) == weights_sum(undisturbed)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
@@ -172,7 +166,7 @@ def test_workers_change_no_bit(
 ) -> None:
     execution = Execution("cpu", 1, workers, cache_mb=0)
     train(_options(shards, tmp_path / "run", labels_from=store, execution=execution))
-    assert _weights(tmp_path / "run") == _weights(undisturbed)
+    assert weights_sum(tmp_path / "run") == weights_sum(undisturbed)
 
 
 def test_another_seed_orders_anew_and_sees_the_same_views(
@@ -180,7 +174,7 @@ def test_another_seed_orders_anew_and_sees_the_same_views(
 ) -> None:
     options = _options(shards, tmp_path / "run", labels_from=store, seed=1)
     train(options)
-    assert _weights(tmp_path / "run") != _weights(undisturbed)
+    assert weights_sum(tmp_path / "run") != weights_sum(undisturbed)
     seeds = [_batches(replace(options, seed=seed, out=tmp_path / f"b{seed}"), 3) for seed in (0, 1)]
     images = [
         {(int(i), int(n)): image.tobytes() for b in batches for i, n, image in
@@ -208,7 +202,7 @@ def test_the_precision_of_a_teacher_that_has_looked_means_nothing(
 ) -> None:
     train(_options(shards, tmp_path / "run", labels_from=store, precision="bf16"))
     assert "--student-precision is for the student" in capsys.readouterr().err
-    assert _weights(tmp_path / "run") == _weights(undisturbed)
+    assert weights_sum(tmp_path / "run") == weights_sum(undisturbed)
 
 
 def test_part_of_what_was_labelled_and_fewer_views_will_do(shards: Path, store: Path, tmp_path: Path) -> None:

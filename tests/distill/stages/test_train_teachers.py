@@ -1,6 +1,5 @@
 """Several teachers of one student: averaged, or a head for each; and runs that go on from another one."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,6 @@ import pytest
 
 from distill.data.batches import ViewPlan
 from distill.data.views import augmentation
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.methods.transfer import transfer_method
@@ -28,13 +26,12 @@ from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
 from distill.teaching.combined import combined, distinct_names
 from distill.teaching.online import OnlineTeaching
+from tests.distill.small import CHANNELS, ONE_THREAD, TINY
 from tests.distill.stages import killed
+from tests.distill.stages.students import weights_sum
 from transferset.errors import UsageError
 
-TINY = "timm:test_efficientnet@none"
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
-CHANNELS, WARMTH = ("blue", "green", "red"), ("cold", "warm")
+WARMTH = ("cold", "warm")
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +82,6 @@ def _arguments(shards: Path, teachers: tuple[Path, ...], out: Path, combine: str
         "--image-size", 32, "--views", 3, "--runtime", "eager", "--steps", 20, "--batch-size", 16,
         "--lr", 5e-3, "--checkpoint-every", 6, "--threads", 1, "--device", "cpu", "--workers", 1,
     ]  # fmt: skip
-
-
-def _weights(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -153,21 +146,23 @@ def test_a_killed_run_ends_with_the_same_bits(
         expected = tmp_path / "undisturbed"
         train(_options(shards, (teacher, smaller), expected, combine="heads"))
     given = _arguments(shards, (teacher, smaller), tmp_path / "run", combine)
-    killed.kill(given, TRAIN_STEP, step + 1)
-    assert killed.resume(given, TRAIN_STEP).calls == 20 - step // 6 * 6
-    assert _weights(tmp_path / "run") == _weights(expected)
-    for head in (expected / "heads").glob("*"):
-        assert _weights(tmp_path / "run" / "heads" / head.name) == _weights(head)
+    killed.kill(given, killed.TRAIN_STEP, step + 1)
+    assert killed.resume(given, killed.TRAIN_STEP).calls == 20 - step // 6 * 6
+    assert weights_sum(tmp_path / "run") == weights_sum(expected)
+    heads = sorted((expected / "heads").glob("*"))
+    assert len(heads) == (2 if combine == "heads" else 0)
+    for head in heads:
+        assert weights_sum(tmp_path / "run" / "heads" / head.name) == weights_sum(head)
 
 
 def test_lost_outputs_of_one_teacher_are_computed_again(
     averaged: Path, shards: Path, teacher: Path, smaller: Path, tmp_path: Path
 ) -> None:
     given = _arguments(shards, (teacher, smaller), tmp_path / "run", "average")
-    killed.kill(given, TRAIN_STEP, 10)
+    killed.kill(given, killed.TRAIN_STEP, 10)
     (tmp_path / "run" / "teacher_outputs-1.npy").unlink()
     train(_options(shards, (teacher, smaller), tmp_path / "run"))
-    assert _weights(tmp_path / "run") == _weights(averaged)
+    assert weights_sum(tmp_path / "run") == weights_sum(averaged)
 
 
 def test_a_head_for_each_teacher(two_heads: Path, labelled: Path, warmth: Path, tmp_path: Path) -> None:
@@ -177,7 +172,7 @@ def test_a_head_for_each_teacher(two_heads: Path, labelled: Path, warmth: Path, 
     assert report["chosen_step"] == report["steps"], "val knows one task and does not choose"
     students = {name: open_student(two_heads / "heads" / name) for name in ("teacher", "other")}
     assert (students["teacher"].classes, students["other"].classes) == (CHANNELS, WARMTH)
-    assert _weights(two_heads) == _weights(two_heads / "heads" / "teacher")
+    assert weights_sum(two_heads) == weights_sum(two_heads / "heads" / "teacher")
     one, two = (students[name].module.state_dict() for name in ("teacher", "other"))
     assert {name for name in one if not one[name].equal(two[name])} == {
         "classifier.weight",
@@ -279,10 +274,12 @@ def test_a_run_that_goes_on_and_is_killed_ends_with_the_same_bits(
     options = _options(shards, (teacher, other), tmp_path / "whole", combine="heads", views=2, plan=plan)
     options = replace(options, student=None, image_size=None, from_run=averaged, head_epochs=3.0)
     train(replace(options, backbone_lr_scale=0.1, teacher_weights=(2.0, 1.0)))
-    killed.kill([*given, "--out", tmp_path / "run"], TRAIN_STEP, 6)
-    assert killed.resume([*given, "--out", tmp_path / "run"], TRAIN_STEP).calls == 12 - 4
+    killed.kill([*given, "--out", tmp_path / "run"], killed.TRAIN_STEP, 6)
+    assert killed.resume([*given, "--out", tmp_path / "run"], killed.TRAIN_STEP).calls == 12 - 4
     for name in ("teacher", "other"):
-        assert _weights(tmp_path / "run" / "heads" / name) == _weights(tmp_path / "whole" / "heads" / name)
+        assert weights_sum(tmp_path / "run" / "heads" / name) == weights_sum(
+            tmp_path / "whole" / "heads" / name
+        )
 
 
 def test_several_students_of_several_teachers(
@@ -290,14 +287,14 @@ def test_several_students_of_several_teachers(
 ) -> None:
     students = (TINY, "timm:test_resnet@none")
     train_several(_options(shards, (teacher, smaller), tmp_path / "runs"), students)
-    assert _weights(run_path(tmp_path / "runs", 0, TINY)) == _weights(averaged)
+    assert weights_sum(run_path(tmp_path / "runs", 0, TINY)) == weights_sum(averaged)
 
 
 def test_a_view_and_its_mirror_image(shards: Path, teacher: Path, tmp_path: Path) -> None:
     report = train(_options(shards, (teacher,), tmp_path / "run", teacher_flip=True))
     plain = train(_options(shards, (teacher,), tmp_path / "plain"))
     assert report.costs["teacher"]["flops"] == 2 * plain.costs["teacher"]["flops"]
-    assert _weights(tmp_path / "run") != _weights(tmp_path / "plain")
+    assert weights_sum(tmp_path / "run") != weights_sum(tmp_path / "plain")
     with pytest.raises(UsageError, match="teacher_flip: True there, none now"):
         train(_options(shards, (teacher,), tmp_path / "run"))
 

@@ -12,7 +12,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from distill.data.rendered import Rendering
-from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.metrics import log_softmax
@@ -25,13 +24,11 @@ from distill.stages.label import LabelOptions, label
 from distill.stages.replay import replay
 from distill.stages.train import TrainOptions, train
 from distill.stages.tuning_inputs import held_out_path, read_logits
+from tests.distill.small import ONE_THREAD, TINY
 from tests.distill.stages import killed
 from transferset.errors import DataError, NumericError, UsageError
 from transferset.models.backbone import load_backbone
 
-TRAIN_STEP = "distill.loop.trainer:Trainer.train_step"
-TINY = "timm:test_efficientnet@none"
-ONE_THREAD = Execution(device="cpu", threads=1, workers=1)
 LP_FT = Tuning("lp-ft", Plan(steps=40, batch_size=12, lr=1e-3, eval_every=10), augment="none")
 
 
@@ -97,9 +94,10 @@ def test_its_backbone_is_in_the_directory_and_not_the_one_that_was_given(tuned: 
     after = load_file(tuned / "backbone.safetensors")
     assert before.keys() == after.keys()
     assert any(not before[name].equal(tensor) for name, tensor in after.items())
-    for name, tensor in after.items():
-        if "running" in name:
-            assert before[name].equal(tensor), "batch norms keep the statistics of pretraining"
+    statistics = [name for name in after if "running" in name]
+    assert statistics
+    for name in statistics:
+        assert before[name].equal(after[name]), "batch norms keep the statistics of pretraining"
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "other weights", "other model"])
@@ -225,9 +223,9 @@ def _command(data: Path, out: Path, *more: object) -> list[object]:
 
 def test_a_killed_run_ends_with_the_same_bits(tuned: Path, faint: Path, tmp_path: Path) -> None:
     given = _command(faint, tmp_path / "killed", "--steps", 40, "--eval-every", 10, "--checkpoint-every", 6)
-    killed.kill(given, TRAIN_STEP, 27)
+    killed.kill(given, killed.TRAIN_STEP, 27)
     assert not (tmp_path / "killed" / "report.json").exists()
-    assert killed.resume(given, TRAIN_STEP).calls == 40 - 24
+    assert killed.resume(given, killed.TRAIN_STEP).calls == 40 - 24
     for name in ("backbone.safetensors", "head.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tuned / name).read_bytes()
     assert _open(tmp_path / "killed")[1] == _open(tuned)[1]
@@ -236,8 +234,8 @@ def test_a_killed_run_ends_with_the_same_bits(tuned: Path, faint: Path, tmp_path
 def test_a_run_killed_in_a_fold_does_whole_folds_once(faint: Path, tmp_path: Path) -> None:
     data, folds = faint / "train", ["--folds", 2, "--steps", 8, "--eval-every", 4, "--checkpoint-every", 3]
     given = _command(data, tmp_path / "killed", *folds, "--retention", 0.5)
-    killed.kill(given, TRAIN_STEP, 8 + 5)
-    first = killed.resume(given, TRAIN_STEP)
+    killed.kill(given, killed.TRAIN_STEP, 8 + 5)
+    first = killed.resume(given, killed.TRAIN_STEP)
     plan = Plan(steps=8, batch_size=12, lr=1e-3, eval_every=4, checkpoint_every=3)
     tuning = Tuning("lp-ft", plan, augment="none", retention=0.5)
     whole = adapt(_options(data, tmp_path / "whole", tuning, folds=2))
