@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curate.index.part_writer import NewRow, write_part
 
+from curate.index.building.part_writer import NewRow, write_part
 from curate.index.layout import part_directory
 from curate.index.manifest import FinishedPart, finished_part
 from curate.pools import PoolItem, Problem, Source

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from curate.index import BuildOptions, open_index
+from curate.index.index import open_index
+from curate.index.options import BuildOptions
 from curate.index.part import ItemRow
 
 OPTIONS = BuildOptions(

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from curate.index.known import Changes, Known, follow_moved
+from curate.index.building.known import Changes, Known, follow_moved
 
 from curate.index.manifest import FinishedPart
 from curate.pools import Problem, Roots, Source
