@@ -102,6 +102,7 @@ def test_only_what_lies_in_the_pools_that_are_named_can_be_gone(
     (pool / "t.tar").unlink()
     known, roots = Known(parts), roots_of(pool)
     assert known.compare([], roots, [pool / "deep"]).gone == [str(pool / "deep/2.jpg")]
+    assert known.compare([], roots, [pool / "t.tar"]).gone == [str(pool / "t.tar")]
     assert known.compare([], roots, [pool.parent / "po"]).gone == []
 
 
