@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 EXTRA = "extra"
 HOW = "write NAME OP VALUE with one of ==, !=, <, <=, >, >=, ~ (contains) or in (one of a,b,c)"
 MOST_CHARACTERS = 1_000
-_CONDITION = re.compile(r"\s*([^=!<>~]+?)\s*(==|!=|<=|>=|=|<|>|~|\s[iI][nN]\s)\s*(.+?)\s*", re.DOTALL)
+_CONDITION = re.compile(
+    r"\s*([^=!<>~]+?)\s*(==|!=|<=|>=|=(?!=)|<(?!=)|>(?!=)|~|\s[iI][nN]\s)\s*(.+?)\s*", re.DOTALL
+)
 _INTERNAL = ("item_id", "root", "offset", "mtime_ns", "perceptual_hash", EXTRA)
 _WHOLE = re.compile(r"[+-]?\d{1,40}", re.ASCII)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from distill.loop.run_directory import RESTORE, read_object
 from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.spec import parse_spec
@@ -186,10 +187,12 @@ def read_classes(directory: Path) -> tuple[str, ...]:
 
 def read_preprocessing(directory: Path) -> Preprocessing:
     """The preprocessing of a teacher or a run; DataError where the file is damaged."""
+    path = directory / PREPROCESSING
+    values = read_object(path)
     try:
-        return Preprocessing.from_dict(read_json(directory / PREPROCESSING))
-    except TypeError as error:
-        raise DataError(f"{directory / PREPROCESSING} is damaged: {error}") from error
+        return Preprocessing.from_dict(values)
+    except (TypeError, DataError) as error:
+        raise DataError(f"{path} is damaged: {error}", hint=RESTORE) from error
 
 
 def load_weights(module: "nn.Module", path: Path) -> None:

@@ -38,7 +38,18 @@ def test_a_condition_is_a_name_an_operator_and_a_value(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "width", "width 5", "== 5", "width >", "x == " + "y" * MOST_CHARACTERS, "inside of"]
+    "text",
+    [
+        "",
+        "width",
+        "width 5",
+        "== 5",
+        "width >",
+        "width ==",
+        "width >=",
+        "x == " + "y" * MOST_CHARACTERS,
+        "inside of",
+    ],
 )
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no condition") as caught:

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from curate.index.building.known import Changes, Known, follow_moved
 
+from curate.index.building.known import Changes, Known, follow_moved
 from curate.index.manifest import FinishedPart
 from curate.pools import Problem, Roots, Source
 from tests.curate.index.parts import part_of, source_of
-from transferset.tars import list_members
+from transferset.tars import scan
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def parts(pool: Path, tmp_path: Path) -> list[FinishedPart]:
         for number in range(3)
     ]
     tar = (pool / "t.tar").read_bytes()
-    members = list_members(pool / "t.tar")
+    members = scan(pool / "t.tar").members
     inside = [(by_name["t.tar"], one.offset, tar[one.offset : one.offset + one.size]) for one in members]
     problem = Problem("image", by_name["bad.jpg"], "bad", "not an image")
     return [part_of(tmp_path, 0, loose, [problem]), part_of(tmp_path, 1, inside)]

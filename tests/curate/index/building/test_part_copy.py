@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from curate.index.building.part_copy import Purge, copy_part
 
+from curate.index.building.part_copy import Purge, copy_part
 from curate.index.layout import BATCH_ROWS, ERRORS, part_directory
 from curate.index.manifest import FinishedPart, finished_parts
 from curate.pools import FORGOTTEN, Problem, Source
