@@ -110,7 +110,7 @@ def parse_condition(text: str) -> Condition:
         value = value[1:-1]
     condition = Condition(name, "==" if sign == "=" else sign, value)
     if name in columns() and columns()[name] and condition.operator != "~" and None in condition.numbers:
-        raise UsageError(f"--where {text!r}: {name} is a number and {value!r} is none", hint=HOW)
+        raise UsageError(f"--where {text!r}: {name} is a number, and {value!r} is not", hint=HOW)
     return condition
 
 

@@ -52,14 +52,14 @@ def test_a_condition_is_a_name_an_operator_and_a_value(
     ],
 )
 def test_what_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no condition") as caught:
+    with pytest.raises(UsageError, match="is not a condition") as caught:
         parse_condition(text)
     assert "NAME OP VALUE" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", ["width == wide", "height in 3,x", "size < nan", "width > 1e999"])
 def test_a_column_of_numbers_is_compared_with_numbers_only(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is a number and .* is none"):
+    with pytest.raises(UsageError, match=r"is a number, and .* is not"):
         parse_condition(text)
 
 

@@ -135,9 +135,9 @@ def test_another_head_is_refused(copy: Path) -> None:
         ("report.json", "[]", "report.json is damaged: it holds no JSON object"),
         ("report.json", "{}", "copy is damaged: head, labels or preprocessing are not those"),
         ("report.json", "{", "report.json is damaged: it is not JSON"),
-        ("labels.json", "3", "labels.json is damaged: it is no list of different class names"),
-        ("labels.json", "[]", "labels.json is damaged: it is no list of different class names"),
-        ("labels.json", '["red", "red", "blue"]', "labels.json is damaged: it is no list of different"),
+        ("labels.json", "3", "labels.json is damaged: it is not a list of distinct class names"),
+        ("labels.json", "[]", "labels.json is damaged: it is not a list of distinct class names"),
+        ("labels.json", '["red", "red", "blue"]', "labels.json is damaged: it is not a list of distinct"),
         ("preprocessing.json", "[]", "preprocessing.json is damaged: it holds no JSON object"),
         (
             "preprocessing.json",
