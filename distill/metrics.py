@@ -104,7 +104,7 @@ def classification_metrics(
     )
 
 
-def wilson_interval(share: float, count: int) -> Interval:
+def wilson_interval(share: float, count: float) -> Interval:
     """95 % score interval of a probability, for the share of successes seen in `count` >= 1 trials.
 
     E. B. Wilson, "Probable inference, the law of succession, and statistical inference" (1927): unlike the
@@ -114,6 +114,12 @@ def wilson_interval(share: float, count: int) -> Interval:
     centre = (share + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return max(0.0, float(min(share, centre - half))), min(1.0, float(max(share, centre + half)))
+
+
+def weighted_interval(share: float, weights: np.ndarray) -> Interval:
+    """95 % interval of a weighted share, such as balanced accuracy, of images that count `weights` (n,): that
+    of as many images of equal weight as would vary as much (L. Kish, "Survey Sampling", 1965)."""
+    return wilson_interval(share, float(weights.sum() ** 2 / (weights**2).sum()))
 
 
 def _mean_recall(per_class: dict[str, ClassMetrics]) -> tuple[float, Interval]:

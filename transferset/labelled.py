@@ -13,6 +13,10 @@ from transferset.images import IMAGE_SUFFIXES
 from transferset.label_lists import IMAGE_ROOT_HINT, Lists, folder_lists, is_list, parse_lists, read_list
 
 SPLITS = ("train", "val", "test")
+OTHER_FORMATS = frozenset(
+    (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jxl", ".pgm", ".ppm", ".tif", ".tiff")
+)
+"""Suffixes of images that are not read: JPEG, PNG and WebP are."""
 _TABLES, _LISTS = {".csv", ".parquet"}, {".txt"}
 
 
@@ -28,10 +32,19 @@ class LabelledImage:
 @dataclass(frozen=True)
 class LabelledSet:
     """Images of one task in a fixed order (split, class, path). Nothing was opened: an image may be
-    unreadable."""
+    unreadable. `passed_over`: images of other formats in the folders, which are not part of the set."""
 
     root: Path
     images: tuple[LabelledImage, ...]
+    passed_over: tuple[Path, ...] = ()
+
+    @property
+    def warning(self) -> str | None:
+        """What people should know of `passed_over`."""
+        if not self.passed_over:
+            return None
+        count, first = len(self.passed_over), self.passed_over[0]
+        return f"{count} images in other formats than JPEG, PNG or WebP are left out; the first: {first}"
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -66,10 +79,12 @@ def load_labelled(path: Path) -> LabelledSet:
     lists = parse_lists(path)
     if lists is None and path.is_dir():
         lists = folder_lists(path)
+    passed_over: tuple[Path, ...] = ()
     if lists is not None:
         images, root = _read_lists(lists)
     elif path.is_dir():
         images, root = _read_folder(path), path
+        passed_over = tuple(_files_below(path, OTHER_FORMATS))
     else:
         images, root = _read_file(path, None), path.parent
     if not images:
@@ -80,7 +95,7 @@ def load_labelled(path: Path) -> LabelledSet:
     images.sort(
         key=lambda image: (order.get(image.split or "", -1), image.label or "", os.fsencode(image.path))
     )
-    return LabelledSet(root, tuple(images))
+    return LabelledSet(root, tuple(images), passed_over)
 
 
 def _read_lists(lists: Lists) -> tuple[list[LabelledImage], Path]:
@@ -143,7 +158,7 @@ def _read_splits(splits: list[Path], root: Path) -> list[LabelledImage]:
     empty: set[str] = set()
     for split in splits:
         for folder in _entries(split)[0]:
-            found = _images_below(folder)
+            found = _files_below(folder, IMAGE_SUFFIXES)
             images.extend(LabelledImage(file, folder.name, split.name) for file in found)
             if not found:
                 empty.add(folder.name)
@@ -152,7 +167,7 @@ def _read_splits(splits: list[Path], root: Path) -> list[LabelledImage]:
 
 
 def _read_classes(folders: list[Path], split: str | None, root: Path) -> list[LabelledImage]:
-    found = {folder.name: _images_below(folder) for folder in folders}
+    found = {folder.name: _files_below(folder, IMAGE_SUFFIXES) for folder in folders}
     _refuse_empty({name for name, files in found.items() if not files}, root)
     return [LabelledImage(file, name, split) for name, files in found.items() for file in files]
 
@@ -162,7 +177,7 @@ def _refuse_empty(names: Iterable[str | None], root: Path) -> None:
     if empty:
         raise DataError(
             f"{root}: no image in the class folder{'s' if len(empty) > 1 else ''} {', '.join(empty)}",
-            hint="add images, or remove the folder",
+            hint=f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}), or remove the folder",
         )
 
 
@@ -178,7 +193,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
             continue
         if entry.is_dir():
             folders.append(entry)
-        elif _is_image(entry):
+        elif _is_one_of(entry, IMAGE_SUFFIXES):
             files.append(entry)
     return folders, files
 
@@ -188,18 +203,18 @@ def _holds_folders_only(folder: Path) -> bool:
     return not files and bool(folders)
 
 
-def _images_below(folder: Path) -> list[Path]:
-    images: list[Path] = []
+def _files_below(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    found: list[Path] = []
     for directory, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _hidden(name))
         paths = (Path(directory, name) for name in files if not _hidden(name))
-        images.extend(path for path in paths if _is_image(path))
-    return images
+        found.extend(path for path in paths if _is_one_of(path, suffixes))
+    return found
 
 
-def _is_image(path: Path) -> bool:
+def _is_one_of(path: Path, suffixes: frozenset[str]) -> bool:
     """By its name; a link may be broken, which is told when it is read, but nothing waits for a pipe."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or path.is_symlink())
+    return path.suffix.lower() in suffixes and (path.is_file() or path.is_symlink())
 
 
 def _read_table(path: Path, base: Path) -> list[LabelledImage]:

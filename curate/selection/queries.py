@@ -89,7 +89,7 @@ def load_queries(query_dir: Path, max_pixels: int = MAX_PIXELS, workers: int | N
     with the first label, and a note.
     """
     labelled = load_labelled(query_dir)
-    notes = []
+    notes = [labelled.warning] if labelled.warning is not None else []
     if labelled.has_splits:
         labelled, note = _train_split(labelled, query_dir)
         notes.append(note)

@@ -94,7 +94,7 @@ def _print_plan(report: "PlanReport") -> None:
         f"a store of {report.store_views} views: {report.store_bytes / 1e6:,.1f} MB,"
         f" {_minutes(report.label_seconds)}"
     )
-    print_table(title, ["students or seeds", "online", "label, then train", "faster"], rows)
+    print_table(title, ["runs (seeds, settings)", "online", "label, then train", "faster"], rows)
     print_table("storing", [""], [[_verdict(report.pays_from)]])
 
 
@@ -102,10 +102,12 @@ def _verdict(pays_from: int | None) -> str:
     if pays_from is None:
         return "does not pay off: the teacher costs nothing here"
     if pays_from == 1:
-        return "pays off with the first student"
+        return "pays off with the first run"
     if pays_from == 2:
-        return "does not pay off for one student, but does from the second on"
-    return f"does not pay off for fewer than {pays_from} students"
+        return (
+            "does not pay off for one run, but does from the second on (students of one run share a teacher)"
+        )
+    return f"does not pay off for fewer than {pays_from} runs (students of one run share a teacher)"
 
 
 def _minutes(seconds: float) -> str:

@@ -46,11 +46,7 @@ def load_adaptation_sets(data: Path, labelled: LabelledSet | None = None) -> Ada
     classes = train.classes
     if not train.images:
         raise DataError(f"{data} has no train split, only {', '.join(sorted(labelled.splits))}")
-    if len(classes) < 2:
-        raise DataError(
-            f"{data} has a single class, {classes[0]}: there is nothing to tell apart",
-            hint="add a folder of images that are not it",
-        )
+    refuse_single_class(data, classes)
     unknown = sorted(set(val.classes) - set(classes))
     if unknown:
         raise DataError(
@@ -58,3 +54,12 @@ def load_adaptation_sets(data: Path, labelled: LabelledSet | None = None) -> Ada
             hint="add training images, or remove the class from val",
         )
     return AdaptationSets(labelled.root, train, val, classes)
+
+
+def refuse_single_class(data: Path, classes: tuple[str, ...]) -> None:
+    """DataError for a training split of one class."""
+    if len(classes) < 2:
+        raise DataError(
+            f"{data} has a single class, {classes[0]}: there is nothing to tell apart",
+            hint="add a folder of images that are not it, or give the folder above",
+        )

@@ -120,16 +120,29 @@ def _is_directory(path: Path) -> bool:
 def _lines_of_stdin() -> Iterator[bytes | None]:
     """Lines as they come; None whenever none has come for a moment."""
     stream, rest = cast(BufferedReader, sys.stdin.buffer), b""
+    begun = False
     while True:
         if not _readable(stream):
             yield None
             continue
         data = stream.read1(1 << 16)
+        if not begun and _holds_images(data):
+            raise UsageError(
+                "stdin holds an image or a tar, not paths",
+                hint="- takes one path per line; give a tar or an image by its name",
+            )
+        begun = True
         *lines, rest = (rest + data).split(b"\n")
         yield from lines
         if not data:
             yield rest
             return
+
+
+def _holds_images(start: bytes) -> bool:
+    """Whether a stream that starts so is a JPEG, PNG or WebP, or a tar, by its magic bytes."""
+    webp = start.startswith(b"RIFF") and start[8:12] == b"WEBP"
+    return webp or start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")) or start[257:262] == b"ustar"
 
 
 def _readable(stream: BufferedReader) -> bool:

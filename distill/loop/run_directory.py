@@ -114,12 +114,19 @@ def read_config(run: Path, command: str | None = None) -> dict[str, Any]:
     if not (run / CONFIG).is_file():
         raise DataError(
             f"{run} is not a run of distill: {CONFIG} is missing",
-            hint="give a directory that distill adapt, train or finetune has written with --out",
+            hint=one_of_several(run)
+            or "give a directory that distill adapt, train or finetune has written with --out",
         )
     config = read_object(run / CONFIG)
     if command is not None and config.get("command") != command:
         raise DataError(f"{run} is not a run of distill {command}")
     return config
+
+
+def one_of_several(directory: Path) -> str | None:
+    """What to do where a directory is no run, but holds those of several students; None: it doesn't."""
+    runs = sorted(path.parent for path in directory.glob(f"*/{CONFIG}"))
+    return f"it holds {len(runs)} runs: give one of them, such as {runs[0]}" if runs else None
 
 
 def path_from(run: Path, other: Path) -> str:

@@ -185,16 +185,22 @@ def why_val_does_not_suffice(labels: np.ndarray, classes: int, class_weight: str
     Classes that val lacks are no obstacle while it has most of them: val comes from where the model is going
     to be used, while training images of a class are often shots of the same thing, which flatters folds.
     """
+    if (lacking := lacks_most_classes(labels, classes)) is not None:
+        return lacking
     counts = np.bincount(labels, minlength=classes)
-    present = int(np.count_nonzero(counts))
-    if 2 * present < classes:
-        return f"it has images of only {present} of the {classes} classes"
     if len(labels) < max(MIN_VAL, MIN_VAL_PER_CLASS * classes):
         return f"it has only {len(labels)} images for {classes} classes"
     smallest = int(counts[counts > 0].min())
     if class_weight == "balanced" and smallest < MIN_BALANCED:
         return f"its smallest class has {smallest} images, too few where every class counts equally"
     return None
+
+
+def lacks_most_classes(labels: np.ndarray, classes: int) -> str | None:
+    """Why val's `labels` cannot judge whatever is trained, because more than half of the classes are not
+    among them: what forgets these would win. None if they can."""
+    present = len(np.unique(labels))
+    return f"it has images of only {present} of the {classes} classes" if 2 * present < classes else None
 
 
 def held_out_folds(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:

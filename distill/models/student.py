@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from distill.loop.run_directory import RESTORE, read_object
+from distill.loop.run_directory import RESTORE, one_of_several, read_object
 from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 from transferset.models.spec import parse_spec
@@ -156,7 +156,7 @@ def open_start(run: Path) -> Student:
         hint = (
             "run its command again until it is done"
             if known
-            else "give the --out of distill train or finetune"
+            else one_of_several(run) or "give the --out of distill train or finetune"
         )
         raise DataError(f"{run} holds no finished student ({MODEL} is missing)", hint=hint)
     student = open_unfinished(run)

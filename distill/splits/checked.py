@@ -143,6 +143,8 @@ def messages(overlap: Overlap, cleaning: Cleaned, drop_near: bool) -> list[str]:
         )
     if not overlap.near_searched:
         found.append(f"near copies are searched in sets of up to {LARGEST:,} images, not in this one")
+    if overlap.labelled.warning is not None:
+        found.append(overlap.labelled.warning)
     return found
 
 

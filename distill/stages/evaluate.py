@@ -110,6 +110,8 @@ def evaluate_with_answers(options: EvaluateOptions) -> tuple[Evaluation, Answers
     from transferset.models.runtime import resolve_device
 
     labelled = load_labelled(options.data)
+    if labelled.warning is not None:
+        say(f"note: {labelled.warning}")
     if not labelled.classes:
         raise UsageError(
             f"{options.data} has no labels", hint="sort the images into one folder for each class"
@@ -243,7 +245,8 @@ def _stored_estimate(options: EvaluateOptions, labelled: LabelledSet) -> Evaluat
     if judged_on is None or name == INT8:
         raise DataError(f"{lacking}, and {options.model} holds no estimate", hint=hint)
     _check_classes(labelled, read_classes(directory), options)
-    say(f"{lacking}: this is the estimate stored with the model, from {judged_on}, which also chose it")
+    chose = "" if "also chose" in judged_on else ", which also chose it"
+    say(f"{lacking}: this is the estimate stored with the model, from {judged_on}{chose}")
     say(f"hint: {hint}")
     if options.predictions is not None:
         say(f"{options.predictions} is not written: there are no test images to predict")

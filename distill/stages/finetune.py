@@ -26,7 +26,7 @@ from distill.loop.trainer import Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import balanced_weights
 from distill.methods.transfer import Loss
-from distill.metrics import Interval, classification_metrics, wilson_interval
+from distill.metrics import Interval, classification_metrics, weighted_interval, wilson_interval
 from distill.models.head_selection import held_out_folds
 from distill.models.heads import image_weights
 from distill.models.student import predict
@@ -193,9 +193,7 @@ class _Finetuning:
         text = f"cross-validation, {folds} folds, which also chose the step"
         if self.options.from_run is not None:
             text += "; too high if the student or its teacher has learnt from these images before"
-        score, count = sums[best], int(np.count_nonzero(judged))
-        interval = wilson_interval(score, count) if self.options.metric == TOP1 else None
-        return _Choice(best, score, text, interval)
+        return _Choice(best, sums[best], text, weighted_interval(sums[best], shares[judged]))
 
     def starting_weights(self, rows: np.ndarray | None = None) -> dict[str, "Tensor"]:
         """The student as it was given; where it had no classifier, with one that has seen the training images

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from distill.data.adaptation_sets import refuse_single_class
 from distill.data.labelled_images import LabelledImages, read_labelled_images
 from distill.data.views import augmentation
 from distill.loop.execution import Execution
 from distill.loop.plan import Plan
 from distill.loop.recipe import HeadFirst, Recipe
 from distill.loop.run_directory import path_from
-from distill.models.head_selection import check_foldable
+from distill.models.head_selection import check_foldable, lacks_most_classes
 from distill.models.student import Student, reset_classifier
 from distill.splits.checked import CheckedSet, check_splits
 from distill.stages.probe import check_probe_fits
@@ -130,6 +131,8 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
         raise DataError(
             f"{options.data} has no train split", hint="it has: " + ", ".join(sorted(labelled.splits))
         )
+    if options.from_run is None:
+        refuse_single_class(options.data, training.classes)
     lacking = sorted(set(student.classes) - set(training.classes))
     if lacking and options.from_run is not None:
         raise DataError(
@@ -142,9 +145,13 @@ def open_inputs(options: FinetuneOptions, task: Task, resolved: dict[str, Any]) 
     train, val = _read(options, student, training, "train"), None
     if labelled.split("val").images:
         val = _read(options, student, labelled.split("val"), "val")
+        if (why := lacks_most_classes(val.labels, len(student.classes))) is not None:
+            instead = "cross-validation does" if options.folds else "all steps are kept"
+            say(f"val does not choose the step, because {why}: {instead}")
+            val = None
     if options.plan.patience and val is None:
         raise UsageError(
-            "--patience without a val split: folds choose the step, of all that are scored",
+            "--patience without a val split that chooses: folds choose the step, of all that are scored",
             hint="leave it out",
         )
     if val is None and options.folds:

@@ -20,7 +20,8 @@ from distill.loop.run_directory import CHECKPOINTS, REPLAY, RunDirectory
 from distill.loop.trainer import Trainer
 from distill.methods.dual_head import UNLABELLED, DualHead
 from distill.methods.transfer import Loss
-from distill.metrics import wilson_interval
+from distill.metrics import Interval, weighted_interval
+from distill.models.heads import image_weights
 from distill.models.joint_heads import classifiers, only_head
 from distill.models.patch_student import without_projection
 from distill.models.student import Student, reset_classifier
@@ -45,7 +46,7 @@ from distill.stages.train_inputs import (
     open_inputs,
 )
 from distill.stages.train_options import TrainOptions
-from distill.task import BALANCED, CLASSIFICATION, TOP1, Task
+from distill.task import BALANCED, CLASSIFICATION, Task
 from distill.teaching.feed import Feed
 from transferset.console import say
 from transferset.lock import DirectoryLock
@@ -151,7 +152,9 @@ class Training:
             report, weights = self.report(trainer, found), student.module.state_dict()
         else:
             best = trainer.at.best()
-            found = best and (*best, "val", self.interval(best[1], len(inputs.val or ())))
+            found = None
+            if best is not None and inputs.val is not None:
+                found = (*best, "val", self.interval(best[1], inputs.val.labels))
             report, weights = self.report(trainer, found), trainer.best_weights()
             if len(inputs.heads) > 1:
                 report, weights = self.choose_head(report, weights)
@@ -174,7 +177,7 @@ class Training:
         if inputs.labels is None:
             scored = inputs.scored[0]
             if inputs.val is not None:
-                interval = self.interval(scores[0], len(inputs.val))
+                interval = self.interval(scores[0], inputs.val.labels)
                 where = f"val, head {scored.name}"
                 report = replace(report, score=scores[0], scored_on=where, interval=interval)
             write_heads(self.options.out, student, weights, inputs.heads, scored, report)
@@ -238,9 +241,10 @@ class Training:
         """The score on labelled images."""
         return scorer(self.task, self.inputs.student, images, self.ledger, self.options.metric)
 
-    def interval(self, score: float, images: int) -> tuple[float, float] | None:
-        """The 95 % interval of a score on so many images, where it is a share of them."""
-        return wilson_interval(score, images) if self.options.metric == TOP1 else None
+    def interval(self, score: float, labels: np.ndarray) -> Interval:
+        """The 95 % interval of a score on images with these labels (n,)."""
+        kind = "balanced" if self.options.metric == BALANCED else "none"
+        return weighted_interval(score, image_weights(labels, kind))
 
     def finish_classifier(self, trainer: Trainer) -> tuple[Student, _Found | None]:
         """Put a classifier in place of the projection: a linear probe, or, without labels, its start."""
@@ -258,10 +262,10 @@ class Training:
         set_classifier(student, probe.choice.head)
         if val is not None:
             score = self.scorer(val)(student.module)
-            return student, (trainer.at.step, score, "val", self.interval(score, len(val)))
+            return student, (trainer.at.step, score, "val", self.interval(score, val.labels))
         labels, logits = probe.choice.labels, probe.choice.logits
         score = self.task.scores[self.options.metric](logits, labels)
-        return student, (trainer.at.step, score, probe.choice.judged_on, self.interval(score, len(labels)))
+        return student, (trainer.at.step, score, probe.choice.judged_on, self.interval(score, labels))
 
     def report(self, trainer: Trainer, found: _Found | None) -> StudentReport:
         """What has come out; `found`: if it was scored."""

@@ -17,7 +17,7 @@ from distill.loop.recipe import HeadFirst, Recipe
 from distill.loop.run_directory import path_from
 from distill.methods.dual_head import UNLABELLED
 from distill.methods.transfer import Transfer
-from distill.models.head_selection import check_choosable
+from distill.models.head_selection import check_choosable, lacks_most_classes
 from distill.models.joint_heads import Head, classifiers, parameters
 from distill.models.joint_start import continued, with_heads
 from distill.models.student import NO_CLASSIFIER, PROBED, TRAINED, Student
@@ -97,11 +97,13 @@ def open_inputs(
         )
         labelled = checked.labelled
         scored = classifiers(heads) if options.label_weight else _knowing(classifiers(heads), labelled)
-        val = _read(options, labelled.split("val"), "val", student, scored[0].classes)
+        val = _judging(_read(options, labelled.split("val"), "val", student, scored[0].classes))
         if not method.trains_classifier:
             probe = _read_for_probe(options, labelled, student, val)
     if options.plan.patience and val is None:
-        raise UsageError("--patience without a val split: nothing is scored", hint="leave it out")
+        raise UsageError(
+            "--patience without a val split that can judge: nothing is scored", hint="leave it out"
+        )
     mixture = mix(shards.samples, labelled, options.labelled_share)
     teaching, mixture = teaching.on(mixture, options.execution.readers)
     labels = _labels(options, mixture, heads) if options.label_weight else None
@@ -142,6 +144,15 @@ def _start(options: TrainOptions, task: Task, heads: tuple[Head, ...]) -> tuple[
 def _knowing(heads: tuple[Head, ...], labelled: LabelledSet) -> tuple[Head, ...]:
     """The first head that knows all classes of the labelled images; the first one if none does."""
     return next(((head,) for head in heads if set(labelled.classes) <= set(head.classes)), heads[:1])
+
+
+def _judging(val: LabelledImages | None) -> LabelledImages | None:
+    """val, unless it knows too few of the classes to choose by."""
+    why = None if val is None else lacks_most_classes(val.labels, len(val.classes))
+    if why is None:
+        return val
+    say(f"val does not choose the step, because {why}: the last weights are kept, unscored")
+    return None
 
 
 def _labels(options: TrainOptions, mixture: Mixture, heads: tuple[Head, ...]) -> np.ndarray:

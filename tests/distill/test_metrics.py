@@ -12,6 +12,7 @@ from distill.metrics import (
     expected_calibration_error,
     log_softmax,
     metrics_from_dict,
+    weighted_interval,
     wilson_interval,
 )
 
@@ -88,6 +89,14 @@ def test_the_wilson_interval_is_scipys_and_holds_its_share() -> None:
             expected = binomtest(right, count).proportion_ci(method="wilson")
             assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
             assert 0 <= low <= right / count <= high <= 1
+
+
+def test_a_weighted_share_is_as_sure_as_its_images_of_equal_weight() -> None:
+    even, uneven = np.full(40, 1 / 40), np.repeat([0.5 / 36, 0.5 / 4], [36, 4])
+    assert weighted_interval(0.7, even) == pytest.approx(wilson_interval(0.7, 40))
+    wide, wider = weighted_interval(0.7, uneven), wilson_interval(0.7, 4)
+    assert wider[0] < wide[0] < weighted_interval(0.7, even)[0]
+    assert weighted_interval(0.7, 3 * uneven) == pytest.approx(wide)
 
 
 def test_the_interval_of_the_balanced_accuracy_is_put_together_from_the_classes() -> None:

@@ -36,12 +36,12 @@ if moment == "before the second file":
         return name_of(data)
     stored_views._name_of = dying_name
 elif moment == "within the second file":
-    sync, count = writes._sync, 0
+    sync, count = writes.sync, 0
     def dying_sync(path):
         global count
         count += ".safetensors" in path.name and path.parent.parent.name == "views"
         return die() if count == 2 else sync(path)
-    writes._sync = dying_sync
+    writes.sync = dying_sync
 from curate.cli import main
 main()
 """

@@ -26,12 +26,12 @@ if moment == "before the choice is stored":
     store = suggested.write_json
     suggested.write_json = lambda path, what: die() if path.name == "arguments.json" else store(path, what)
 elif moment == "within an image":
-    sync, count = writes._sync, 0
+    sync, count = writes.sync, 0
     def dying_sync(path):
         global count
         count += path.parent.name == "images"
         return die() if count == {KILLED_AT} else sync(path)
-    writes._sync = dying_sync
+    writes.sync = dying_sync
 elif moment == "before the manifest":
     writing.write_json = die
 from curate.cli import main

@@ -182,3 +182,15 @@ def test_a_real_set(scenes20: Path) -> None:
     found = load_labelled(scenes20)
     assert len(found.classes) == 20 and found.splits == {"train", "val", "test"}
     assert len(found.split("train").images) == 1000 and len(found.split("test").images) == 2000
+
+
+def test_images_of_other_formats_are_told_of(tmp_path: Path) -> None:
+    touch(tmp_path, "duck/a.png", "duck/b.tif", "duck/deep/c.GIF", "cat/d.jpg", "cat/notes.txt", ".x/e.bmp")
+    found = load_labelled(tmp_path)
+    assert [path.name for path in found.passed_over] == ["b.tif", "c.GIF"] and len(found.images) == 2
+    assert found.warning is not None and found.warning.startswith("2 images in other formats than JPEG")
+    (tmp_path / "duck/b.tif").unlink()
+    (tmp_path / "duck/deep/c.GIF").unlink()
+    assert load_labelled(tmp_path).warning is None
+    touch(tmp_path, "cow/only.tif")
+    assert ".jpg" in str(failure(tmp_path).hint)

@@ -91,6 +91,23 @@ def test_names_that_no_image_can_have_stop_nothing(folder: Path, monkeypatch: py
     assert "null byte" in batch.reasons[0] and batch.reasons[2] == "not a regular file"
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "tar"])
+def test_images_on_stdin_are_no_paths(
+    kind: str,
+    picture: Callable,
+    encode: Callable,
+    write_tar: Callable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = encode(picture(20, 20, seed=0), "png" if kind == "tar" else kind)
+    if kind == "tar":
+        data = write_tar(tmp_path / "t.tar", {"x.png": data}).read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with pytest.raises(UsageError, match="stdin holds an image or a tar, not paths"):
+        list(list_images(["-"]))
+
+
 def test_a_closed_stdin_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UsageError, match="stdin"):

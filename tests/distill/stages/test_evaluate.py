@@ -154,7 +154,7 @@ def test_the_estimate_of_a_student_knows_its_score(labelled: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("function", "call"), [("distill.models.teacher:Teacher.logits", 2), ("transferset.writes:_sync", 1)]
+    ("function", "call"), [("distill.models.teacher:Teacher.logits", 2), ("transferset.writes:sync", 1)]
 )
 def test_a_killed_evaluation_is_simply_run_again(
     teacher: Path, labelled: Path, tmp_path: Path, function: str, call: int
@@ -166,7 +166,7 @@ def test_a_killed_evaluation_is_simply_run_again(
     killed.kill(given, function, call)
     assert not answers.exists()
     left = list(tmp_path.iterdir())
-    assert len(left) == (function == "transferset.writes:_sync"), left
+    assert len(left) == (function == "transferset.writes:sync"), left
     (tmp_path / ".tmp-other.parquet-1-x").touch()
     found = json.loads(killed.resume(given, function).stdout)
     assert {path.name for path in tmp_path.iterdir()} == {"answers.parquet", ".tmp-other.parquet-1-x"}

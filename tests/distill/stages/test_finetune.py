@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,25 @@ def test_one_image_of_every_class_cannot_be_judged_by(shades: Path, tmp_path: Pa
     with pytest.raises(DataError, match="nothing can be held out"):
         finetune(options)
     assert finetune(replace(options, folds=0)).chosen_step == 4
+
+
+@pytest.mark.parametrize(("folds", "instead"), [(2, "cross-validation does"), (0, "all steps are kept")])
+def test_val_that_lacks_most_classes_does_not_choose(
+    shades: Path, tmp_path: Path, folds: int, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(shades / "val" / "green")
+    plan = Plan(steps=4, batch_size=8)
+    report = finetune(_options(shades, tmp_path / "run", plan=plan, folds=folds))
+    told = f"val does not choose the step, because it has images of only 1 of the 3 classes: {instead}"
+    assert told in capsys.readouterr().err
+    assert ("cross-validation" in str(report.scored_on)) == bool(folds)
+
+
+def test_a_single_class_is_nothing_to_learn(shades: Path, tmp_path: Path) -> None:
+    for label in ("green", "blue"):
+        shutil.rmtree(shades / "train" / label)
+    with pytest.raises(DataError, match="has a single class, red: there is nothing to tell apart"):
+        finetune(_options(shades / "train", tmp_path / "run"))
 
 
 def test_a_run_of_other_labels_is_refused(shades: Path, tmp_path: Path) -> None:
@@ -276,6 +296,8 @@ def test_rare_classes_count_as_much_over_all_folds(shades: Path, tmp_path: Path)
     report = finetune(_options(shades / "train", tmp_path / "run", plan=plan, class_balanced=True))
     found = evaluate(EvaluateOptions(tmp_path / "run", shades / "train", "all", execution=ONE_THREAD)).metrics
     assert report.score == pytest.approx(found["balanced_accuracy"]) == pytest.approx(1 / 3)
+    assert report.interval is not None and report.interval[0] < 1 / 3 < report.interval[1]
+    assert report.interval[1] - report.interval[0] > 0.4, "classes of 2, 3 and 8 images say little"
 
 
 def test_what_spares_a_backbone_needs_one(shades: Path, tmp_path: Path) -> None:

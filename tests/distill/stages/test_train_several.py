@@ -14,6 +14,8 @@ from distill.loop.plan import Plan
 from distill.loop.run_directory import RunDirectory
 from distill.loop.trainer import Trainer
 from distill.models.student import open_student
+from distill.stages.evaluate import EvaluateOptions, evaluate
+from distill.stages.finetune import FinetuneOptions, finetune
 from distill.stages.label import LabelOptions, label
 from distill.stages.train import TrainOptions, train
 from distill.stages.train_several import run_path, train_several
@@ -21,7 +23,7 @@ from tests.distill.small import ONE_THREAD
 from tests.distill.stages import killed
 from tests.distill.stages.students import weights_sum
 from transferset.entry_point import run_cli
-from transferset.errors import InterruptedRun, UsageError
+from transferset.errors import DataError, InterruptedRun, UsageError
 
 FIRST, SECOND = "timm:test_efficientnet@none", "timm:test_resnet@none"
 STUDENTS = (FIRST, SECOND)
@@ -147,3 +149,13 @@ def test_on_the_command_line(
     output = capsys.readouterr()
     assert caught.value.code == 0 and "is complete" in output.err
     assert [one["steps"] for one in json.loads(output.out)["students"]] == [STEPS, STEPS]
+
+
+def test_what_wants_one_of_them_says_which_there_are(together: Path, labelled: Path, tmp_path: Path) -> None:
+    first = sorted(path for path in together.iterdir() if (path / "config.json").is_file())[0]
+    with pytest.raises(DataError) as caught:
+        evaluate(EvaluateOptions(together, labelled, "val", execution=ONE_THREAD))
+    assert caught.value.hint == f"it holds 2 runs: give one of them, such as {first}"
+    with pytest.raises(DataError) as caught:
+        finetune(FinetuneOptions(labelled, tmp_path / "out", from_run=together, execution=ONE_THREAD))
+    assert caught.value.hint == f"it holds 2 runs: give one of them, such as {first}"
