@@ -123,16 +123,16 @@ def weighted_interval(share: float, weights: np.ndarray) -> Interval:
 
 
 def _mean_recall(per_class: dict[str, ClassMetrics]) -> tuple[float, Interval]:
-    """Mean recall and its interval, put together from those of the classes (MOVER: G. Y. Zou, A. Donner,
-    "Construction of confidence limits about effect measures", 2008), which holds for classes of a few
-    images."""
-    found = [one for one in per_class.values() if one.recall is not None and one.recall_interval is not None]
+    """Mean recall and its interval, from the variances of the classes with one success and one failure added
+    to each: R. M. Price, D. G. Bonett, "An improved confidence interval for a linear function of binomial
+    proportions" (2004). So a class of a few images that are all right is not taken for certain."""
+    found = [one for one in per_class.values() if one.recall is not None]
     recall = np.array([one.recall for one in found], dtype=np.float64)
-    low, high = np.array([one.recall_interval for one in found], dtype=np.float64).T
+    support = np.array([one.support for one in found], dtype=np.float64)
+    smoothed = (recall * support + 1) / (support + 2)
+    half = _Z95 * math.sqrt(float(np.sum(smoothed * (1 - smoothed) / support))) / len(found)
     mean = float(recall.mean())
-    below = float(np.sqrt(np.sum((recall - low) ** 2))) / len(found)
-    above = float(np.sqrt(np.sum((high - recall) ** 2))) / len(found)
-    return mean, (max(0.0, mean - below), min(1.0, mean + above))
+    return mean, (max(0.0, mean - half), min(1.0, mean + half))
 
 
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -6,8 +6,8 @@ the sum of squares of their half-widths: images, by a percentile bootstrap of wh
 average (Efron and Tibshirani, 1993), and runs, by Student's t. A bootstrap over three runs would draw the
 same run thrice too often and come out too narrow.
 
-The joined interval is slightly too wide. Let run s be right on image i by d + a_s + b_i + e_si: what is
-sought, what a run does to all images, what all runs make of an image, and the rest. Over S runs and n images
+The joined interval is too wide, of three runs by up to a factor of two. Let run s be right on image i by
+d + a_s + b_i + e_si: what is sought, what a run does to all images, what all runs make of an image, and the rest. Over S runs and n images
 the mean has the variance A/S + B/n + E/(Sn). The bootstrap finds B/n + E/(Sn). The scores of the runs differ
 by A + E/n, where b cancels, for all runs see the same images, so that Student's part is A/S + E/(Sn): the
 noise E/(Sn) of single answers counts twice. To take it out once would leave, of two or three runs, an
@@ -157,17 +157,30 @@ def _over_images(values: np.ndarray, labels: np.ndarray | None, seed: int) -> tu
     """The 95 % percentile interval of the mean of `values` (n,), or of the mean over classes.
 
     A few runs give an image one of a few values: how often each is drawn is multinomial, and n images need
-    not be drawn one by one.
+    not be drawn one by one. What is drawn are deviations from the mean, which are wider than in the sample by
+    √(n / (n - 1)), since that mean is the sample's own; a class of one image takes those of the other
+    classes.
     """
     random = np.random.default_rng(seed)
     groups = [values] if labels is None else [values[labels == label] for label in np.unique(labels)]
-    means = np.zeros(REPEATS)
+    known = [_deviations(group) for group in groups if len(group) > 1]
+    of_others = np.concatenate(known) if known else _deviations(values)
+    means = np.full(REPEATS, np.mean([group.mean() for group in groups]))
     for group in groups:
-        kinds, counts = np.unique(group, return_counts=True)
-        drawn = random.multinomial(len(group), counts / len(group), size=REPEATS)
+        kinds, counts = np.unique(_deviations(group) if len(group) > 1 else of_others, return_counts=True)
+        drawn = random.multinomial(len(group), counts / counts.sum(), size=REPEATS)
         means += drawn @ kinds / (len(group) * len(groups))
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _deviations(values: np.ndarray) -> np.ndarray:
+    """From the mean, for as wide a spread as images that were not seen have; of one value nothing is
+    known."""
+    if len(values) < 2:
+        return np.array([-1.0, 1.0])
+    deviations: np.ndarray = (values - values.mean()) * math.sqrt(len(values) / (len(values) - 1))
+    return deviations
 
 
 def _variance(scores: np.ndarray) -> tuple[float, int]:

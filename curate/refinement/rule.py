@@ -96,15 +96,16 @@ def refine_by(rule: Rule, judgement: Judgement, labels: Sequence[str | None], to
     weights = np.clip(even / np.maximum(mean, 1e-12), 1 / rule.most, rule.most)
     by_class = dict(zip(judgement.classes, weights.tolist(), strict=True))
     shares = np.array([1.0 if label is None else by_class[label] for label in labels])
-    if total - budget < len(labels):
+    quotas = tuple(spread(total - budget, shares)) if total - budget >= len(labels) else (0,)
+    if 0 in quotas:
         raise UsageError(
-            f"--total {total} leaves {total - budget} images to {len(labels)} queries",
-            hint="give a larger --total or a smaller --uncertain-share",
+            f"--total {total} leaves {total - budget} images to {len(labels)} queries: some get none",
+            hint="give a larger --total, or a smaller --uncertain-share or --most",
         )
     return Refined(
         dropped=dropped,
         uncertain=uncertain,
-        quotas=tuple(spread(total - budget, shares)),
+        quotas=quotas,
         uncertain_quotas=tuple(spread(budget, np.ones(len(uncertain)))) if len(uncertain) else (),
         mass=dict(zip(judgement.classes, mean.round(6).tolist(), strict=True)),
         weights={name: round(weight, 6) for name, weight in by_class.items()},

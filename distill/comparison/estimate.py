@@ -17,7 +17,7 @@ from distill.comparison.runner import DONE, Outcome, outcome_of
 from distill.comparison.teacher_options import adapt_options
 from distill.data.transfer_shards import open_transfer_shards
 from distill.loop.execution import torch_threads
-from distill.loop.ledger import flops_per_image
+from distill.models.flops import flops_per_image
 from distill.models.head_selection import why_val_does_not_suffice
 from distill.stages.adapt_options import FROZEN
 from distill.stages.finetune_inputs import FROM_RUN_EPOCHS

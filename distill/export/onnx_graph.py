@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distill.models.attention import without_fast_path
 from transferset.errors import DataError, UsageError
 from transferset.models.preprocessing import Preprocessing
 
@@ -44,10 +45,8 @@ def write_onnx(student: "Student", path: Path, with_preprocessing: bool, opset: 
     module = _normalising(student) if with_preprocessing else student.module.eval()
     shape = (2, size, size, 3) if with_preprocessing else (2, 3, size, size)
     example = torch.zeros(shape, dtype=torch.uint8 if with_preprocessing else torch.float32)
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel that has no ONNX form
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), without_fast_path(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # The exporter that traces: it takes a second where torch.export takes twenty, needs no further
             # package, and writes no source paths into the graph.
@@ -66,8 +65,6 @@ def write_onnx(student: "Student", path: Path, with_preprocessing: bool, opset: 
         raise UsageError(
             f"{student.spec} cannot be written as ONNX: {reason}", hint="export it without --onnx"
         ) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
     graph = onnx.load(path)
     facts = {"classes": list(student.classes), "preprocessing": student.preprocessing.to_dict()}
     facts["input"] = UINT8_LAYOUT if with_preprocessing else FLOAT_LAYOUT

@@ -1,5 +1,6 @@
 """When an image is none of the classes: a threshold under which most images of a random pool fall."""
 
+import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -52,6 +53,14 @@ def scores(logits: np.ndarray) -> np.ndarray:
     """
     values: np.ndarray = logsumexp(logits.astype(np.float64), axis=1)
     return values
+
+
+def threshold_of(values: np.ndarray, quantile: float) -> float:
+    """The score below which the share `quantile` of random images not among these falls, on average, given
+    the scores (n,) of a sample: that of rank ⌈(n + 1) quantile⌉, as in conformal prediction (V. Vovk et al.,
+    "Algorithmic Learning in a Random World", 2005); the largest where n is too small."""
+    rank = min(len(values), math.ceil((len(values) + 1) * quantile))
+    return float(np.sort(values)[max(rank, 1) - 1])
 
 
 def draw(images: Iterable[ImageRef | None], count: int, seed: int) -> list[ImageRef]:

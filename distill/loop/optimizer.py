@@ -17,7 +17,8 @@ def adamw(
     backbone_lr_scale: float = 1.0,
     layer_decay: float | None = None,
 ) -> "Optimizer":
-    """AdamW (Loshchilov, Hutter, 2019) over everything that has a gradient; norms and biases don't decay.
+    """AdamW (Loshchilov, Hutter, 2019) over everything that has a gradient; norms and biases don't
+    decay, nor what a model of timm says shouldn't (such as position embeddings).
 
     The rate of a group is to be multiplied by its `lr_scale`: `backbone_lr_scale` for all but the parameters
     whose names are in `head`; with `layer_decay`, each layer's is that share of the next one's, the last
@@ -26,14 +27,26 @@ def adamw(
     import torch
     from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
+    spared = _spared(module)
     if layer_decay is None:
-        groups = param_groups_weight_decay(module, weight_decay)
+        groups = param_groups_weight_decay(module, weight_decay, no_weight_decay_list=spared)
     else:
-        groups = param_groups_layer_decay(module, weight_decay, layer_decay=layer_decay)
+        groups = param_groups_layer_decay(
+            module, weight_decay, no_weight_decay_list=spared, layer_decay=layer_decay
+        )
     if backbone_lr_scale != 1.0:
         of_head = {id(parameter) for name, parameter in module.named_parameters() if name in head}
         groups = [part for group in groups for part in _split(group, of_head, backbone_lr_scale)]
     return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
+def _spared(module: "nn.Module") -> list[str]:
+    """Names of the parameters that the module, or a part of it, wants no weight decay for."""
+    found = []
+    for prefix, part in module.named_modules():
+        names = getattr(part, "no_weight_decay", None)
+        found += [f"{prefix}.{name}".lstrip(".") for name in names()] if callable(names) else []
+    return found
 
 
 def _split(group: dict[str, Any], head: Set[int], scale: float) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from distill.loop.checkpoints import Checkpoints
 from distill.loop.failed_steps import FailedSteps, failed_step
 from distill.loop.gradients import Found, Gradients
 from distill.loop.hooks import Hooks
-from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.ledger import Ledger
 from distill.loop.mode import PLAIN, Arithmetic, Mode
 from distill.loop.optimizer import adamw, optimizer_tensors, restore_optimizer
 from distill.loop.progression import Progression
@@ -20,6 +20,7 @@ from distill.loop.recipe import Recipe
 from distill.loop.schedule import averaging_decay
 from distill.loop.stop import stop_requests
 from distill.loop.window import Window, note
+from distill.models.flops import flops_per_image
 from distill.models.student import Student, classifier_parameters
 from transferset.console import say
 from transferset.errors import InterruptedRun, NumericError

@@ -73,8 +73,8 @@ class Choice:
         if self.text is not None and not chosen.strength:
             return self.text.at(self.text.temperature * chosen.temperature)
         unit_length = self.head.unit_length
-        given = seen.features, seen.labels, weights, [chosen.strength], classes, unit_length
-        [probe] = fit_heads(*given)
+        path = STRENGTHS[: STRENGTHS.index(chosen.strength) + 1]  # each fit starts from the one before
+        *_, probe = fit_heads(seen.features, seen.labels, weights, path, classes, unit_length)
         return _mixed(probe, self.probe_temperature, self.text, chosen)
 
 
@@ -104,7 +104,7 @@ def choose_head(
     """
     use_val = val is not None and why_val_does_not_suffice(val.labels, classes, class_weight) is None
     parts = 1 if use_val else _check_folds(train.labels, folds)
-    with progress("head", len(STRENGTHS) * parts + (not use_val), "fits") as bar:
+    with progress("head", len(STRENGTHS) * (parts + (not use_val)), "fits") as bar:
         fitter = _Fitter(classes, class_weight, unit_length, bar)
         if use_val and val is not None:
             labels, judged_on = val.labels, "val"
@@ -124,7 +124,7 @@ def choose_head(
         best = min(range(len(trials)), key=lambda number: (round(trials[number].loss, 6), number))
         chosen = trials[best]
         place = STRENGTHS.index(chosen.strength) if chosen.strength else 0
-        probe = heads[place] if use_val else fitter.fit(train, STRENGTHS[place : place + 1])[0]
+        probe = (heads if use_val and val is not None else fitter.fit(train, STRENGTHS))[place]
     temperature = trials[place].temperature
     head = _mixed(probe, temperature, text, chosen)
     return Choice(head, tuple(trials), chosen, judged_on, held_out[best], labels, temperature, text)

@@ -104,7 +104,7 @@ def open_teacher(
     Raises DataError where the directory is no finished teacher, is damaged, or the weights cannot be had or
     are others; UsageError for a runtime or device that cannot be used, or a backbone without a grid.
     """
-    from distill.loop.ledger import flops_per_image
+    from distill.models.flops import flops_per_image
     from transferset.models.runtime import open_runtime
 
     directory = Path(directory)

@@ -12,10 +12,11 @@ from distill.data.features import VIEWS, FeatureStore, compute_features, feature
 from distill.data.labelled_images import LabelledImages
 from distill.data.rendered import Rendering, check_readable
 from distill.data.samples import ImageReader, samples_of_files
-from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.ledger import Ledger
 from distill.loop.mode import Mode
 from distill.loop.run_directory import REPORT, RunDirectory
 from distill.metrics import classification_metrics, expected_calibration_error, negative_log_likelihood
+from distill.models.flops import flops_per_image
 from distill.models.head_selection import Choice, LabelledFeatures, choose_head, why_val_does_not_suffice
 from distill.models.heads import LinearHead
 from distill.models.student import Student

@@ -19,8 +19,8 @@ from distill.export.parity import REFERENCE
 from distill.export.speed import machine, measure_speed, tell_if_busy
 from distill.loop.checkpoints import read_tensors, write_tensors
 from distill.loop.execution import torch_threads
-from distill.loop.ledger import flops_per_image
 from distill.loop.run_directory import CONFIG, REPORT, RunDirectory, read_object
+from distill.models.flops import flops_per_image
 from distill.models.student import LABELS, MODEL, PREPROCESSING, Student
 from distill.stages.export_comparison import Comparison, Model
 from distill.stages.export_images import ExportImages, open_images

@@ -45,7 +45,13 @@ def open_images(options: ExportOptions, data: Path, student: Student) -> ExportI
         raise DataError(f"{data} has no {split} split", hint="leave out --split to take what is there")
     calibrating = labelled.split("train").images or labelled.images
     order = np.random.default_rng(options.seed).permutation(len(calibrating))
-    chosen = tuple(calibrating[row] for row in order[: options.calibration_images])
+    most = options.calibration_images
+    if not set(calibrating).isdisjoint(compared):  # what calibrates says nothing of the accuracy
+        most = min(most, max(1, len(calibrating) // 2))
+    chosen = tuple(calibrating[row] for row in order[:most])
+    if options.int8:
+        calibrated = set(chosen)
+        compared = tuple(image for image in compared if image not in calibrated) or compared
     return ExportImages(split, compared, chosen, _fingerprint(labelled))
 
 

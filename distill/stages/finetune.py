@@ -17,7 +17,7 @@ from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.execution import torch_threads
 from distill.loop.hooks import Hooks
-from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.ledger import Ledger
 from distill.loop.mode import Mode
 from distill.loop.mode_probe import resolve_mode
 from distill.loop.recipe import Recipe
@@ -27,6 +27,7 @@ from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import balanced_weights
 from distill.methods.transfer import Loss
 from distill.metrics import Interval, classification_metrics, weighted_interval, wilson_interval
+from distill.models.flops import flops_per_image
 from distill.models.head_selection import held_out_folds
 from distill.models.heads import image_weights
 from distill.models.student import predict

@@ -19,6 +19,7 @@ from distill.finished.rejection import (
     pool_scores,
     precision_of,
     read_rejection,
+    threshold_of,
     write_rejection,
 )
 from distill.loop.execution import Execution, torch_threads
@@ -129,7 +130,7 @@ def _rejection(options: PredictOptions, model: Classifier, streaming: Streaming)
     values = pool_scores(model.logits, drawn, streaming)
     rejection = Rejection(
         score=SCORE,
-        threshold=float(np.quantile(values, options.reject_quantile)),
+        threshold=threshold_of(values, options.reject_quantile),
         quantile=options.reject_quantile,
         images=len(values),
         unreadable=len(drawn) - len(values),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from distill.data.labelled_images import LabelledImages
-from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.ledger import Ledger
+from distill.models.flops import flops_per_image
 from distill.models.head_selection import Choice, LabelledFeatures, choose_head
 from distill.models.heads import LinearHead
 from distill.models.student import Student, linear_classifier, predict

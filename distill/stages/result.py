@@ -10,8 +10,9 @@ import numpy as np
 
 from distill.data.labelled_images import LabelledImages
 from distill.loop.checkpoints import write_tensors
-from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.ledger import Ledger
 from distill.loop.run_directory import REPORT, RESTORE
+from distill.models.flops import flops_per_image
 from distill.models.student import LABELS, MODEL, PREPROCESSING, TRAINED, Student, predict
 from distill.task import SCORE_NAMES, TOP1, Task
 from transferset.errors import DataError

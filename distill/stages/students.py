@@ -7,7 +7,7 @@ import numpy as np
 
 from distill.export.speed import machine, run_seconds, tell_if_busy
 from distill.loop.execution import Execution, torch_threads
-from distill.loop.ledger import flops_per_image
+from distill.models.flops import flops_per_image
 from distill.task import CLASSIFICATION, Task
 from transferset.cores import available_cores
 from transferset.errors import TransfersetError, UsageError

@@ -13,12 +13,13 @@ from distill.data.labelled_images import LabelledImages
 from distill.data.views import augmentation
 from distill.loop.checkpoints import Checkpoints
 from distill.loop.hooks import Hooks
-from distill.loop.ledger import Ledger, flops_per_image
+from distill.loop.ledger import Ledger
 from distill.loop.recipe import Recipe
 from distill.loop.run_directory import CHECKPOINTS, REPLAY
 from distill.loop.trainer import Trainer
 from distill.methods.retention import Retention, with_labels
 from distill.methods.supervised import Supervised, balanced_weights
+from distill.models.flops import flops_per_image
 from distill.models.head_selection import held_out_folds
 from distill.models.heads import LinearHead, fit_temperature, image_weights
 from distill.models.student import Student, predict

@@ -99,13 +99,31 @@ def test_a_weighted_share_is_as_sure_as_its_images_of_equal_weight() -> None:
     assert weighted_interval(0.7, 3 * uneven) == pytest.approx(wide)
 
 
-def test_the_interval_of_the_balanced_accuracy_is_put_together_from_the_classes() -> None:
-    """10 of 10 and 5 of 10: with the intervals above, below by √(0.2775² + 0.2634²) / 2, above by
-    0.2634 / 2."""
+def test_the_interval_of_the_balanced_accuracy_takes_no_class_for_certain() -> None:
+    """10 of 10 and 5 of 10, as 11 of 12 and 6 of 12: variances 11/144 and 1/4 of ten images each."""
     labels = np.repeat([0, 1], 10)
     found = classification_metrics(certain([0] * 15 + [1] * 5, 2), labels, ("a", "b"))
     assert found.balanced_accuracy == 0.75
-    assert found.balanced_accuracy_interval == pytest.approx((0.5587, 0.8817), abs=1e-4)
+    half = 1.96 * math.sqrt((11 / 144 + 1 / 4) / 10) / 2
+    assert found.balanced_accuracy_interval == pytest.approx((0.75 - half, 0.75 + half), abs=1e-4)
+
+
+@pytest.mark.parametrize(("classes", "images", "recall"), [(20, 3, 0.9), (40, 1, 0.6), (7, 30, 0.8)])
+def test_the_interval_of_the_balanced_accuracy_holds_its_share(
+    classes: int, images: int, recall: float
+) -> None:
+    rng = np.random.default_rng(0)
+    labels, names = np.repeat(np.arange(classes), images), tuple(map(str, range(classes)))
+    covered = 0
+    for _ in range(150):
+        chances = rng.beta(6 * recall, 6 * (1 - recall), classes)
+        right = rng.random(len(labels)) < chances[labels]
+        found = classification_metrics(
+            certain(np.where(right, labels, (labels + 1) % classes).tolist(), classes), labels, names
+        )
+        low, high = found.balanced_accuracy_interval
+        covered += low <= chances.mean() <= high
+    assert covered >= 0.9 * 150
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])

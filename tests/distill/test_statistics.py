@@ -30,6 +30,29 @@ def test_balanced_accuracy_counts_every_class_the_same(same_seeds: bool) -> None
     assert gap.mean == pytest.approx(0) and (gap.low, gap.high) == pytest.approx((0, 0))
 
 
+@pytest.mark.parametrize(("classes", "images"), [(81, 1), (40, 2), (20, 5)])
+def test_classes_of_few_images_say_little(classes: int, images: int) -> None:
+    """Two recipes that are equally good differ beyond noise as seldom as it says."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(classes), images)
+    wrong = 0
+    for number in range(150):
+        chances = rng.beta(2, 1.5, len(labels))
+        pair = rng.random((2, 1, len(labels))) < chances
+        wrong += not paired_difference(*pair, labels, same_seeds=False, seed=number).within_noise
+    assert wrong <= 0.1 * 150
+
+
+def test_one_image_more_is_within_noise() -> None:
+    first = np.zeros((1, 81))
+    first[0, 0] = 1
+    labels = np.arange(81)
+    found = paired_difference(first, np.zeros((1, 81)), labels, same_seeds=False)
+    assert found.mean == pytest.approx(1 / 81) and found.within_noise and found.low < found.high
+    alone = over_runs(np.ones((1, 1)), np.zeros(1))
+    assert (alone.low, alone.high) == (0, 1), "a single image says nothing of others"
+
+
 def test_runs_that_differ_widen_the_interval() -> None:
     rng = np.random.default_rng(0)
     alike = rng.random((3, 2000)) < 0.7

@@ -113,3 +113,12 @@ def test_what_cannot_be_asked_for() -> None:
         refine_by(Rule(), judgement, ["zoo", "bar"], 100)
     with pytest.raises(UsageError, match="leaves 5 images to 9 queries"):
         refine_by(Rule(), judgement, ["bar"] * 9, 5)
+
+
+def test_no_query_is_left_without_an_image() -> None:
+    """A class that the teacher finds everywhere has little to get."""
+    judgement = _judgement([SURE] * 4)
+    labels = [judgement.classes[0]] * 5 + [judgement.classes[1]] * 5
+    with pytest.raises(UsageError, match="queries: some get none"):
+        refine_by(Rule(most=4, uncertain_share=0), judgement, labels, 12)
+    assert min(refine_by(Rule(most=4, uncertain_share=0), judgement, labels, 100).quotas) >= 1

@@ -6,7 +6,15 @@ import pytest
 from scipy.special import logsumexp
 
 from distill.data.image_stream import ImageRef
-from distill.finished.rejection import SCORE, Rejection, draw, read_rejection, scores, write_rejection
+from distill.finished.rejection import (
+    SCORE,
+    Rejection,
+    draw,
+    read_rejection,
+    scores,
+    threshold_of,
+    write_rejection,
+)
 from transferset.errors import DataError
 
 REJECTION = Rejection(SCORE, 2.0, 0.9, 100, 1, ("pool",), 0, "f32", "abc")
@@ -41,3 +49,17 @@ def test_it_is_kept_for_the_model_it_was_fitted_with(tmp_path: Path) -> None:
         (tmp_path / "rejection.json").write_text(json.dumps(damaged))
         with pytest.raises(DataError, match="damaged"):
             read_rejection(tmp_path, "f32", "abc")
+
+
+@pytest.mark.parametrize("images", [20, 50, 100])
+def test_the_threshold_rejects_as_much_of_what_was_not_seen(images: int) -> None:
+    rng = np.random.default_rng(0)
+    rejected = [
+        (rng.normal(size=1000) < threshold_of(rng.normal(size=images), 0.9)).mean() for _ in range(300)
+    ]
+    assert 0.895 <= np.mean(rejected) <= 0.93
+
+
+def test_too_few_images_for_a_quantile_reject_by_the_largest() -> None:
+    assert threshold_of(np.array([3.0, 1.0, 2.0]), 0.95) == 3.0
+    assert threshold_of(np.array([3.0, 1.0, 2.0]), 0.0) == 1.0

@@ -43,7 +43,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"")
     with pytest.raises(UsageError, match=r"holiday\.jpg"):
         RunDirectory(tmp_path).open(_config())
-    with pytest.raises(DataError, match="no run"):
+    with pytest.raises(DataError, match="is not a run"):
         read_config(tmp_path)
 
 

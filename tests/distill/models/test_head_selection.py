@@ -12,6 +12,7 @@ from distill.models.head_selection import (
     held_out_folds,
     why_val_does_not_suffice,
 )
+from distill.models.heads import fit_heads
 from transferset.errors import DataError
 
 DIMENSION = 12
@@ -147,3 +148,14 @@ def test_every_view_teaches_and_only_the_first_is_judged() -> None:
 
 def ids(*numbers: int) -> np.ndarray:
     return np.array([[number] * 16 for number in numbers], dtype=np.uint8).reshape(-1, 16)
+
+
+def test_what_is_kept_is_fitted_as_what_was_judged() -> None:
+    """Along the strengths, each fit from the one before: by itself a strong one stops elsewhere."""
+    train = clouds([9, 9, 9], seed=0, spread=0.3)
+    found = choose(train)
+    assert found.judged_on.startswith("cross-validation")
+    again = found.refit(train, 3, "none")
+    assert np.array_equal(again.weight, found.head.weight) and np.array_equal(again.bias, found.head.bias)
+    path = list(fit_heads(train.features, train.labels, np.ones(27), STRENGTHS, 3))
+    assert np.array_equal(found.head.weight, path[STRENGTHS.index(found.chosen.strength)].weight)

@@ -14,6 +14,7 @@ from distill.loop.plan import Plan
 from distill.models.student import MODEL, open_student
 from distill.stages.evaluate import EvaluateOptions, evaluate
 from distill.stages.export import export
+from distill.stages.export_images import open_images
 from distill.stages.export_options import NORMALISE, ExportOptions
 from distill.stages.finetune import FinetuneOptions, finetune
 from tests.distill.small import ONE_THREAD, TINY
@@ -92,6 +93,22 @@ def test_the_report_says_how_every_file_compares(exported: Path) -> None:
     assert int8["parity"]["max_difference"] > 0 and int8["parity"]["drop"] is not None
     assert all(facts["speed"]["latency_ms"] > 0 for facts in report["files"].values())
     assert report["calibration_images"] == 16
+
+
+def test_what_calibrates_does_not_judge(run: Path, labelled: Path) -> None:
+    """Without a train split both come from the same images."""
+    for given, split, compared, calibrating in (
+        (labelled, None, 12, 18), (labelled / "train", None, 9, 9), (labelled, "train", 9, 9)
+    ):  # fmt: skip
+        images = open_images(
+            _options(run, Path("out"), data=given, split=split, int8=True), given, open_student(run)
+        )
+        assert not set(images.compared) & set(images.calibrating)
+        assert (len(images.compared), len(images.calibrating)) == (compared, calibrating)
+    plain = open_images(
+        _options(run, Path("out"), data=labelled / "train"), labelled / "train", open_student(run)
+    )
+    assert len(plain.compared) == 18
 
 
 def test_the_card_tells_only_what_is_recorded(exported: Path, run: Path) -> None:
