@@ -6,12 +6,12 @@ the sum of squares of their half-widths: images, by a percentile bootstrap of wh
 average (Efron and Tibshirani, 1993), and runs, by Student's t. A bootstrap over three runs would draw the
 same run thrice too often and come out too narrow.
 
-The joined interval is too wide, of three runs by up to a factor of two. Let run s be right on image i by
-d + a_s + b_i + e_si: what is sought, what a run does to all images, what all runs make of an image, and the rest. Over S runs and n images
-the mean has the variance A/S + B/n + E/(Sn). The bootstrap finds B/n + E/(Sn). The scores of the runs differ
-by A + E/n, where b cancels, for all runs see the same images, so that Student's part is A/S + E/(Sn): the
-noise E/(Sn) of single answers counts twice. To take it out once would leave, of two or three runs, an
-estimate of A that is mostly noise and often below 0; too wide is the lesser evil.
+Let run s be right on image i by d + a_s + b_i + e_si: what is sought, what a run does to all images, what all
+runs make of an image, and the rest. Over S runs and n images the mean has the variance A/S + B/n + E/(Sn).
+The scores of the runs differ by A + E/n, where b cancels, for all runs see the same images, so that Student's
+part is A/S + E/(Sn). The bootstrap finds B/n + E/(Sn): the noise E/(Sn) of single answers would count twice.
+It is known well, from how S n answers differ from what their run and their image make of them, and is taken
+out of the images' part.
 """
 
 import math
@@ -96,12 +96,12 @@ def over_runs(right: np.ndarray, labels: np.ndarray | None = None, seed: int = 0
     """The score of runs on the same n images, from `right` (runs, n), 1 where a run is right and else 0.
 
     With `labels` (n,) it is balanced accuracy, else top-1. For balanced accuracy images are drawn within
-    their class; a class of a few images seems surer than it is.
+    their class.
     """
     right = _checked(right, labels)
     scores = _scores(right, labels)
     found = spread(scores)
-    low, high = _over_images(right.mean(axis=0), labels, seed)
+    low, high = _over_images([right], labels, seed)
     low, high = _joined(found.mean, low, high, *_variance(scores))
     return OverRuns(found.mean, found.std, found.runs, max(0.0, low), min(1.0, high))
 
@@ -131,7 +131,7 @@ def paired_difference(
         raise ValueError(f"expected the same seeds, got {len(first)} and {len(second)}")
     scores = _scores(first, labels), _scores(second, labels)
     mean = float(scores[0].mean() - scores[1].mean())
-    low, high = _over_images(first.mean(axis=0) - second.mean(axis=0), labels, seed)
+    low, high = _over_images([first - second] if same_seeds else [first, -second], labels, seed)
     parts = [_variance(one) for one in ([scores[0] - scores[1]] if same_seeds else scores)]
     several = [freedom for _, freedom in parts if freedom]
     low, high = _joined(mean, low, high, sum(variance for variance, _ in parts), min(several, default=0))
@@ -153,8 +153,9 @@ def _scores(right: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     return np.mean([right[:, labels == label].mean(axis=1) for label in np.unique(labels)], axis=0)
 
 
-def _over_images(values: np.ndarray, labels: np.ndarray | None, seed: int) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of `values` (n,), or of the mean over classes.
+def _over_images(recipes: list[np.ndarray], labels: np.ndarray | None, seed: int) -> tuple[float, float]:
+    """The 95 % percentile interval, for other images, of the sum of the recipes' means over (runs, n) values,
+    or over classes, without the noise of single answers (see above).
 
     A few runs give an image one of a few values: how often each is drawn is multinomial, and n images need
     not be drawn one by one. What is drawn are deviations from the mean, which are wider than in the sample by
@@ -162,16 +163,34 @@ def _over_images(values: np.ndarray, labels: np.ndarray | None, seed: int) -> tu
     classes.
     """
     random = np.random.default_rng(seed)
-    groups = [values] if labels is None else [values[labels == label] for label in np.unique(labels)]
-    known = [_deviations(group) for group in groups if len(group) > 1]
+    values = np.sum([runs.mean(axis=0) for runs in recipes], axis=0)
+    rows = [np.arange(len(values))]
+    if labels is not None:
+        rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    known = [_deviations(values[own]) for own in rows if len(own) > 1]
     of_others = np.concatenate(known) if known else _deviations(values)
-    means = np.full(REPEATS, np.mean([group.mean() for group in groups]))
-    for group in groups:
-        kinds, counts = np.unique(_deviations(group) if len(group) > 1 else of_others, return_counts=True)
-        drawn = random.multinomial(len(group), counts / counts.sum(), size=REPEATS)
-        means += drawn @ kinds / (len(group) * len(groups))
-    low, high = np.percentile(means, [2.5, 97.5])
+    found, noise, drawn = 0.0, 0.0, np.zeros(REPEATS)
+    for own in rows:
+        deviations = _deviations(values[own]) if len(own) > 1 else of_others
+        kinds, counts = np.unique(deviations, return_counts=True)
+        times = random.multinomial(len(own), counts / counts.sum(), size=REPEATS)
+        drawn += times @ kinds / (len(own) * len(rows))
+        found += float(np.mean(deviations**2)) / len(own)
+        noise += sum(_noise(runs[:, own]) for runs in recipes) / len(own)
+    alone = math.sqrt(max(0.0, 1 - noise / found)) if found else 1.0
+    mean = float(np.mean([values[own].mean() for own in rows]))
+    low, high = mean + alone * np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _noise(runs: np.ndarray) -> float:
+    """Of values (runs, n), what is neither their run's nor their image's: its variance in the mean of the
+    runs; 0 where it can't be told from what is the image's."""
+    several, images = runs.shape
+    if several < 2 or images < 2:
+        return 0.0
+    rest = runs - runs.mean(axis=0) - runs.mean(axis=1, keepdims=True) + runs.mean()
+    return float((rest**2).sum()) / ((several - 1) * (images - 1)) / several
 
 
 def _deviations(values: np.ndarray) -> np.ndarray:

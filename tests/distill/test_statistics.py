@@ -119,6 +119,21 @@ def test_the_draw_of_labels_that_both_learn_from_is_no_doubt() -> None:
     assert narrower >= 35
 
 
+def test_the_noise_of_single_answers_counts_once() -> None:
+    """Where there is nothing else, the scores of the runs know all of it."""
+    from scipy.stats import t
+
+    rng = np.random.default_rng(5)
+    widths, of_runs = [], []
+    for number in range(40):
+        pair = rng.random((2, 10, 400)) < 0.6
+        gaps = (pair[0].astype(float) - pair[1]).mean(axis=1)
+        found = paired_difference(*pair, same_seeds=True, seed=number)
+        widths.append(found.high - found.low)
+        of_runs.append(2 * t.ppf(0.975, 9) * gaps.std(ddof=1) / 10**0.5)
+    assert np.mean(of_runs) < np.mean(widths) < 1.1 * np.mean(of_runs)
+
+
 def test_students_t_of_the_differences_of_the_seeds() -> None:
     """Against scipy's own interval, on so many images that only seeds are in doubt."""
     from scipy.stats import t
