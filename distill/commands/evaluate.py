@@ -35,6 +35,10 @@ Against = Annotated[
     typer.Option(help="Runs of another recipe, for paired differences on the same images. May be repeated."),
 ]
 
+BootstrapSeed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed for the intervals of several models.")
+]
+
 
 def evaluate(
     model: Models,
@@ -48,6 +52,7 @@ def evaluate(
     batch_size: options.ModelBatchSize = 64,
     max_pixels: options.MaxPixels = options.MAX_PIXELS,
     max_error_rate: options.MaxErrorRate = None,
+    seed: BootstrapSeed = 0,
     device: options.Device = "auto",
     threads: options.Threads = None,
     workers: options.Workers = None,
@@ -71,6 +76,7 @@ def evaluate(
         batch_size=batch_size,
         max_pixels=max_pixels,
         max_error_rate=max_error_rate,
+        seed=seed,
         execution=Execution(device, threads, workers),
     )
     if len(model) > 1 or against:

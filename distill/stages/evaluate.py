@@ -36,7 +36,7 @@ class EvaluateOptions:
 
     `model`: the directory of a teacher, a run or an export, or an ONNX file in an export. `split`: of `data`,
     or `all` its images. `predictions`: a Parquet file for the answer to every image. `max_error_rate`: share
-    of unreadable images that is an error.
+    of unreadable images that is an error. `seed`: of the bootstrap that compares several models.
     """
 
     model: Path
@@ -48,6 +48,7 @@ class EvaluateOptions:
     batch_size: int = 64
     max_pixels: int = MAX_PIXELS
     max_error_rate: float | None = None
+    seed: int = 0
     execution: Execution = field(default_factory=Execution)
 
 

@@ -78,21 +78,23 @@ def evaluate_several(
         answers.append(said)
     right, labels = _right(answers)
     mine, others = right[: len(models)], right[len(models) :]
-    by_metric = {TOP1: None, BALANCED: labels}
+    by_metric, seed = {TOP1: None, BALANCED: labels}, options.seed
     return Comparison(
         models=tuple(evaluations[: len(models)]),
         against=tuple(evaluations[len(models) :]),
         images=right.shape[1],
-        over_models={name: over_runs(mine, given) for name, given in by_metric.items()},
-        over_against={name: over_runs(others, given) for name, given in by_metric.items() if len(others)},
+        over_models={name: over_runs(mine, given, seed) for name, given in by_metric.items()},
+        over_against={
+            name: over_runs(others, given, seed) for name, given in by_metric.items() if len(others)
+        },
         difference={
-            name: paired_difference(mine, others, given, same_seeds=False)
+            name: paired_difference(mine, others, given, same_seeds=False, seed=seed)
             for name, given in by_metric.items()
             if len(others)
         },
         to_first=tuple(
             {
-                name: paired_difference(one[None], mine[:1], given, same_seeds=False)
+                name: paired_difference(one[None], mine[:1], given, same_seeds=False, seed=seed)
                 for name, given in by_metric.items()
             }
             for one in (mine[1:] if not len(others) else [])
