@@ -199,7 +199,8 @@ def _report(run: Run, build: Begun, finished: list[FinishedPart]) -> BuildReport
 
 def _counts(report: BuildReport) -> str:
     return (
-        ", ".join(f"{count} {reason}" for reason, count in report.errors.items()) or "its tars hold no images"
+        ", ".join(f"{count} {reason}" for reason, count in report.errors.items())
+        or "its tars and tables hold no images, or are damaged"
     )
 
 

@@ -76,10 +76,11 @@ def table_items(path: PoolPath, source: Source) -> Iterator[PoolItem]:
             name = image_column(table.schema_arrow)
             if name is None:
                 raise DataError("it has no column with images any more")
-            row = 0
-            for batch in table.iter_batches(_batch_rows(table)):
-                yield from _batch_items(batch, name, source, row)
-                row += batch.num_rows
+            row, rows = 0, _batch_rows(table)
+            for group in range(table.num_row_groups):  # a batch across groups would lose the whole ones
+                for batch in table.iter_batches(rows, row_groups=[group]):
+                    yield from _batch_items(batch, name, source, row)
+                    row += batch.num_rows
     except pa.ArrowException as error:
         raise DataError(damage(error)) from error
     except OSError as error:

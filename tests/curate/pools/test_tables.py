@@ -131,8 +131,7 @@ def test_a_damaged_image_in_a_table_costs_no_other(tmp_path, images):
     assert [item.offset for item in items_of(tmp_path / "index")] == list(range(1, 10))
 
 
-def test_what_comes_before_the_damage_of_a_table_is_kept(tmp_path, images, monkeypatch):
-    monkeypatch.setattr(tables, "_BATCH_ROWS", 5)
+def test_what_comes_before_the_damage_of_a_table_is_kept(tmp_path, images):
     path = write(tmp_path / "pool/a.parquet", {"bytes": images}, row_group_size=5)
     group = pq.read_metadata(path).row_group(1).column(0)
     data = bytearray(path.read_bytes())
@@ -140,7 +139,7 @@ def test_what_comes_before_the_damage_of_a_table_is_kept(tmp_path, images, monke
     path.write_bytes(data)
     report = build_index([tmp_path / "pool"], tmp_path / "index", OPTIONS)
     [note] = report.notes
-    assert note.startswith(f"{path}: damaged: ") and note.endswith("; the 5 whole images in it are kept")
+    assert note.startswith(f"{path}: damaged: ") and note.endswith("; the 5 intact images in it are kept")
     assert [item.item_id for item in items_of(tmp_path / "index")] == list(map(item_id, images[:5]))
 
 
