@@ -60,7 +60,7 @@ def test_a_set_curve_is_over_sets_of_one_series_with_the_same_labels(method: str
     rows = [replace(row, key=(method, *row.key[1:])) for row in rows]
     fewer = on_set("small", 0.4, 100, labels="5")
     [curve] = set_curves([*rows, fewer], SERIES)
-    assert (curve.name, curve.over) == (f"{method} + large (10 labels a class)", "pool images")
+    assert (curve.name, curve.over) == (f"{method} + large (10 labels per class)", "pool images")
     assert curve.sizes == (100, 400) and curve.rows == (rows[1], rows[0])
 
 
@@ -123,4 +123,4 @@ def test_one_seed_says_so() -> None:
         of_seeds(a_row("task-oriented", "retrieved", labels, share), 0)
         for labels, share in (("5", 0.4), ("20", 0.7))
     ]
-    assert "a single seed: nothing is said of others" in answers(rows, a_recipe([5, 20]))[0].sentence
+    assert "a single seed: nothing is known about others" in answers(rows, a_recipe([5, 20]))[0].sentence

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.models.head_selection import LabelledFeatures, choose_head
+from distill.models.head_selection import STRENGTHS, LabelledFeatures, choose_head
 from distill.models.heads import LinearHead, fit_heads
 from distill.models.student import Student, build_student, predict
 from distill.stages.probe import Probe, check_probe_fits, set_classifier
@@ -46,9 +46,8 @@ def test_a_head_that_has_seen_some_of_the_images() -> None:
     assert probe.head() is choice.head
     some = probe.head(rows)
     assert not some.unit_length and some.temperature == choice.chosen.temperature
-    [fitted] = fit_heads(
-        features[:30, None], labels[:30], np.ones(30), [choice.chosen.strength], 3, unit_length=False
-    )
+    path = STRENGTHS[: STRENGTHS.index(choice.chosen.strength) + 1]
+    *_, fitted = fit_heads(features[:30, None], labels[:30], np.ones(30), path, 3, unit_length=False)
     np.testing.assert_allclose(some.weight, fitted.weight, rtol=1e-5)
     assert not np.allclose(some.weight, choice.head.weight, rtol=1e-2)
 
