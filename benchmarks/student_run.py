@@ -100,7 +100,7 @@ def tested(model: Path, data: Path, metric: str) -> Tested:
 
 def adapted(setting: Setting, data: Path, home: Path, seed: int, tune: str, scale: float) -> Path:
     """A teacher for one draw of labels, adapted once for all variants."""
-    size = round(setting.teacher_size * scale / 32) * 32 if scale != 1 else setting.teacher_size
+    size = input_size(setting, scale)
     other = "" if scale == 1 else f"-{size}"
     out = home / f"teacher{other}{'' if tune == FROZEN else f'-{tune}'}"
     options = AdaptOptions(
@@ -114,6 +114,11 @@ def adapted(setting: Setting, data: Path, home: Path, seed: int, tune: str, scal
     )
     adapt(options)
     return out
+
+
+def input_size(setting: Setting, scale: float) -> int:
+    """The teacher's input at a scale, pixels."""
+    return round(setting.teacher_size * scale / 32) * 32 if scale != 1 else setting.teacher_size
 
 
 def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Variant) -> Path:
@@ -141,8 +146,11 @@ def collected(setting: Setting, data: Path, home: Path, seed: int, variant: Vari
 
 
 def stored(setting: Setting, home: Path, seed: int, variant: Variant, teacher: Path, shards: Path) -> Store:
-    """What a teacher says of a transfer set, features too, labelled once for all variants."""
-    out = home / f"{teacher.name}-{shards.name}-{variant.views}{'-flip' if variant.flip else ''}"
+    """What a teacher says of a transfer set, features too, labelled once for all variants. Teachers of
+    several sizes are shown images that were decoded for the largest."""
+    decoded = max(input_size(setting, scale) for scale in variant.scales)
+    other = f"-of{decoded}" if decoded != setting.teacher_size else ""
+    out = home / f"{teacher.name}-{shards.name}-{variant.views}{'-flip' if variant.flip else ''}{other}"
     clock = home / f"{out.name}.json"
     with wall_clock(clock, out / STORE):
         label(
@@ -151,6 +159,7 @@ def stored(setting: Setting, home: Path, seed: int, variant: Variant, teacher: P
                 teacher=teacher,
                 out=out,
                 views=variant.views,
+                decode_size=decoded,
                 data=home / LABELS,
                 features=True,
                 teacher_flip=variant.flip,
