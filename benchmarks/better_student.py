@@ -114,7 +114,7 @@ def curve(found: Found) -> bytes:
             axes.annotate(what, (left, height), xytext=(0, 3), textcoords="offset points", fontsize=8)
         axes.set(xscale="log", xlabel="FLOPs of training, teacher included", ylabel="test accuracy, %")
         axes.legend(loc="center right", fontsize=8)
-        axes.margins(x=0.1)
+        axes.margins(x=0.1, y=0.08)
         axes.xaxis.set_minor_formatter("")
 
     return png(draw, 7.2, 4.4)
