@@ -96,7 +96,7 @@ def refine_by(rule: Rule, judgement: Judgement, labels: Sequence[str | None], to
     weights = np.clip(even / np.maximum(mean, 1e-12), 1 / rule.most, rule.most)
     by_class = dict(zip(judgement.classes, weights.tolist(), strict=True))
     shares = np.array([1.0 if label is None else by_class[label] for label in labels])
-    quotas = tuple(spread(total - budget, shares)) if total - budget >= len(labels) else (0,)
+    quotas = tuple(spread(total - budget, shares))
     if 0 in quotas:
         raise UsageError(
             f"--total {total} leaves {total - budget} images to {len(labels)} queries: some get none",

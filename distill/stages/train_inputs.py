@@ -73,9 +73,7 @@ def open_inputs(
 ) -> Inputs:
     """Open everything, on what was `resolved` for the machine; raises as `train` does. `teaching`: that of
     another student of the same pass, if it is open already."""
-    shards = open_transfer_shards(options.shards)
-    if shards.dropped:
-        say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
+    shards = _open_shards(options)
     teaching = teaching or open_teaching(options, method, resolved)
     heads = student_heads(options, teaching.heads)
     student, start = _start(options, task, heads)
@@ -127,6 +125,13 @@ def open_inputs(
     )
 
 
+def _open_shards(options: TrainOptions) -> TransferShards:
+    shards = open_transfer_shards(options.shards)
+    if shards.dropped:
+        say(f"left out {len(shards.dropped)} samples; the first: {': '.join(shards.dropped[0])}")
+    return shards
+
+
 def _start(options: TrainOptions, task: Task, heads: tuple[Head, ...]) -> tuple[Student, dict[str, str]]:
     """The student with all its heads; hashes of the weights that it starts from (with --from: those of the
     run), and of itself with the heads that it takes over."""
@@ -151,7 +156,7 @@ def _judging(val: LabelledImages | None) -> LabelledImages | None:
     why = None if val is None else lacks_most_classes(val.labels, len(val.classes))
     if why is None:
         return val
-    say(f"val does not choose the step, because {why}: the last weights are kept, unscored")
+    say(f"val judges nothing, because {why}")
     return None
 
 

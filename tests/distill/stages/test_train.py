@@ -198,6 +198,26 @@ def test_labelled_images_are_mixed_in_and_val_selects(
     assert read_json(tmp_path / "run" / "labels.json") == list(CHANNELS)
 
 
+@pytest.mark.parametrize("method", ["task-oriented", "task-agnostic"])
+def test_val_that_lacks_most_classes_judges_nothing(
+    shards: Path,
+    teacher: Path,
+    labelled: Path,
+    tmp_path: Path,
+    method: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The last weights are kept; a classifier that is fitted on labels is judged by folds."""
+    data = shutil.copytree(labelled, tmp_path / "data")
+    for name in CHANNELS[1:]:
+        shutil.rmtree(data / "val" / name)
+    report = train(_options(shards, teacher, tmp_path / "run", data=data, method=method))
+    assert "val judges nothing, because it has images of only 1 of the 3 classes" in capsys.readouterr().err
+    assert report.chosen_step == report.steps
+    judged = "cross-validation, 5 folds" if method == "task-agnostic" else None
+    assert report.scored_on == judged and (report.score is None) == (judged is None)
+
+
 def test_a_tar_that_was_replaced_is_refused(
     undisturbed: Path, shards: Path, teacher: Path, tmp_path: Path
 ) -> None:
